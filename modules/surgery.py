@@ -1,0 +1,83 @@
+"""Surgery on a network's blocks: routes and order, undone on exit, also after an error.
+
+Only plain attributes change (Block.route, Network.order): parameters, buffers and state_dict keys are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+from modules.block import ROUTES, DropPer, Route
+from modules.network import Network
+
+
+@contextmanager
+def routed(network: Network, routes: Mapping[str, Route]) -> Iterator[Network]:
+    """Gives the named blocks a route (`both`, `shortcut` or `branch`) until exit.
+
+    Raises ValueError for an unknown block or route, before anything is changed.
+    """
+    for name, route in routes.items():
+        if route not in ROUTES:
+            raise ValueError(f"route of {name!r} must be one of {', '.join(ROUTES)}, got {route!r}")
+    blocks = {name: network.block(name) for name in routes}
+    before = {name: block.route for name, block in blocks.items()}
+    try:
+        for name, block in blocks.items():
+            block.route = routes[name]
+        yield network
+    finally:
+        for name, block in blocks.items():
+            block.route = before[name]
+
+
+@contextmanager
+def removed(network: Network, names: Iterable[str]) -> Iterator[Network]:
+    """Deletes the named blocks until exit: only their shortcut is left (Veit et al. 2016, section 4.1)."""
+    with routed(network, dict.fromkeys(names, "shortcut")):
+        yield network
+
+
+@contextmanager
+def reordered(network: Network, order: Sequence[str]) -> Iterator[Network]:
+    """Visits the blocks in another order until exit (Veit et al. 2016, section 4.3).
+
+    Raises ValueError if `order` is not a permutation of the network's block names.
+    """
+    if sorted(order) != sorted(network.blocks):
+        raise ValueError(f"order must name each of the {len(network.blocks)} blocks once, got {', '.join(order)}")
+    before = network.order
+    network.order = tuple(order)
+    try:
+        yield network
+    finally:
+        network.order = before
+
+
+def set_survival(
+    network: Network,
+    last: float,
+    rule: Literal["linear", "uniform"] = "linear",
+    per: DropPer = "batch",
+) -> Network:
+    """Turns stochastic depth on: a survival probability in (0, 1] for every block of the network.
+
+    rule: `linear` is p_l = 1 - l / L * (1 - last) with l from 1, so that the first block is dropped too (Huang et al.
+        2016, equation 4; timm's rule starts at 0); `uniform` gives every block `last`.
+    Raises ValueError for a probability outside (0, 1], an unknown rule, or a block that is not merged by adding.
+    """
+    if not 0.0 < last <= 1.0:
+        raise ValueError(f"survival probability must lie in (0, 1], got {last}")
+    if rule not in ("linear", "uniform"):
+        raise ValueError(f"survival rule must be linear or uniform, got {rule!r}")
+    if per not in ("batch", "sample"):
+        raise ValueError(f"stochastic depth drops per batch or per sample, got {per!r}")
+    depth = len(network.blocks)
+    for index, (name, block) in enumerate(network.named_blocks(), start=1):
+        if block.merge != "add":
+            raise ValueError(f"stochastic depth needs residual blocks, but {name} is merged by {block.merge!r}")
+        block.survival_prob = 1.0 - index / depth * (1.0 - last) if rule == "linear" else last
+        block.drop_per = per
+    return network
