@@ -18,10 +18,7 @@ __all__ = ["ARCHITECTURES", "Block", "Network", "build", "removed", "reordered",
 ARCHITECTURES: dict[str, Callable[..., Network]] = {
     "resnet_cifar": resnet_cifar,  # depth=... and every other argument
     **{f"resnet{d}": partial(resnet_cifar, depth=d) for d in (20, 32, 44, 56, 110, 1202)},
-    **{
-        f"preact_resnet{d}": partial(resnet_cifar, depth=d, order="full_preactivation")
-        for d in (20, 32, 44, 56, 110)
-    },
+    **{f"preact_resnet{d}": partial(resnet_cifar, depth=d, order="full_preactivation") for d in (20, 32, 44, 56, 110)},
     **{
         f"preact_resnet{d}": partial(
             resnet_cifar, depth=d, block="bottleneck", order="full_preactivation", shortcut="B"

@@ -149,8 +149,8 @@ class Block(nn.Module):
         kept_alone = self.shortcut(u)
         if not torch.is_grad_enabled():
             return kept_alone
-        # Zero gradients instead of none: DistributedDataParallel sees every parameter used, ranks may draw on their own,
-        # and weight decay and momentum go on for a skipped branch as in the authors' code.
+        # Zero gradients instead of none: DistributedDataParallel sees every parameter used, ranks may draw on their
+        # own, and weight decay and momentum go on for a skipped branch as in the authors' code.
         touched = sum(p.sum() for p in self.branch.parameters() if p.requires_grad)
         return kept_alone + (0.0 * touched).to(kept_alone.dtype) if isinstance(touched, Tensor) else kept_alone
 

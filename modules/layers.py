@@ -49,7 +49,7 @@ def pooled_head(channels: int, num_classes: int, before: str = "") -> nn.Sequent
 
 
 def initialise(network: nn.Module, linear_std: float | None = None) -> None:
-    """He et al. 2015 (arXiv:1502.01852) normal initialisation by fan-out for convolutions; batch norm 1 and 0; biases 0.
+    """He et al. (arXiv:1502.01852) normal initialisation by fan-out for convolutions; batch norm 1 and 0; biases 0.
 
     linear_std: standard deviation of the linear layers' weights; None keeps PyTorch's uniform +-1/sqrt(fan_in).
     """

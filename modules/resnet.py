@@ -140,7 +140,8 @@ def _resnet(
                 kind, channels, stage_width, stride, order, shortcut, stride_on, average_shortcut, skip, not blocks
             )
             channels = stage_width * EXPANSION[kind]
-    network = Network(_stem(order, in_channels, width, imagenet), blocks, pooled_head(channels, num_classes, order.prefix))
+    stem = _stem(order, in_channels, width, imagenet)
+    network = Network(stem, blocks, pooled_head(channels, num_classes, order.prefix))
     initialise(network)
     if survival_prob < 1.0:
         set_survival(network, survival_prob, survival_rule, drop_per)

@@ -12,7 +12,6 @@ without it is `batch_norm=False`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
 
 from torch import nn
 
@@ -20,7 +19,6 @@ from modules.block import Block, shape_match
 from modules.layers import conv, initialise
 from modules.network import Network
 
-Configuration = Literal["A", "B", "D", "E"]
 CONVS_PER_GROUP = {"A": (1, 1, 2, 2, 2), "B": (2, 2, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 
 
@@ -65,7 +63,7 @@ def vgg_imagenet(
     num_classes: int = 1000,
     in_channels: int = 3,
     *,
-    configuration: Configuration,
+    configuration: str,
     batch_norm: bool = False,
     dropout: float = 0.5,
 ) -> Network:
