@@ -1,0 +1,161 @@
+"""Declarations: an ablation is data - claims, arms, tests and rules - fixed before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+from ablations.harness.records import Records
+
+Budget = Literal["smoke", "laptop", "short", "paper"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+
+LEVEL = 0.95  # of every interval
+ALPHA = 0.05  # what a Holm-adjusted p must stay below
+MAX_SEEDS = 40  # the exact sign-flip test enumerates two halves of 2^20 sums each
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is trained: an architecture's name, its arguments, and what differs from its default recipe.
+
+    note: one remark for the report, "" for none.
+    """
+
+    name: str
+    network: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Test:
+    """A number per seed, computed from the records, and the side of a threshold on which it must lie.
+
+    says: the quantity in words; unit: of the estimate and the threshold, "" for a pure number.
+    estimate: records -> {seed: value}; it sees complete seeds of `arms` only (of all arms if none is named), and leaves
+    out a seed it has no value for. arms: what it needs; a missing one makes the test undecided.
+    exact: a deterministic count: one value, no seeds, interval or p.
+    Raises ValueError unless exactly one of `at_least` and `at_most` is given, and finite.
+    """
+
+    __test__: ClassVar[bool] = False  # the name is ours; pytest must not collect the class
+
+    name: str
+    says: str
+    unit: str
+    estimate: Callable[[Records], Mapping[int, float]]
+    at_least: float | None = None
+    at_most: float | None = None
+    arms: tuple[str, ...] = ()
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"test {self.name!r}: give exactly one of at_least and at_most")
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"test {self.name!r}: the threshold is {self.threshold}, but must be finite")
+
+    @property
+    def threshold(self) -> float:
+        """The one of `at_least` and `at_most` that was given."""
+        threshold = self.at_most if self.at_least is None else self.at_least
+        assert threshold is not None
+        return threshold
+
+    @property
+    def rule(self) -> str:
+        """The rule in one sentence of words."""
+        threshold = f"{self.threshold:g} {self.unit}".rstrip()
+        if self.exact:
+            return f"{self.says} is at {'most' if self.at_least is None else 'least'} {threshold}, counted exactly"
+        side = "below" if self.at_least is None else "above"
+        return (
+            f"{100 * LEVEL:g} % t interval of {self.says} over paired seeds lies {side} {threshold}, "
+            f"and Holm-adjusted exact sign-flip p < {ALPHA:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence on trial: reproduced if all its tests are, contradicted if any is, undecided otherwise.
+
+    source: paper, section or figure; published: the paper's value in words, "" if only a figure is printed.
+    notes_value: the value in the lecture notes where it differs, "" otherwise. The first test gives the headline.
+    Raises ValueError without a test: such a claim could never be judged.
+    """
+
+    id: str
+    says: str
+    source: str
+    published: str
+    notes_value: str = ""
+    tests: tuple[Test, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tests:
+            raise ValueError(f"claim {self.id!r} has no test")
+
+    @property
+    def rule(self) -> str:
+        """The rules of all tests in words."""
+        return "; and ".join(test.rule for test in self.tests)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a budget means on given data: the arms, the number of seeds per arm, and the probe's settings."""
+
+    arms: tuple[Arm, ...]
+    seeds: int
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One question: its claims, the plan for a budget and data, the probe that measures and the figures that show it.
+
+    plan: (budget, data) -> Plan; probe: (run context) -> rows; figures: draws from the records. All three import what
+    is heavy inside, so that the declaration loads at once. baseline: the arm others are compared with, "" for none.
+    """
+
+    name: str
+    title: str
+    question: str
+    claims: tuple[Claim, ...]
+    plan: Callable[[str, str], Plan]
+    probe: Callable[..., Iterable[object]]
+    figures: Callable[..., object]
+    baseline: str = ""
+
+
+def check(ablation: Ablation, plan: Plan) -> None:
+    """Raise ValueError naming the offender if names repeat, refer to no arm of the plan, or the seeds are out of range.
+
+    Not done on construction, because arms exist only once budget and data are known.
+    """
+    arms = [arm.name for arm in plan.arms]
+    _refuse_repeated(f"ablation {ablation.name!r}: arm", arms)
+    _refuse_repeated(f"ablation {ablation.name!r}: claim", [claim.id for claim in ablation.claims])
+    if ablation.baseline and ablation.baseline not in arms:
+        raise ValueError(f"ablation {ablation.name!r}: baseline {ablation.baseline!r} is not among the arms {arms}")
+    for claim in ablation.claims:
+        _refuse_repeated(f"claim {claim.id!r}: test", [test.name for test in claim.tests])
+        for test in claim.tests:
+            for name in test.arms:
+                if name not in arms:
+                    raise ValueError(
+                        f"claim {claim.id!r}, test {test.name!r}: arm {name!r} is not among the arms {arms}"
+                    )
+    if not 1 <= plan.seeds <= MAX_SEEDS:
+        raise ValueError(f"ablation {ablation.name!r}: {plan.seeds} seeds; allowed are 1 to {MAX_SEEDS}")
+
+
+def _refuse_repeated(what: str, names: list[str]) -> None:
+    """Raise ValueError for the first name that occurs twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what} {name!r} is declared twice")

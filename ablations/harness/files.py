@@ -1,0 +1,45 @@
+"""Files written whole or not at all: a killed process leaves the old content, never half of the new."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+
+def atomic_write_bytes(path: str | Path, content: bytes) -> None:
+    """Replace the file by `content` in one step, durable when the call returns.
+
+    Raises OSError if the folder is missing or the disk is full; the old file then still stands.
+    """
+    path = Path(path)
+    # The temporary file lies in the same folder because a rename is atomic only within one file system.
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened; here the rename itself must reach the disk
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Replace the file by `text` in UTF-8, line ends as given; raises OSError as `atomic_write_bytes`."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write `content` as strict JSON, indented by 2, keys in their own order.
+
+    Raises ValueError for NaN or infinity, which JSON does not know, and TypeError for what JSON cannot hold.
+    """
+    atomic_write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
