@@ -1,0 +1,205 @@
+"""Images in memory as a LightningDataModule: splits, batches, augmentation and normalisation on the device."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.augment import Augment, normalise
+from datamodules.order import Batches, BatchIndex, EvaluationBatches, generator
+from datamodules.pixels import Decoded, Pixels
+
+EVALUATION_BATCH_SIZE = 500
+
+Split = Literal["train", "val", "test"]
+
+
+class TrainingImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Whole batches of a training split: `BatchIndex` -> uint8 images (N, H, W, C), labels (N,), draws (N, 3)."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+
+    def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor, Tensor]:
+        chosen = self.pixels[batch.indices]
+        return chosen.images, chosen.labels, batch.draws
+
+
+class EvaluationImages(Dataset[tuple[Tensor, Tensor]]):
+    """Whole batches of any split: rows (N,) -> uint8 images (N, H, W, C), labels (N,)."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = self.pixels[rows]
+        return chosen.images, chosen.labels
+
+
+class ImageData(lightning.LightningDataModule):
+    """A data set ready for training; a network gets float32 (N, C, H, W) in channels_last memory, and labels (N,).
+
+    name: the name that records carry. digest: hash of the decoded data. batch_size: images over all processes. seed:
+    orders and augments the training images, nothing else. validation: fraction of every class of the training files
+    that is set aside, in [0, 1); the split depends on split_seed alone, so that all runs share it.
+    mean and std are per channel, 0..1 scale, over the training split as it remains.
+    Build the Trainer with use_distributed_sampler=False: the loaders already give each process its share.
+    Raises ValueError if validation is out of range or leaves no training images.
+    """
+
+    def __init__(
+        self,
+        decoded: Decoded,
+        *,
+        name: str,
+        digest: str,
+        augment: Augment,
+        batch_size: int = 128,
+        seed: int = 0,
+        validation: float = 0.1,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        train_rows, val_rows = stratified_split(decoded.train.labels, decoded.num_classes, validation, split_seed)
+        self.train, self.val, self.test = decoded.train[train_rows], decoded.train[val_rows], decoded.test
+        self.name = name
+        self.num_classes = decoded.num_classes
+        self.image_size: int = decoded.train.images.shape[1]
+        self.in_channels: int = decoded.train.images.shape[3]
+        self.mean, self.std = channel_statistics(self.train.images)
+        self.augment = augment
+        self.batch_size = batch_size
+        self.seed = seed
+        self.split_seed = split_seed
+        self.identity: dict[str, Any] = {
+            "name": name,
+            "digest": digest,
+            "num_train": len(self.train),
+            "num_val": len(self.val),
+            "num_test": len(self.test),
+            "num_classes": self.num_classes,
+            "in_channels": self.in_channels,
+            "image_size": self.image_size,
+            "validation": validation,
+            "split_seed": split_seed,
+            "augment": asdict(augment),
+        }
+        """Everything about the data that can change a number; batch size and seed belong to the run."""
+        self._constants: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """One epoch of this process's share of the global batches.
+
+        Raises ValueError if the batch size does not divide among the processes, or exceeds the training split.
+        """
+        rank, world_size = self._place()
+        batches = Batches(len(self.train), self.batch_size, self.seed, rank, world_size)
+        return DataLoader(TrainingImages(self.train), sampler=batches, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """This process's share of the validation split; no loader at all if there is no such split."""
+        return self._evaluation_loader(self.val) if len(self.val) else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """This process's share of the test split."""
+        return self._evaluation_loader(self.test)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """On the device: augment a training batch (it has draws), normalise any; gives float images and labels."""
+        images, labels, *draws = batch
+        fill, mean, std = self._constants_on(images.device)
+        if draws:
+            images = self.augment(images, draws[0], fill)
+        return normalise(images, mean, std), labels
+
+    def evaluation_batches(
+        self,
+        split: Split,
+        batch_size: int = EVALUATION_BATCH_SIZE,
+        device: str | torch.device = "cpu",
+        limit: int | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images and labels of a split on a device, in order, without augmentation and without a Trainer.
+
+        limit: at most so many images, chosen at random but always the same. Raises ValueError for an unknown or empty
+        split and for a size or limit below 1.
+        """
+        if split not in ("train", "val", "test"):
+            raise ValueError(f"split {split!r}; allowed: train, val, test")
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit}; allowed: 1 or more images, or None")
+        pixels: Pixels = getattr(self, split)
+        if not len(pixels):
+            raise ValueError(f"the {split} split of {self.name} is empty")
+        rows = torch.arange(len(pixels))
+        if limit is not None and limit < len(pixels):
+            # At random, because files are often sorted by class.
+            chosen = torch.randperm(len(pixels), generator=generator("limit", self.split_seed, split))
+            rows = chosen[:limit].sort().values
+        return self._batches_of(pixels, rows, batch_size, torch.device(device))
+
+    def _batches_of(
+        self, pixels: Pixels, rows: Tensor, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        _, mean, std = self._constants_on(device)
+        for chunk in EvaluationBatches(len(rows), batch_size):
+            chosen = pixels[rows[chunk]]
+            yield normalise(chosen.images.to(device), mean, std), chosen.labels.to(device)
+
+    def _evaluation_loader(self, pixels: Pixels) -> DataLoader[Any]:
+        batches = EvaluationBatches(len(pixels), EVALUATION_BATCH_SIZE, *self._place())
+        return DataLoader(EvaluationImages(pixels), sampler=batches, batch_size=None)
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of processes; one process where no Trainer has adopted this module."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _constants_on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Padding colour (uint8), mean and std on a device, kept so that a step copies nothing but images."""
+        if device not in self._constants:
+            mean = torch.tensor(self.mean, dtype=torch.float32)
+            fill = (mean * 255).round().to(torch.uint8)
+            std = torch.tensor(self.std, dtype=torch.float32)
+            self._constants[device] = (fill.to(device), mean.to(device), std.to(device))
+        return self._constants[device]
+
+
+def stratified_split(labels: Tensor, num_classes: int, validation: float, split_seed: int) -> tuple[Tensor, Tensor]:
+    """Rows for training and for validation, both sorted; of every class the same fraction, rounded, is validation.
+
+    labels: int64 (N,). split_seed chooses the rows. Raises ValueError if validation is outside [0, 1) or leaves nothing
+    for training.
+    """
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation is {validation}; allowed: a fraction in [0, 1)")
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(num_classes):
+        rows = (labels == label).nonzero().flatten()
+        order = torch.randperm(len(rows), generator=generator("split", split_seed, label))
+        held_out[rows[order[: round(len(rows) * validation)]]] = True
+    if held_out.all():
+        raise ValueError(f"validation is {validation}; nothing of {len(labels)} images is left for training")
+    return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, 0..1 scale, of uint8 (N, H, W, C); exact, as they come from counts.
+
+    A constant channel gets a standard deviation of 1, so that it can be divided by.
+    """
+    values = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[3]):
+        # In parts, because counting makes an int64 copy, eight times the size of the pixels; numpy is faster at it.
+        parts = (part[..., channel].numpy().ravel() for part in images.split(1000))
+        counts = sum(np.bincount(part, minlength=256) for part in parts)
+        mean = np.average(values, weights=counts)
+        deviation = np.sqrt(np.average((values - mean) ** 2, weights=counts))
+        means.append(float(mean))
+        deviations.append(float(deviation) or 1.0)
+    return tuple(means), tuple(deviations)

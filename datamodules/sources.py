@@ -1,0 +1,179 @@
+"""Where pixels come from: one registry, name -> Source, and how a source is found on disk."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from datamodules import folders, official, parquet
+from datamodules.augment import Augment
+from datamodules.decoding import resized
+from datamodules.errors import DataError
+from datamodules.pixels import Decoded
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+NO_AUGMENTATION = Augment()
+
+
+@dataclass(frozen=True)
+class Source:
+    """One named data set.
+
+    num_classes: None if it is counted. official_size: images in the training and test files as published, None if there
+    is no such thing. published: mean and standard deviation per channel, 0..1 scale, as usually quoted (for comparison
+    only; `ImageData` computes its own). shape: height, width, channels. augment: the usual training augmentation.
+    torchvision: the class that can download it; files: what it downloads, relative to the root; read: their reader.
+    """
+
+    name: str
+    num_classes: int | None = None
+    official_size: tuple[int, int] | None = None
+    published: Statistics | None = None
+    shape: tuple[int, int, int] | None = None
+    augment: Augment = NO_AUGMENTATION
+    torchvision: str | None = None
+    files: tuple[str, ...] = ()
+    read: Callable[[list[Path]], Decoded] | None = None
+
+
+@dataclass(frozen=True)
+class Located:
+    """A source found on disk: the files it is made of and the function that decodes them.
+
+    tag: what besides the files decides the result (layout, version), for the cache.
+    """
+
+    files: list[Path]
+    decode: Callable[[], Decoded]
+    tag: str
+
+
+def find(name: str) -> Source:
+    """The source of that name; raises DataError with the nearest name and the list if there is none."""
+    if name in SOURCES:
+        return SOURCES[name]
+    near = get_close_matches(name, SOURCES, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise DataError(f"unknown data {name!r}{hint} (allowed: {', '.join(SOURCES)})")
+
+
+def locate(source: Source, root: Path, image_size: int | None = None, download: bool = False) -> Located:
+    """Find the files of a source below root; nothing is decoded yet.
+
+    A named data set may lie there in torchvision's layout, used if all its files are there, or as parquet files at any
+    depth. Raises DataError saying which path is missing and how to get it.
+    """
+    if source.name == "digits":
+        tag = f"scikit-learn {version('scikit-learn')}"
+        return Located([], partial(_decode_array, official.read_digits, image_size), tag)
+    if source.torchvision is not None and download:
+        official.download(source.torchvision, root)
+    files = [root / file for file in source.files]
+    missing = [file for file in files if not file.is_file()]
+    if source.read is not None and not missing:
+        return Located(files, partial(_decode_array, partial(source.read, files), image_size), "torchvision")
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; {_remedy(source)}")
+    if source.name == "folder":
+        files = folders.find_files(root)
+        return Located(files, partial(folders.read_folders, files, image_size), "folder")
+    if files := parquet.find_files(root):
+        return Located(files, partial(_decode_parquet, source, files, image_size), "parquet")
+    raise DataError(f"{missing[0] if missing else root / '*.parquet'}: not found; {_remedy(source)}")
+
+
+def reported_name(source: Source, root: Path, decoded: Decoded) -> str:
+    """The name that tells the truth in records: the source's own only for its official number of images.
+
+    Otherwise the name of the folder. Images that went through JPEG carry the quality: cifar10-jpeg75.
+    """
+    official = (len(decoded.train), len(decoded.test)) == source.official_size
+    # The name becomes part of folder names, so nothing but plain characters survives.
+    name = source.name if official else re.sub(r"[^A-Za-z0-9_.]+", "-", root.resolve().name).strip("-.") or source.name
+    return name if decoded.jpeg_quality is None else f"{name}-jpeg{decoded.jpeg_quality}"
+
+
+def _decode_array(read: Callable[[], Decoded], image_size: int | None) -> Decoded:
+    """Read a source that is stored as an array, and resize it if asked."""
+    decoded = read()
+    if image_size is None:
+        return decoded
+    return Decoded(resized(decoded.train, image_size), resized(decoded.test, image_size), decoded.num_classes)
+
+
+def _decode_parquet(source: Source, files: list[Path], image_size: int | None) -> Decoded:
+    """Read parquet files; those of a named data set must at least have its image shape."""
+    decoded = parquet.read_parquet(files, source.num_classes, image_size)
+    shape = tuple(decoded.train.images.shape[1:])
+    expected = source.shape if image_size is None or source.shape is None else (image_size, image_size, source.shape[2])
+    if expected is not None and shape != expected:
+        raise DataError(
+            f"{files[0]}: not {source.name}, its images are {' x '.join(map(str, shape))} and not "
+            f"{' x '.join(map(str, expected))}; other data is read with the name 'parquet'"
+        )
+    return decoded
+
+
+def _remedy(source: Source) -> str:
+    if source.name == "folder":
+        return "point the data root at a folder with train/<class>/*.png and test/<class>/*.png"
+    parquet_files = "a folder with train-*.parquet and test-*.parquet as downloaded from a hub"
+    if source.torchvision is None:
+        return f"point the data root at {parquet_files}"
+    return f"fetch {source.name} with --download, or point the data root at {parquet_files}"
+
+
+def _mnist_like(name: str, dataset: str, published: Statistics) -> Source:
+    return Source(
+        name,
+        num_classes=10,
+        official_size=(60_000, 10_000),
+        published=published,
+        shape=(28, 28, 1),
+        augment=Augment(pad=2),
+        torchvision=dataset,
+        files=tuple(f"{dataset}/raw/{file}" for file in official.MNIST_FILES),
+        read=official.read_mnist,
+    )
+
+
+def _cifar_like(num_classes: int, folder: str, files: tuple[str, ...], published: Statistics) -> Source:
+    return Source(
+        f"cifar{num_classes}",
+        num_classes=num_classes,
+        official_size=(50_000, 10_000),
+        published=published,
+        shape=(32, 32, 3),
+        augment=Augment(pad=4, flip=True),
+        torchvision=f"CIFAR{num_classes}",
+        files=tuple(f"{folder}/{file}" for file in files),
+        read=partial(official.read_cifar, f"CIFAR{num_classes}", num_classes),
+    )
+
+
+_ALL = (
+    Source("digits", num_classes=10, official_size=(1347, 450), shape=(16, 16, 1), augment=Augment(pad=1)),
+    _mnist_like("mnist", "MNIST", ((0.1307,), (0.3081,))),
+    _mnist_like("fashion_mnist", "FashionMNIST", ((0.2860,), (0.3530,))),
+    _cifar_like(
+        10, "cifar-10-batches-py", official.CIFAR10_FILES, ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    ),
+    _cifar_like(100, "cifar-100-python", official.CIFAR100_FILES, ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))),
+    Source(
+        "svhn",
+        num_classes=10,
+        official_size=(73_257, 26_032),
+        published=((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+        shape=(32, 32, 3),
+        augment=Augment(pad=4),
+        torchvision="SVHN",
+        files=official.SVHN_FILES,
+        read=official.read_svhn,
+    ),
+    Source("folder"),
+    Source("parquet"),
+)
+SOURCES = {source.name: source for source in _ALL}

@@ -1,0 +1,181 @@
+"""ImageData: splits, statistics, what a network gets, and exact resumption under Lightning."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules import Augment, ImageData
+from datamodules.augment import normalise
+from datamodules.images import channel_statistics, stratified_split
+from datamodules.pixels import Decoded, Pixels
+
+
+def invented(train: int = 110, test: int = 33, size: int = 6) -> Decoded:
+    """Two splits of noise in four classes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Pixels:
+        images = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+        return Pixels(images, torch.arange(count) % 4)
+
+    return Decoded(split(train), split(test), num_classes=4)
+
+
+def image_data(**changes: Any) -> ImageData:
+    arguments = {"name": "invented", "digest": "d", "augment": Augment(), "batch_size": 16, **changes}
+    return ImageData(invented(), **arguments)
+
+
+def test_split_is_disjoint_stratified_and_shared_by_all_seeds() -> None:
+    labels = torch.tensor([0] * 100 + [1] * 50 + [2] * 1)
+    train, val = stratified_split(labels, 3, 0.1, 0)
+    assert sorted([*train.tolist(), *val.tolist()]) == list(range(151))
+    assert labels[val].bincount(minlength=3).tolist() == [10, 5, 0]
+    assert not torch.equal(val, stratified_split(labels, 3, 0.1, 1)[1])
+    one, other = image_data(seed=0), image_data(seed=1)
+    assert torch.equal(one.val.images, other.val.images)
+    assert one.identity == other.identity
+
+
+@pytest.mark.parametrize("validation", [-0.1, 1.0, 0.99])
+def test_split_that_leaves_nothing_is_refused(validation: float) -> None:
+    with pytest.raises(ValueError, match=f"validation is {validation}; "):
+        stratified_split(torch.tensor([0, 1, 1]), 2, validation, 0)
+
+
+def test_statistics_are_those_of_the_training_split() -> None:
+    data = image_data(validation=0.5)
+    values = data.train.images.double() / 255
+    torch.testing.assert_close(torch.tensor(data.mean).double(), values.mean((0, 1, 2)), rtol=0, atol=1e-7)
+    torch.testing.assert_close(torch.tensor(data.std).double(), values.std((0, 1, 2), correction=0), rtol=0, atol=1e-7)
+    assert channel_statistics(torch.zeros(2, 3, 3, 1, dtype=torch.uint8)) == ((0.0,), (1.0,))
+
+
+def test_identity_can_be_written_and_names_what_matters() -> None:
+    data = image_data(augment=Augment(4, True), validation=0.2)
+    identity = json.loads(json.dumps(data.identity))
+    assert identity == data.identity
+    assert identity["augment"] == {"pad": 4, "flip": True}
+    assert identity != image_data(augment=Augment(4)).identity
+    assert identity != image_data(augment=Augment(4, True)).identity
+
+
+def test_training_batch_is_augmented_by_its_draws_and_normalised() -> None:
+    data = image_data(augment=Augment(2, True))
+    images, labels, draws = next(iter(data.train_dataloader()))
+    assert (images.dtype, images.shape, draws.shape) == (torch.uint8, (16, 6, 6, 3), (16, 3))
+    result, same_labels = data.on_after_batch_transfer((images, labels, draws), 0)
+    fill = (torch.tensor(data.mean) * 255).round().to(torch.uint8)
+    assert torch.equal(result, normalise(data.augment(images, draws, fill), data.mean, data.std))
+    assert torch.equal(labels, same_labels)
+
+
+def test_evaluation_batches() -> None:
+    data = image_data(augment=Augment(2, True))
+    batches = list(data.evaluation_batches("test", batch_size=10))
+    assert [len(labels) for _, labels in batches] == [10, 10, 10, 3]
+    images = torch.cat([images for images, _ in batches])
+    assert torch.equal(images, normalise(data.test.images, data.mean, data.std))
+    assert batches[0][0].is_contiguous(memory_format=torch.channels_last)
+    from_loader = [data.on_after_batch_transfer(batch, 0)[0] for batch in data.test_dataloader()]
+    assert torch.equal(torch.cat(from_loader), images)
+
+
+def test_evaluation_batches_of_a_limited_number() -> None:
+    data = image_data()
+    some = torch.cat([labels for _, labels in data.evaluation_batches("train", limit=20)])
+    again = torch.cat([labels for _, labels in data.evaluation_batches("train", batch_size=7, limit=20)])
+    assert torch.equal(some, again)
+    assert len(some) == 20
+    assert len(list(data.evaluation_batches("test", batch_size=33, limit=1000))) == 1
+    for arguments, message in (
+        ({"split": "dev"}, "split 'dev'; allowed: train, val, test"),
+        ({"split": "val", "limit": 0}, "limit is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.evaluation_batches(**arguments)
+    with pytest.raises(ValueError, match="the val split of invented is empty"):
+        image_data(validation=0).evaluation_batches("val")
+
+
+class Recorder(lightning.LightningModule):
+    """Writes down what it is given: training batches by epoch, and how many images it validates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(3, 4)
+        self.seen: list[tuple[int, Tensor]] = []
+        self.validated = 0
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images, labels = batch
+        self.seen.append((self.current_epoch, images.clone()))
+        return torch.nn.functional.cross_entropy(self.layer(images.mean((2, 3))), labels)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        self.validated += len(batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(epochs: int, folder: Path, checkpoint: Path | None = None, **changes: Any) -> Recorder:
+    data = image_data(augment=Augment(1, True), **changes)
+    model = Recorder()
+    trainer = lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return model
+
+
+def test_interrupted_training_sees_the_same_batches(tmp_path: Path) -> None:
+    whole = fit(4, tmp_path)
+    first = fit(2, tmp_path)
+    torch.rand(7)  # a resumed process has another random state
+    second = fit(4, tmp_path, tmp_path / "last.ckpt")
+    assert [epoch for epoch, _ in second.seen] == [2] * 6 + [3] * 6
+    resumed = first.seen + second.seen
+    assert len(resumed) == len(whole.seen) == 24
+    for (epoch, images), (same_epoch, same_images) in zip(whole.seen, resumed, strict=True):
+        assert epoch == same_epoch
+        assert torch.equal(images, same_images)
+    assert not torch.equal(whole.seen[0][1], whole.seen[6][1]), "Lightning must announce the epoch to the sampler"
+    assert torch.equal(whole.layer.weight, second.layer.weight)
+    assert whole.validated == 4 * len(image_data().val)
+
+
+def test_training_without_a_validation_split(tmp_path: Path) -> None:
+    model = fit(1, tmp_path, validation=0)
+    assert (len(model.seen), model.validated) == (6, 0)
+
+
+def test_ranks_of_a_trainer_share_the_batch() -> None:
+    class Place:
+        world_size, global_rank = 3, 1
+
+    data = image_data(batch_size=16)
+    data.trainer = Place()  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="batch size 16 does not divide among 3 processes"):
+        data.train_dataloader()
+    assert sum(len(labels) for _, labels in data.test_dataloader()) == 11
+    data.batch_size = 15
+    share = next(iter(data.train_dataloader()))
+    data.trainer = None
+    everything = next(iter(data.train_dataloader()))
+    assert all(torch.equal(part, whole[5:10]) for part, whole in zip(share, everything, strict=True))

@@ -1,0 +1,37 @@
+"""The real thing, where it lies beside the checkout: skipped elsewhere."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+import datamodules
+from datamodules.sources import SOURCES
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.mark.skipif(not (DATA / "cifar10").is_dir(), reason="no CIFAR-10 beside the checkout")
+def test_cifar10_as_jpeg() -> None:
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        data = datamodules.load("cifar10", DATA / "cifar10")
+        times.append(time.perf_counter() - start)
+    print(f"CIFAR-10: {times[0]:.1f} s to decode, {times[1]:.2f} s to open again")
+    assert times[0] < 60
+    assert data.name == "cifar10-jpeg75"
+    assert (len(data.train), len(data.val), len(data.test)) == (45_000, 5_000, 10_000)
+    assert data.train.labels.bincount().tolist() == [4_500] * 10
+    published = SOURCES["cifar10"].published
+    assert published is not None
+    assert data.mean == pytest.approx(published[0], abs=0.001)
+    assert data.std == pytest.approx(published[1], abs=0.003), "JPEG takes a little contrast away"
+
+
+@pytest.mark.skipif(not (DATA / "mnist10k").is_dir(), reason="no MNIST beside the checkout")
+def test_mnist_of_10k_images_is_not_called_mnist() -> None:
+    data = datamodules.load("mnist", DATA / "mnist10k")
+    assert data.name == "mnist10k"
+    assert (len(data.train) + len(data.val), len(data.test)) == (8_000, 2_000)
+    assert (data.num_classes, data.in_channels, data.image_size) == (10, 1, 28)
