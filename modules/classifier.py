@@ -9,21 +9,12 @@ import lightning
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import SumMetric
 
 from modules import build
 from modules.recipe import Recipe, learning_rate, optimiser
 
 SPLITS = ("train", "val", "test")
-
-
-def _accuracies(num_classes: int, top: tuple[int, ...]) -> MetricCollection:
-    """Shares of samples, in 0..1, whose label is among the k most likely classes; its own inputs need no checks."""
-    return MetricCollection(
-        {f"top{k}": MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False) for k in top},
-        compute_groups=False,
-    )
 
 
 class Classifier(lightning.LightningModule):
@@ -46,9 +37,9 @@ class Classifier(lightning.LightningModule):
         self.save_hyperparameters()
         self.recipe = Recipe(**{**recipe, "milestones": tuple(recipe["milestones"])})
         self.network = build(network, num_classes, in_channels, **arguments).to(memory_format=torch.channels_last)
-        top = (1, 5) if num_classes > 5 else (1,)
-        self.losses = nn.ModuleDict({f"{split}_loss": MeanMetric() for split in SPLITS})
-        self.accuracies = nn.ModuleDict({f"{split}_accuracy": _accuracies(num_classes, top) for split in SPLITS})
+        self.top = (1, 5) if num_classes > 5 else (1,)
+        quantities = ("images", "loss", *(f"top{k}_error" for k in self.top))
+        self.sums = nn.ModuleDict({f"{split}_{name}": SumMetric() for split in SPLITS for name in quantities})
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
@@ -74,23 +65,26 @@ class Classifier(lightning.LightningModule):
         self._update(split, nn.functional.cross_entropy(logits, labels), logits, labels)
 
     def _update(self, split: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._loss(split).update(loss, weight=len(labels))
-        self._accuracy(split).update(logits, labels)
+        self._sum(split, "images").update(len(labels))
+        self._sum(split, "loss").update(loss * len(labels))
+        ranked = logits.topk(self.top[-1], dim=1).indices
+        for k in self.top:
+            hit = (ranked[:, :k] == labels[:, None]).any(dim=1)
+            self._sum(split, f"top{k}_error").update(len(labels) - hit.sum())
 
-    def _loss(self, split: str) -> MeanMetric:
-        return cast(MeanMetric, self.losses[f"{split}_loss"])
-
-    def _accuracy(self, split: str) -> MetricCollection:
-        return cast(MetricCollection, self.accuracies[f"{split}_accuracy"])
+    def _sum(self, split: str, quantity: str) -> SumMetric:
+        return cast(SumMetric, self.sums[f"{split}_{quantity}"])
 
     def _log_epoch(self, split: str) -> None:
-        """Logs from the metric objects, which count every sample once whatever the number of processes."""
-        values = {f"{split}/loss": self._loss(split).compute()}
-        for name, accuracy in self._accuracy(split).compute().items():
-            values[f"{split}/{name}_error"] = 100.0 - 100.0 * accuracy.double()
-        self._loss(split).reset()
-        self._accuracy(split).reset()
-        self.log_dict(values)
+        """Logs from sums over all processes, in which every sample counts once; errors are exact counts."""
+        images = self._sum(split, "images").compute().item()
+        values = {f"{split}/loss": self._sum(split, "loss").compute().item() / images}
+        for k in self.top:
+            values[f"{split}/top{k}_error"] = 100.0 * self._sum(split, f"top{k}_error").compute().item() / images
+        for name, total in self.sums.items():
+            if name.startswith(split):
+                cast(SumMetric, total).reset()
+        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch("train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import TypeVar
 
 import torch
@@ -22,7 +23,7 @@ def folded(network: AnyModule, dtype: torch.dtype = torch.float32) -> AnyModule:
         if not isinstance(parent, nn.Sequential):
             continue
         names = list(parent._modules)
-        for name, following in zip(names, names[1:], strict=False):
+        for name, following in itertools.pairwise(names):
             layer, norm = parent._modules[name], parent._modules[following]
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 parent._modules[name] = fuse_conv_bn_eval(layer, norm)

@@ -143,7 +143,7 @@ def _resnet(
     stem = _stem(order, in_channels, width, imagenet)
     network = Network(stem, blocks, pooled_head(channels, num_classes, order.prefix))
     initialise(network)
-    if survival_prob < 1.0:
+    if survival_prob != 1.0:
         set_survival(network, survival_prob, survival_rule, drop_per)
     return network
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
 from ablations.harness.records import Records
 
@@ -118,17 +119,20 @@ class Plan:
 class Ablation:
     """One question: its claims, the plan for a budget and data, the probe that measures and the figures that show it.
 
-    plan: (budget, data) -> Plan; probe: (run context) -> rows; figures: draws from the records. All three import what
-    is heavy inside, so that the declaration loads at once. baseline: the arm others are compared with, "" for none.
+    plan: (budget, ImageData) -> Plan. probe: Subject -> measurements (see `probing`). figures: (records, folder) ->
+    drawn figures. passes: (network, settings) -> the probe's cost in passes over the test set, for the estimate of
+    time. All of them import what is heavy inside, so that the declaration loads at once.
+    baseline: the arm others are compared with, "" for none.
     """
 
     name: str
     title: str
     question: str
     claims: tuple[Claim, ...]
-    plan: Callable[[str, str], Plan]
-    probe: Callable[..., Iterable[object]]
-    figures: Callable[..., object]
+    plan: Callable[[str, Any], Plan]
+    probe: Callable[[Any], Iterable[Any]]
+    figures: Callable[[Records, Path], Sequence[Any]]
+    passes: Callable[[Any, Mapping[str, Any]], float]
     baseline: str = ""
 
 

@@ -10,6 +10,7 @@ Nothing is written to the network: routes are passed along, never set.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -54,7 +55,7 @@ def logits_of_chains(network: Network, chains: Sequence[Chain], images: Tensor) 
     position = {name: index for index, name in enumerate(network.blocks)}
     by_prefix = sorted(range(len(chains)), key=lambda i: [(position[n], _SORT[r]) for n, r in chains[i]])
     ordered = [chains[i] for i in by_prefix]
-    shared = [shared_prefix(a, b) for a, b in zip(ordered, ordered[1:], strict=False)] + [-1]
+    shared = [shared_prefix(a, b) for a, b in itertools.pairwise(ordered)] + [-1]
     kept = {0: network.stem(images)}  # depth -> activation that a later chain starts from
     start = 0
     for here, index in enumerate(by_prefix):
@@ -118,7 +119,7 @@ def interchangeable(network: Network, images: Tensor) -> list[list[str]]:
 
 
 def swapped(order: Sequence[str], groups: Sequence[Sequence[str]], swaps: int, draw: torch.Generator) -> list[str]:
-    """The order after `swaps` exchanges, each of two random blocks of one random group (Veit et al. 2016, section 4.3)."""
+    """The order after `swaps` exchanges, each of two random blocks of one group (Veit et al. 2016, section 4.3)."""
     result = list(order)
     weights = torch.tensor([float(len(group) * (len(group) - 1)) for group in groups])
     for _ in range(swaps):

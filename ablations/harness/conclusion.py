@@ -1,0 +1,131 @@
+"""What a trial leaves: records.csv, verdicts.json, ablation.json, figures and the page, in the order of their worth."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.harness.estimate import Estimate
+from ablations.harness.files import write_json
+from ablations.harness.records import Records, write_csv
+from ablations.harness.runs import outcome
+from ablations.harness.runtime import environment, say
+from ablations.harness.verdict import judge
+
+if TYPE_CHECKING:
+    from ablations.harness.trial import Trial
+
+EVALUATION = "test set read once, at the end of training, with the last weights, in fp32"
+
+
+def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> bool:
+    """Writes everything below the trial's folder and says where the page is; True if a picture or the page failed.
+
+    Records and verdicts come first: a failure of a plot or of the page loses neither.
+    """
+    folder = trial.folder
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "records.csv", records)
+    options = trial.options
+    verdicts = judge(
+        trial.claims, records, list(range(trial.plan.seeds)), options.budget, trial.data.name,
+        num_claims=len(trial.ablation.claims),
+    )  # fmt: skip
+    write_json(folder / "verdicts.json", verdicts)
+    summary = _summary(trial, estimates)
+    write_json(folder / "ablation.json", summary)
+    for verdict in verdicts:
+        say(f"{verdict['claim']}: {verdict['verdict']} - {verdict['says']}")
+        say(f"     {verdict['why']}")
+    failed = False
+    try:
+        drawn = trial.ablation.figures(records, folder / "figures")
+        summary["figures"] = [{**figure._asdict(), "file": f"figures/{Path(figure.file).name}"} for figure in drawn]
+        write_json(folder / "ablation.json", summary)
+    except Exception:  # whatever a plot raises: the records stand
+        failed = True
+        traceback.print_exc()
+        print(f"the figures failed; records and verdicts are in {folder}", file=sys.stderr)
+    try:
+        from reports.page import write_page
+
+        say(f"report: {write_page(folder)}")
+    except Exception:
+        failed = True
+        traceback.print_exc()
+        print(f"the page failed; records and verdicts are in {folder}", file=sys.stderr)
+    return failed
+
+
+def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
+    """What the page needs beside records and verdicts, as plain values."""
+    first = {job.arm.name: job.run for job in reversed(trial.jobs)}
+    arms = [
+        {
+            "name": arm.name,
+            "network": arm.network,
+            "arguments": {k: v for k, v in first[arm.name].identity()["network"].items() if k != "builder"},
+            "recipe": {**asdict(first[arm.name].recipe), "precision": first[arm.name].precision},
+            "note": arm.note,
+            "parameters": estimates[arm.name].cost.parameters,
+            "multiply_adds": estimates[arm.name].cost.multiply_adds,
+            "blocks": estimates[arm.name].blocks,
+        }
+        for arm in trial.arms
+    ]
+    runs = []
+    for job in trial.jobs:
+        found = outcome(job.run.folder(trial.options.out)) or {"state": "missing"}
+        runs.append(
+            {
+                "arm": job.arm.name,
+                "seed": job.run.seed,
+                "run": job.run.name,
+                "state": found["state"],
+                "why": found.get("why", ""),
+                "train_seconds": found.get("seconds"),
+                "images_per_second": found.get("images_per_second"),
+                "test_top1_error": found.get("test/top1_error"),
+            }
+        )
+    ablation, options = trial.ablation, trial.options
+    return {
+        "name": ablation.name,
+        "title": ablation.title,
+        "question": ablation.question,
+        "budget": options.budget,
+        "data": trial.data.name,
+        "seeds": list(range(trial.plan.seeds)),
+        "command": options.command,
+        "settings": dict(trial.plan.settings),
+        "arms": arms,
+        "runs": runs,
+        "environment": environment(trial.device.type),
+        "figures": [],
+        "not_done": _not_done(trial, runs),
+        "evaluation": EVALUATION,
+    }
+
+
+def _not_done(trial: Trial, runs: list[dict[str, Any]]) -> list[str]:
+    """What a reader might take for granted and was not done, one sentence each."""
+    options = trial.options
+    found = []
+    if options.budget != "paper":
+        found.append(
+            f"The paper's own networks and schedule: this is the {options.budget} budget on {trial.data.name}."
+        )
+    left_out = [arm.name for arm in trial.plan.arms if arm not in trial.arms]
+    if left_out:
+        found.append(f"Arms left out by --arms: {', '.join(left_out)}.")
+    if len(trial.claims) < len(trial.ablation.claims):
+        found.append("Claims left out by --claims still count in Holm's correction.")
+    if trial.stranger is not None:
+        found.append(f"No training: {trial.stranger.run} was brought from outside, so no claim has its arms and seeds.")
+    for state, count in Counter(run["state"] for run in runs if run["state"] != "done").items():
+        found.append(f"{count} runs {state}.")
+    return found

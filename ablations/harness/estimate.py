@@ -1,0 +1,74 @@
+"""What the work will cost: multiply-adds counted, seconds measured on one real batch before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ablations.harness.runs import Run
+from datamodules.images import ImageData
+from modules import Network, build
+from modules.cost import Cost, cost
+from modules.recipe import optimiser
+
+
+class Estimate(NamedTuple):
+    """Of one run: its cost per image, blocks, seconds to train, and seconds for one fp32 pass over the test set."""
+
+    cost: Cost
+    blocks: int
+    training: float
+    test_pass: float
+
+
+def describe(run: Run) -> tuple[Cost, Network]:
+    """The run's untrained network and its cost per image; raises ValueError if the network does not take the images."""
+    network = build(run.network, run.data["num_classes"], run.data["in_channels"], **run.arguments)
+    shape = (run.data["in_channels"], run.data["image_size"], run.data["image_size"])
+    try:
+        return cost(network, shape), network
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"network {run.network} does not take images of shape {shape}: {reason}") from error
+
+
+def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int = 2) -> Estimate:
+    """Times a few optimiser steps and one evaluation batch of a throwaway network, after one step of warm-up."""
+    counted, network = describe(run)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sgd = optimiser(run.recipe, network.parameters())
+    size = min(run.recipe.batch_size, len(data.test))
+    images, labels = next(iter(data.evaluation_batches("test", batch_size=size, device=device)))
+    for step in range(timed_steps + 1):
+        if step == 1:
+            started = _now(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=run.precision.startswith("bf16")):
+            loss = nn.functional.cross_entropy(network(images).float(), labels)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+    per_step = (_now(device) - started) / timed_steps
+    network.eval()
+    with torch.no_grad():
+        network(images)
+        started = _now(device)
+        network(images)
+    per_pass = (_now(device) - started) * len(data.test) / size
+    steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
+    return Estimate(counted, len(network.blocks), steps * per_step, per_pass)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: 40 s, 7 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

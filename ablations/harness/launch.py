@@ -1,0 +1,40 @@
+"""What a script's `main(ABLATION)` does: understand the command, carry it out, and leave with an honest exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ablations.harness.ablation import Ablation
+from ablations.harness.command_line import WrongInput, parse
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs the ablation as the command line says and exits.
+
+    0: done, whatever the verdict. 1: a run failed (which, why, how to resume). 2: the command or the data is wrong,
+    told in one line before anything is trained. 130: Ctrl-C, with the command that resumes.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    command = " ".join(["python", sys.argv[0], *argv])
+    try:
+        options = parse(ablation, argv)
+        from ablations.harness.trial import prepare
+
+        trial = prepare(ablation, options)
+    except (WrongInput, ValueError, PermissionError) as error:
+        print(f"{ablation.name}: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(WRONG) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    try:
+        raise SystemExit(FAILED if trial.carry_out() else DONE)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; finished epochs and runs are kept. Resume with:\n  {command}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except OSError as error:  # no space, no permission: told, not traced; what was written is whole
+        print(f"{ablation.name}: {error}. What is written is kept; resume with:\n  {command}", file=sys.stderr)
+        raise SystemExit(FAILED) from None

@@ -1,0 +1,60 @@
+"""Asking a trained network: what a probe is given, what it answers, and the file that keeps the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ablations.harness.ablation import Ablation
+from ablations.harness.records import Record, Records, read_csv, write_csv
+from ablations.harness.runs import digest
+from datamodules.images import ImageData
+from modules import Network
+
+
+class Measurement(NamedTuple):
+    """One value that a probe measured; point: as `records.point` writes it."""
+
+    point: str
+    metric: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network with all that a probe may use.
+
+    settings: the plan's. seed: the run's; a probe draws from generators seeded by it. on_pass: to be called after each
+    pass over a batch, for the progress bar.
+    """
+
+    network: Network
+    data: ImageData
+    settings: Mapping[str, Any]
+    arm: str
+    seed: int
+    device: torch.device
+    on_pass: Callable[[], object] = lambda: None
+
+
+def answers_file(ablation: Ablation, settings: Mapping[str, Any], run_folder: Path) -> Path:
+    """Where the answers of one network to one ablation's probe lie; other settings are another file."""
+    return run_folder / "probes" / f"{ablation.name}-{digest(dict(settings))}.csv"
+
+
+def ask(ablation: Ablation, subject: Subject, run: str, run_folder: Path) -> Records:
+    """The probe's records on the subject, read from their file where the same question was asked before."""
+    kept = answers_file(ablation, subject.settings, run_folder)
+    if kept.exists():
+        # Arms may be renamed and runs shared; the answers are about the network.
+        return Records(replace(row, arm=subject.arm) for row in read_csv(kept))
+    measured: Iterable[Measurement] = ablation.probe(subject)
+    rows = Records(Record(ablation.name, subject.arm, subject.seed, *m, run) for m in measured)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(kept, rows)
+    return rows

@@ -1,0 +1,98 @@
+"""The process that computes: memory allocator, threads, and what the libraries print."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep freed memory for the next step instead of giving it back; True if it agreed.
+
+    Activations come and go at every step; returning their pages costs about a quarter of a training step on a CPU.
+    Other C libraries have no such switch, and lose nothing but this.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        gigabytes = 1 << 30
+        return bool(libc.mallopt(M_MMAP_THRESHOLD, gigabytes) and libc.mallopt(M_TRIM_THRESHOLD, 2 * gigabytes - 1))
+    except (OSError, AttributeError):
+        return False
+
+
+def quiet() -> None:
+    """Keeps advertising and advice of the libraries off the terminal; errors still come through."""
+    import lightning.pytorch  # noqa: F401  (first, because it sets its own level when it is imported)
+
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_lightning", "wandb"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (".*does not have many workers.*", ".*LeafSpec.*", ".*isinstance.treespec.*", ".*lr_scheduler.step.*"):
+        warnings.filterwarnings("ignore", message=text)
+    warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def can_compile() -> bool:
+    """Whether torch.compile finds the C++ compiler that it needs on a CPU."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, machine and commit, as plain values; what a number may depend on beyond a run's identity."""
+    import lightning
+    import numpy
+    import torch
+    import torchvision
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "lightning": lightning.__version__,
+        "numpy": numpy.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if device == "cuda" else _cpu(),
+        "threads": torch.get_num_threads(),
+        **_commit(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "CPU"
+
+
+def _commit() -> dict[str, Any]:
+    """Commit of the code and whether it was changed since; empty where the code is no git checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit.stdout.strip()[:12], "uncommitted_changes": bool(status.stdout.strip())}
+
+
+def say(*words: object) -> None:
+    """Prints a line at once; every line a user sees comes through here or through a progress bar."""
+    print(*words, file=sys.stdout, flush=True)

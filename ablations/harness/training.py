@@ -1,0 +1,265 @@
+"""One run: from a `Run` and its data to a folder with metrics, weights and `done`.
+
+The folder is the state. `last.ckpt` is replaced at the end of every epoch, `done` is written last; a run that was
+killed goes on after its last finished epoch and ends with the same weights, to the last bit on a CPU, because the order
+of samples, augmentation and dropout are functions of (seed, epoch) or (seed, step) alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import Logger
+from tqdm import tqdm
+
+from ablations.harness import runtime
+from ablations.harness.files import atomic_write_text, write_json
+from ablations.harness.runs import Run
+from datamodules.images import ImageData
+from modules.classifier import Classifier
+from modules.cost import cost
+from modules.recipe import Recipe
+from modules.weights import save_weights
+
+# Compiling takes 30 to 60 s on a CPU and halves a step at best: worth it from about seven epochs of CIFAR-10 on
+# ResNet-20. Decided from the size of the work, not from a clock, so that a resumed run decides alike.
+COMPILE_FROM_MULTIPLY_ADDS = 1.3e13
+
+
+DIVERGED = 3  # exit code of a run in a process of its own; the folder says the rest
+
+
+class Diverged(RuntimeError):
+    """The loss is not a number any more; step: the optimiser step at which it was first seen."""
+
+    def __init__(self, step: int, epoch: int) -> None:
+        super().__init__(f"the loss is not finite at step {step} (epoch {epoch + 1})")
+        self.step, self.epoch = step, epoch
+
+
+class DrawsByStep(Callback):
+    """Seeds torch before every training step by (seed, step, rank): dropout and skipped blocks survive a resume."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        key = (self.seed * 1_000_003 + trainer.global_step) * 1_009 + trainer.global_rank
+        torch.manual_seed(key % 2**63)
+
+
+class StopsOnNan(Callback):
+    """Ends a run whose loss is not finite; looks at every loss on a CPU, and on a GPU waits for it every 50 steps."""
+
+    def __init__(self) -> None:
+        self.first_bad: torch.Tensor | None = None
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, _: Any, outputs: Any, *__: Any) -> None:
+        loss = outputs["loss"]
+        never = torch.full_like(loss, math.inf, dtype=torch.float64)
+        seen = torch.where(torch.isfinite(loss), never, torch.full_like(never, trainer.global_step))
+        self.first_bad = seen if self.first_bad is None else torch.minimum(self.first_bad, seen)
+        if loss.device.type == "cpu" or trainer.global_step % 50 == 0 or trainer.is_last_batch:
+            step = self.first_bad.item()
+            if math.isfinite(step):
+                raise Diverged(int(step), trainer.current_epoch)
+
+
+class History(Checkpoint):
+    """Writes metrics.csv and last.ckpt at the end of every epoch, each in one step.
+
+    A `Checkpoint`, so that Lightning calls it after the module has logged its epoch. The rows are part of the
+    checkpoint: a resumed run continues the table where the checkpoint stands, never twice.
+    """
+
+    def __init__(self, folder: Path, logger: Logger | None, progress: tqdm[Any]) -> None:
+        self.folder, self.logger, self.progress = folder, logger, progress
+        self.rows: list[dict[str, float]] = []
+        self.started = 0.0
+        self.resumed_from = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        self.resumed_from = trainer.current_epoch
+        self.progress.update(trainer.global_step - self.progress.n)
+        if self.logger is not None:
+            for row in self.rows:  # a new W&B run after a resume shows the whole history
+                self.logger.log_metrics(row, int(row["step"]))
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.progress.update()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        values = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        seconds = time.perf_counter() - self.started
+        images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            **dict(sorted(values.items())),
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+        }
+        self.rows.append(row)
+        self.progress.set_postfix({k: f"{v:.3g}" for k, v in values.items() if k.endswith(("loss", "top1_error"))})
+        # Every process takes part in saving, rank 0 alone writes.
+        partial = self.folder / ".last.ckpt.tmp"
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            os.replace(partial, self.folder / "last.ckpt")
+            atomic_write_text(self.folder / "metrics.csv", as_csv(self.rows))
+        if self.logger is not None:
+            self.logger.log_metrics(row, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = state["rows"]
+
+
+def as_csv(rows: list[dict[str, float]]) -> str:
+    """The rows as text, with the columns of all of them."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def compiles(run: Run, device: str) -> bool:
+    """Whether the run is long enough for torch.compile; random routes would be compiled anew at every draw."""
+    if device != "cpu" or run.arguments.get("survival_prob", 1.0) != 1.0 or not runtime.can_compile():
+        return False
+    classifier = _classifier(run)
+    shape = (run.data["in_channels"], run.data["image_size"], run.data["image_size"])
+    per_image = cost(classifier.network, shape).multiply_adds
+    return per_image * run.data["num_train"] * run.recipe.epochs >= COMPILE_FROM_MULTIPLY_ADDS
+
+
+def _classifier(run: Run) -> Classifier:
+    identity = run.identity()
+    sizes = (run.data["num_classes"], run.data["in_channels"])
+    # Lists, because a checkpoint is read with weights_only=True and holds plain values.
+    return Classifier(run.network, dict(run.arguments), json.loads(json.dumps(identity["recipe"])), *sizes)
+
+
+def train(
+    run: Run, data: ImageData, out: Path, logger: Logger | None = None, label: str = "", show_progress: bool = True
+) -> dict[str, Any]:
+    """Trains the run, or goes on with it, tests it once with its last weights, and returns what `done` then says.
+
+    Raises Diverged (the folder then holds `diverged` and the last good checkpoint) and KeyboardInterrupt (the folder
+    holds the last finished epoch).
+    """
+    folder = run.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(run.seed)
+    classifier = _classifier(run)
+    data = copy.copy(data)  # shares the pixels
+    data.seed, data.batch_size, data.trainer = run.seed, run.recipe.batch_size, None
+    # No more than one device, and no Apple GPU (whose arithmetic is not repeatable), unless asked for.
+    accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    options = {"devices": 1, "accelerator": accelerator, **run.trainer, "precision": run.precision}
+    steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
+    with tqdm(total=steps, desc=label, unit="step", disable=not show_progress, leave=False, mininterval=0.5) as bar:
+        history = History(folder, logger, bar)
+        trainer = lightning.Trainer(
+            **{
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                **options,
+                "max_epochs": run.recipe.epochs,
+                "logger": False,  # History logs, from the rows that metrics.csv holds
+                "enable_checkpointing": True,
+                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), history],
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+            }
+        )
+        if trainer.is_global_zero:
+            device = trainer.strategy.root_device.type
+            processes = {"processes": trainer.world_size, "batch_per_process": data.batch_size // trainer.world_size}
+            write_json(folder / "config.json", {**run.identity(), "name": run.name})
+            write_json(folder / "environment.json", {**runtime.environment(device), **processes})
+        if compiles(run, trainer.strategy.root_device.type):
+            classifier.network.compile()
+        checkpoint = folder / "last.ckpt"
+        started = time.perf_counter()
+        try:
+            trainer.fit(
+                classifier, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True
+            )
+        except Diverged as error:
+            if trainer.is_global_zero:
+                where = {"step": error.step, "epoch": error.epoch + 1, "why": str(error)}
+                write_json(folder / "diverged", where)
+            raise
+        except SystemExit as error:  # how Lightning ends a fit that Ctrl-C interrupted
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from error
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        seconds = time.perf_counter() - started
+        tested = dict(trainer.test(classifier, datamodule=data, verbose=False)[0])
+    if logger is not None:
+        logger.log_metrics(tested, trainer.global_step)
+    done: dict[str, Any] = {
+        **tested,
+        "epochs": run.recipe.epochs,
+        "seconds": sum(row["seconds"] for row in history.rows),
+        "wall_seconds": seconds,
+        "images_per_second": history.rows[-1]["images_per_second"],
+        "resumed_from_epoch": history.resumed_from,
+    }
+    if trainer.is_global_zero:
+        save_weights(classifier.network, folder / "weights.safetensors")
+        write_json(folder / "done", done)
+    return done
+
+
+def main(request_file: Path) -> None:
+    """One run in processes of its own, as `python -m ablations.harness.training FILE`.
+
+    Strategies such as DDP start the program again once per device; the program must then be this one run and nothing
+    else. The file says which run, which data and which tracker (`write_request`).
+    """
+    import datamodules
+    from ablations.harness.tracking import tracker
+
+    request = json.loads(request_file.read_text())
+    runtime.quiet()
+    runtime.keep_freed_memory()
+    data = datamodules.load(**request["load"])
+    recipe = Recipe(**{**request["run"]["recipe"], "milestones": tuple(request["run"]["recipe"]["milestones"])})
+    run = Run(**{**request["run"], "recipe": recipe, "data": data.identity})
+    out = Path(request["out"])
+    logger = tracker(out, request["wandb"], **request["tracking"])
+    try:
+        train(run, data, out, logger, request["label"], sys.stderr.isatty())
+    except Diverged:
+        raise SystemExit(DIVERGED) from None
+    finally:
+        if logger is not None:
+            logger.finish()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

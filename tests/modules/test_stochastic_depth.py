@@ -1,0 +1,141 @@
+"""Stochastic depth: both rules in training and at test time, skipped branches, survival over a network."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modules import build, set_survival
+from modules.block import Block
+
+X = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+
+
+class Times(nn.Module):
+    """Multiplies by a constant; counts its calls."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.tensor(by))
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * self.by
+
+
+def stochastic(per: str, survival_prob: float) -> Block:
+    """A linear block, so that the mean over draws is the output of the mean."""
+    block = Block(nn.Conv2d(3, 3, 1), Times(2.0))
+    block.survival_prob, block.drop_per = survival_prob, per  # type: ignore[assignment]
+    return block
+
+
+@pytest.mark.parametrize("per", ["batch", "sample"])
+@pytest.mark.parametrize("training", [True, False])
+def test_survival_of_one_changes_no_bit(per: str, training: bool) -> None:
+    block = stochastic(per, 1.0).train(training)
+    assert torch.equal(block(X), block.shortcut(X) + block.branch(X))
+
+
+@pytest.mark.parametrize("per", ["batch", "sample"])
+@torch.no_grad()
+def test_mean_over_draws_is_the_evaluation_output(per: str) -> None:
+    torch.manual_seed(0)
+    block, draws = stochastic(per, 0.7), 4000
+    mean = torch.stack([block(X) for _ in range(draws)]).mean(0)
+    # Five standard errors of a mean of draws that are 0 or the branch (divided by its probability).
+    scale = block.branch(X).abs().max().item() / (0.7 if per == "sample" else 1.0)
+    torch.testing.assert_close(mean, block.eval()(X), rtol=0, atol=5 * scale * math.sqrt(0.7 * 0.3 / draws))
+
+
+@torch.no_grad()
+def test_rule_per_batch() -> None:
+    torch.manual_seed(0)
+    block = stochastic("batch", 0.6)
+    shortcut, branch = block.shortcut(X), block.branch(X)
+    torch.testing.assert_close(block.eval()(X), shortcut + 0.6 * branch)
+    draws = [block.train()(X) for _ in range(50)]
+    kinds = [torch.equal(y, shortcut) + 2 * torch.equal(y, shortcut + branch) for y in draws]
+    assert set(kinds) == {1, 2}  # all of the mini-batch or nothing, unscaled
+
+
+@torch.no_grad()
+def test_rule_per_sample() -> None:
+    torch.manual_seed(0)
+    block = stochastic("sample", 0.6)
+    shortcut, branch = block.shortcut(X), block.branch(X)
+    assert torch.equal(block.eval()(X), shortcut + branch)
+    mixed = 0
+    for _ in range(20):
+        y = block.train()(X)
+        kept = [not torch.equal(y[i], shortcut[i]) for i in range(len(X))]
+        factors = torch.tensor(kept)[:, None, None, None] / 0.6
+        torch.testing.assert_close(y, shortcut + branch * factors)
+        mixed += 0 < sum(kept) < len(kept)
+    assert mixed > 0
+
+
+def test_skipped_branch_is_not_run_and_has_zero_gradients() -> None:
+    block = Block(Times(3.0))
+    block.survival_prob = 1e-9
+    block(X).sum().backward()
+    assert isinstance(block.branch, Times)
+    assert block.branch.calls == 0
+    assert torch.equal(block.branch.by.grad, torch.tensor(0.0))
+    with torch.no_grad():
+        assert torch.equal(block(X), X)
+
+
+def test_skipped_branch_keeps_running_statistics() -> None:
+    norm = nn.BatchNorm2d(3)
+    block = Block(norm)
+    block.survival_prob = 1e-9
+    block(X)
+    assert norm.num_batches_tracked == 0
+
+
+def test_frozen_or_empty_branch_can_be_skipped() -> None:
+    for branch in (nn.Identity(), Times(3.0).requires_grad_(False)):
+        block = Block(branch)
+        block.survival_prob = 1e-9
+        assert torch.equal(block(X), X)
+
+
+def test_seed_decides_the_draws() -> None:
+    network = build("resnet20", width=2, survival_prob=0.5).train()
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        outputs.append(network(X))
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.1, 1.01, math.nan])
+def test_survival_must_lie_in_zero_to_one(bad: float) -> None:
+    with pytest.raises(ValueError, match=r"\(0, 1\]"):
+        set_survival(build("resnet20", width=2), bad)
+
+
+def test_linear_rule() -> None:
+    """Huang et al. 2016, equation 4: p_l = 1 - l / L (1 - p_L); (3L - 1) / 4 active blocks for p_L = 1/2."""
+    with torch.device("meta"):
+        network = set_survival(build("resnet110"), 0.5)
+    probabilities = [block.survival_prob for _, block in network.named_blocks()]
+    assert len(probabilities) == 54
+    assert probabilities == pytest.approx([1 - index / 54 * (1 - 0.5) for index in range(1, 55)])
+    assert probabilities[0] < 1.0
+    assert probabilities[-1] == 0.5
+    assert sum(probabilities) == pytest.approx(40.25)
+    set_survival(network, 0.8, rule="uniform", per="sample")
+    assert {(block.survival_prob, block.drop_per) for _, block in network.named_blocks()} == {(0.8, "sample")}
+
+
+def test_plain_networks_have_no_stochastic_depth() -> None:
+    with torch.device("meta"):
+        plain = build("vgg15")
+    with pytest.raises(ValueError, match="merged by 'replace'"):
+        set_survival(plain, 0.5)

@@ -1,0 +1,238 @@
+"""The report page: everything a sceptic needs is on it, and what is missing or damaged is named, never hidden."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from ablations.harness.files import write_json
+from ablations.harness.verdict import judge
+from conftest import ARMS, CLAIMS, make_folder, synthetic_records
+from reports.figures import number
+from reports.page import main, write_page
+
+VOID = {"meta", "link", "img", "br", "rect", "line", "circle"}
+
+
+class Page(HTMLParser):
+    """The page as elements and visible text; fails on tags that are not closed in order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.open, self.words, self.source = [], [], [], path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.words.append(data)
+
+    def all(self, tag, **wanted):
+        return [a for t, a in self.elements if t == tag and wanted.items() <= a.items()]
+
+
+def test_every_claim_is_shown_with_verdict_estimate_interval_and_every_seed(finished):
+    page = Page(write_page(finished))
+    verdicts = json.loads((finished / "verdicts.json").read_text())
+    assert {verdict["verdict"] for verdict in verdicts} == {"reproduced", "contradicted", "undecided"}
+    assert page.source.count("<article") == len(verdicts) == len(CLAIMS)
+    cards = page.source.split("<article")[1:]
+    for card, verdict in zip(cards, verdicts, strict=True):
+        assert f'<span class="word {verdict["verdict"]}">{verdict["verdict"]}</span>' in card
+        assert verdict["claim"] in card
+        assert f"<strong>{number(verdict['estimate'])}" in card
+        for test in verdict["tests"]:
+            if "counted exactly" not in test["rule"]:
+                low, high = map(number, test["interval"])
+                assert f"95 % interval {low} to {high} {test['unit']}" in card
+        assert card.count("<circle") == sum(len(test["values"]) for test in verdict["tests"])
+        assert card.count('class="threshold"') == len(verdict["tests"])
+    for verdict in verdicts:
+        for key in ("says", "why", "published", "notes_value", "source", "scale", "rule"):
+            assert verdict[key] in page.text
+    assert "needs at most 5 points" in page.text
+    assert "no number printed" in page.text
+    assert "262,144 counted exactly" in page.text
+
+
+def test_the_rest_of_the_page(finished):
+    page = Page(write_page(finished))
+    images = page.all("img")
+    assert len(images) == 5
+    for image, entry in zip(images, json.loads((finished / "ablation.json").read_text())["figures"], strict=True):
+        content = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+        assert content == (finished / entry["file"]).read_bytes()
+        assert entry["caption"] in page.text
+    for text in ("--budget laptop --data digits --seeds 8", "test set read once", "ImageNet and ResNet-200", "0a1b2c3"):
+        assert text in page.text
+    assert "The paper's own schedule: this is the laptop budget on digits." in page.text
+    assert "Arm vgg_bn, seed 4 is diverged: the loss was NaN in epoch 3." in page.text
+    assert "7 of 8" in page.text
+    assert "vgg_bn-digits-s4-0a1b2c3d4e5f" in page.text
+    assert "8.35 \u00b1 0.2449" in page.text  # 8.0 + 0.1 * seed over eight seeds
+    assert "incomplete" not in page.text
+
+
+def test_the_table_of_arms_shows_only_differences(finished):
+    source = write_page(finished).read_text(encoding="utf-8")
+    table = source.split('aria-label="Arms"')[1].split("</table>")[0]
+    assert all(name in table for name in ("network", "depth", "norm", "last_survival", *ARMS))
+    assert "width" not in table  # the same everywhere
+    assert "epochs" not in table
+    assert "290,474" in table
+    assert table.count(">default<") == 4 + 4
+
+
+def test_texts_are_escaped_and_nothing_is_fetched(finished):
+    page = Page(write_page(finished))
+    assert page.all("script") == []
+    assert page.all("b") == []
+    assert "<script>alert('arm')</script>" in page.text
+    assert "http://" not in page.source
+    assert "https://" not in page.source
+    assert "url(" not in page.source
+    assert "@import" not in page.source
+    for _, attributes in page.elements:
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("href", "#").startswith(("#", "data:,"))
+        assert not any(name.startswith("on") for name in attributes)
+    targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {a["href"][1:] for a in page.all("a")} <= targets
+    assert {a["aria-labelledby"] for _, a in page.elements if "aria-labelledby" in a} <= targets
+
+
+def test_accessible_structure(finished):
+    page = Page(write_page(finished))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(image["alt"] and image["width"] and image["height"] for image in page.all("img"))
+    assert all(svg["aria-label"] for svg in page.all("svg"))
+    assert all(part["tabindex"] == "0" for part in page.all("div", **{"class": "scroll"}))
+    assert "prefers-color-scheme: dark" in page.source
+
+
+def luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_contrast_is_aa_in_light_and_dark(finished):
+    source = write_page(finished).read_text(encoding="utf-8")
+    schemes = [
+        dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", source, re.S)
+    ]
+    assert len(schemes) == 2
+    for colours in schemes:
+        pairs = [(text, ground) for text in ("ink", "quiet", "link") for ground in ("page", "card", "side")]
+        pairs += [(word, f"{word}-bg") for word in ("reproduced", "contradicted", "undecided")]
+        for pair in pairs:
+            dark, light = sorted(luminance(colours[name]) for name in pair)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, pair
+
+
+def test_same_files_same_bytes_and_a_small_page(finished):
+    first = write_page(finished).read_bytes()
+    assert write_page(finished).read_bytes() == first
+    assert len(first) < 8e6
+    assert [path.name for path in finished.iterdir() if path.name.endswith(".tmp")] == []
+    assert str(finished).encode() not in first
+
+
+@pytest.mark.parametrize("name", ["verdicts.json", "ablation.json", "records.csv", "figures/reordering.png"])
+def test_a_missing_file_is_named_and_the_rest_shown(edit, name):
+    folder, _ = edit
+    (folder / name).unlink()
+    page = Page(write_page(folder))
+    assert "This report is incomplete" in page.text
+    assert name in page.text
+    assert ("RL1" in page.text) == (name != "verdicts.json")
+    assert ("--budget laptop" in page.text) == (name != "ablation.json")
+    assert len(page.all("img")) == {"ablation.json": 0, "figures/reordering.png": 4}.get(name, 5)
+    assert str(folder) not in page.source
+
+
+@pytest.mark.parametrize("name", ["verdicts.json", "ablation.json", "records.csv", "figures/reordering.png"])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"\xff" + b, lambda b: b"", lambda b: b"null"]
+)
+def test_a_damaged_file_is_named_and_the_rest_shown(edit, name, damage):
+    folder, _ = edit
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    page = Page(write_page(folder))
+    assert "This report is incomplete" in page.text
+    assert name in page.text
+    assert ("RL1" in page.text) == (name != "verdicts.json")
+    assert str(folder) not in page.source
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "notice"),
+    [
+        ("ablation.json", lambda a: a.pop("arms"), 'ablation.json holds no list named "arms"'),
+        ("ablation.json", lambda a: a["arms"][1].pop("recipe"), "ablation.json, arm 2 is damaged"),
+        ("ablation.json", lambda a: a["runs"][0].update(state="odd"), "ablation.json, run 1 is damaged and left out: 'odd'"),
+        ("ablation.json", lambda a: a["figures"][0].update(file="../x.png"), "../x.png lies outside the folder"),
+        ("verdicts.json", lambda v: v[0].update(verdict="proved"), "'proved' is none of reproduced"),
+        ("verdicts.json", lambda v: v[1].pop("why"), "claim 2 is damaged and left out: it has no 'why'"),
+        ("verdicts.json", lambda v: v.__setitem__(2, 7), "claim 3 is damaged"),
+        ("verdicts.json", lambda v: v[0]["tests"][0]["values"].update({"0": 10**400}), "claim 1 is damaged"),
+    ],
+)  # fmt: skip
+def test_a_damaged_entry_is_named_and_the_others_shown(edit, name, change, notice):
+    folder, edit_json = edit
+    edit_json(name, change)
+    page = Page(write_page(folder))
+    assert notice in page.text
+    assert "RL6" in page.text
+
+
+def test_missing_seeds_are_named(edit):
+    folder, edit_json = edit
+    edit_json("ablation.json", lambda a: a["seeds"].extend([8, 9]))
+    assert "Arm vgg has no records of seed 8, 9." in Page(write_page(folder)).text
+
+
+def test_too_little_evidence_is_shown_as_such(tmp_path):
+    page = Page(write_page(make_folder(tmp_path, seeds=range(1), diverged=())))
+    assert "no interval from seed 0 alone" in page.text
+    assert "undecided" in page.text
+
+
+def test_diverged_seeds_are_named_beside_the_dots(edit):
+    folder, _ = edit
+    records = synthetic_records(range(4), diverged=(("vgg", 1),))
+    write_json(folder / "verdicts.json", judge(CLAIMS[:1], records, [0, 1, 2, 3], "laptop", "digits"))
+    page = Page(write_page(folder))
+    assert "No finite value: seed 1." in page.text
+    assert "no estimate" in page.text
+
+
+def test_command_line(edit, capsys):
+    folder, _ = edit
+    assert main([str(folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+    done = subprocess.run(
+        [sys.executable, "-m", "reports.page", str(folder / "nowhere")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"{folder / 'nowhere'} is not a folder\n"
