@@ -44,7 +44,7 @@ def resolve(name: str, arguments: Mapping[str, object] | None = None) -> dict[st
     """
     if name not in ARCHITECTURES:
         close = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = f"; did you mean {close[0]}?" if close else "."
         raise ValueError(f"unknown network {name!r}{hint} Known: {', '.join(sorted(ARCHITECTURES))}")
     builder = ARCHITECTURES[name]
     function, preset = (builder.func, builder.keywords) if isinstance(builder, partial) else (builder, {})
@@ -54,6 +54,9 @@ def resolve(name: str, arguments: Mapping[str, object] | None = None) -> dict[st
         raise ValueError(f"{name} takes no argument {', '.join(sorted(unknown))}; it takes {', '.join(parameters)}")
     defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
     resolved = {**defaults, **preset, **(arguments or {})}
+    fixed = sorted(set(preset) & set(arguments or {}))
+    if fixed:
+        raise ValueError(f"{name} fixes {', '.join(f'{key}={preset[key]!r}' for key in fixed)}; choose another network")
     missing = set(parameters) - set(resolved)
     if missing:
         raise ValueError(f"{name} needs the argument {', '.join(sorted(missing))}")
@@ -65,5 +68,9 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3, **arguments: o
 
     Raises ValueError for an unknown name, argument or value, naming what is allowed.
     """
-    resolve(name, arguments)
+    resolved = resolve(name, arguments)
+    for key in ("depth", "width", "hidden", "num_classes", "in_channels"):
+        value = {**resolved, "num_classes": num_classes, "in_channels": in_channels}.get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key} of {name} must be a whole number of at least 1, got {value!r}")
     return ARCHITECTURES[name](num_classes=num_classes, in_channels=in_channels, **arguments)

@@ -70,7 +70,8 @@ def shape_match(in_channels: int, out_channels: int, stride: int = 1, average: b
 class Block(nn.Module):
     """One unit of a network: `post(merge(shortcut(pre(x)), branch(pre(x))))`, with a route that can be changed.
 
-    changes_shape: whether input and output differ in channels or resolution (a downsampling block).
+    changes_shape: whether shortcut and branch change channels or resolution (a downsampling block); pooling in `post`,
+        which a deletion leaves in place, does not count.
     branch_channels: channels of the branch's output; needed by merge="concat" alone, to write zeros in its place.
     Raises ValueError for an unknown merge, or concat without branch_channels.
     """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -19,8 +20,16 @@ class Cost(NamedTuple):
 
 def cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
     """Counts one forward pass over a single sample of shape `input_shape` (C, H, W), without memory or time."""
-    on_meta = copy.deepcopy(network).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        on_meta(torch.empty(1, *input_shape, device="meta"))
+    # Only the tensors go to the meta device: a copy of the network would hold its weights a second time.
+    tensors = itertools.chain(network.named_parameters(), network.named_buffers())
+    on_meta = {name: tensor.detach().to("meta") for name, tensor in tensors}
+    training = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            functional_call(network, on_meta, (torch.empty(1, *input_shape, device="meta"),))
+    finally:
+        for module, mode in training.items():
+            module.training = mode
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Cost(parameters, counter.get_total_flops() // 2)

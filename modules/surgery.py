@@ -35,7 +35,11 @@ def routed(network: Network, routes: Mapping[str, Route]) -> Iterator[Network]:
 
 @contextmanager
 def removed(network: Network, names: Iterable[str]) -> Iterator[Network]:
-    """Deletes the named blocks until exit: only their shortcut is left (Veit et al. 2016, section 4.1)."""
+    """Deletes the named blocks until exit: only their shortcut is left (Veit et al. 2016, section 4.1).
+
+    names: several, or one as a string.
+    """
+    names = [names] if isinstance(names, str) else names
     with routed(network, dict.fromkeys(names, "shortcut")):
         yield network
 
