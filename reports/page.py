@@ -123,7 +123,7 @@ def _read_records(path: Path, problems: list[str]) -> Records | None:
     except OSError as error:
         problems.append(f"{path.name} cannot be read: {error.strerror}.")
     except ValueError as error:  # its text begins with the path, which is not the reader's
-        problems.append(f"{str(error).replace(str(path), path.name)}. Verdicts and figures are those of a sound table.")
+        problems.append(f"{str(error).replace(str(path), path.name)}. The verdicts cannot be checked against it.")
     return None
 
 
@@ -191,8 +191,8 @@ def _arm(arm: Json) -> Json:
 
 
 def _differences(arms: Sequence[Json]) -> list[tuple[str, str]]:
-    """The (group, name) of the fields in which the arms differ; a field that an arm does not set counts as default."""
-    keys = dict.fromkeys(key for arm in arms for key in arm["fields"])
+    """The (group, name) of the fields in which the arms differ; not to set a field is a difference too."""
+    keys = sorted(dict.fromkeys(key for arm in arms for key in arm["fields"]), key=lambda key: key[0])  # by group
     return [key for key in keys if len({arm["fields"].get(key) for arm in arms}) > 1]
 
 
@@ -222,8 +222,6 @@ def _summaries(runs: Sequence[Json]) -> list[Json]:
 def _not_done(ablation: Json, arms: Sequence[Json], runs: Sequence[Json], records: Records | None) -> list[str]:
     """What a reader might believe was done but was not, one sentence each."""
     entries = []
-    if ablation["budget"] not in ("", "paper"):
-        entries.append(f"The paper's own schedule: this is the {ablation['budget']} budget on {ablation['data']}.")
     for run in runs:
         if run["state"] != "done":
             why = f": {run['why']}" if run["why"] else ""

@@ -3,10 +3,10 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
+from invented_ablation import ARMS, synthetic_records
 from PIL import Image
 
 from ablations.harness.records import Record, Records
-from conftest import ARMS, synthetic_records
 from reports import lesion_figures
 from reports.figures import STYLE, number, panels, save, strip, style
 from reports.lesion_figures import draw
