@@ -38,25 +38,28 @@ ERROR = "test/top1_error"
 
 def plan(budget: str, data: ImageData) -> Plan:
     """Depth, width, epochs and draws that a budget allows on images of this size."""
+    num_pools = min(5, data.image_size.bit_length() - 1)  # down to one pixel at most
     if budget in ("paper", "short"):
         residual: dict[str, Any] = {"depth": 110}
-        plain: dict[str, Any] = {}
+        plain: dict[str, Any] = {"num_pools": num_pools}
         # short: a tenth of the schedule in its own shape, about an hour on one modern GPU.
         recipe: dict[str, Any] = {} if budget == "paper" else {"epochs": 18, "precision": "bf16-mixed"}
-        plain_recipe, seeds, draws = recipe, {"paper": 5, "short": 1}[budget], 100
+        plain_recipe, seeds, draws, limit = recipe, 8 if budget == "paper" else 1, 100, None
     else:
         small = data.image_size < 28
-        residual = {"depth": 38, "width": 8} if small else {"depth": 38}
-        plain = {"width": 16, "hidden": 128, "num_pools": 3 if small else 5, "dropout": 0.0}
+        residual = {"depth": 38, "width": 8 if small else 16}
+        plain = {"width": 16, "hidden": 128, "num_pools": min(3, num_pools) if small else num_pools, "dropout": 0.0}
         recipe = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64, "epochs": 16}
-        plain_recipe = {**recipe, "learning_rate": 0.02}
-        seeds, draws = 7, 30
+        seeds, draws, limit = 8, 30, None
         if not small:
-            recipe |= {"batch_size": 128, "epochs": 6, "warmup_steps": 200}
-            plain_recipe = {**recipe, "learning_rate": 0.02}
+            # Seven seeds are the fewest that can reproduce one of four claims.
+            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": "bf16-mixed"}
+            seeds, limit = 7, 600
         if budget == "smoke":
             residual, seeds, draws = {**residual, "depth": 14}, 2, 2
-            recipe, plain_recipe = {**recipe, "epochs": 1}, {**plain_recipe, "epochs": 1}
+            recipe = {**recipe, "epochs": 1}
+        # Plain networks start slower and cost less: twice the epochs, and a rate that those without batch norm survive.
+        plain_recipe = {**recipe, "learning_rate": 0.02, "epochs": recipe["epochs"] * (1 if small else 2)}
     preactivated = {**residual, "order": "full_preactivation"}
     arms = (
         Arm(RESIDUAL, "resnet_cifar", preactivated, recipe, "the paper's residual network"),
@@ -69,11 +72,11 @@ def plan(budget: str, data: ImageData) -> Plan:
     settings = {
         "most_deleted": 20,
         "draws": draws,
-        "reorderings": 4 * draws,
+        "reorderings": 2 * draws,
         "most_swaps": 20,
         # Random deletions and orders are asked of every network where time allows, else of the paper's alone.
         "random_arms": [arm.name for arm in arms] if budget in ("paper", "short") else [RESIDUAL],
-        "limit": None if data.image_size < 28 or budget in ("paper", "short") else 2000,
+        "limit": limit,
     }
     return Plan(arms, seeds, settings)
 
@@ -90,6 +93,7 @@ def probe(subject: Subject) -> Iterator[Measurement]:
 
     network, settings = subject.network, subject.settings
     blocks = dict(network.named_blocks())
+    yield Measurement(point("chance"), ERROR, 100.0 - 100.0 / subject.data.num_classes, "%")
     chains = {point("intact"): lesions.chain(network)}
     for position, (name, block) in enumerate(blocks.items(), start=1):
         where = {"block": name, "position": position, "changes_shape": block.changes_shape}
@@ -137,16 +141,20 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def deletion_errors(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> median test error after the deletion of one block that keeps the shape, in %."""
-    found = records.by_seed(arm=arm, probe="delete", metric=ERROR, changes_shape="no")
-    return {seed: median(values) for seed, values in found.items()}
+def damage(records: Records, arm: str) -> dict[int, float]:
+    """Seed -> median damage done by deleting one block that keeps the shape, in % of the way to chance.
 
-
-def increases(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> `deletion_errors` minus the error of the intact network, in % points."""
+    0 is the intact network's error, 100 the error of guessing: a measure that does not depend on how well a network
+    was trained, which errors do.
+    """
+    deleted = records.by_seed(arm=arm, probe="delete", metric=ERROR, changes_shape="no")
     intact = records.by_seed(arm=arm, probe="intact", metric=ERROR)
-    return {seed: error - intact[seed][0] for seed, error in deletion_errors(records, arm).items()}
+    chance = records.by_seed(arm=arm, probe="chance", metric=ERROR)
+    return {
+        seed: 100.0 * (median(errors) - intact[seed][0]) / (chance[seed][0] - intact[seed][0])
+        for seed, errors in deleted.items()
+        if intact[seed][0] < chance[seed][0]
+    }
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
@@ -160,7 +168,7 @@ def curve(records: Records, seed: int) -> list[float]:
     by_k: dict[int, list[float]] = {0: rows.where(probe="intact").values()}
     for row in rows.where(probe="delete_random"):
         by_k.setdefault(int(row.fields["k"]), []).append(row.value)
-    return [mean(by_k[k]) for k in sorted(by_k)]
+    return [mean(by_k[k]) for k in sorted(by_k) if by_k[k]]  # a diverged run has none
 
 
 def monotony(records: Records) -> dict[int, float]:
@@ -218,6 +226,7 @@ def smallest_disorder(records: Records) -> dict[int, float]:
     return found
 
 
+OF_CHANCE = "% of the way to chance"
 VEIT = "Veit et al. 2016, arXiv:1605.06431"
 
 CLAIMS = (
@@ -227,30 +236,13 @@ CLAIMS = (
         f"{VEIT}, section 4.1, figure 3",
         "figure only: ResNet-110 stays near its error except at downsampling blocks; VGG-15 goes to chance (90 %)",
         tests=(
-            Test(
-                "gap",
-                "median error after one deletion, VGG minus ResNet",
-                "% points",
-                lambda r: difference(deletion_errors(r, PLAIN), deletion_errors(r, RESIDUAL)),
-                at_least=30.0,
-                arms=(PLAIN, RESIDUAL),
-            ),
-            Test(
-                "resnet_survives",
-                "median rise of the ResNet's error after one deletion",
-                "% points",
-                lambda r: increases(r, RESIDUAL),
-                at_most=10.0,
-                arms=(RESIDUAL,),
-            ),
-            Test(
-                "not_batch_norm",
-                "median error after one deletion, VGG with batch norm minus ResNet",
-                "% points",
-                lambda r: difference(deletion_errors(r, PLAIN_BN), deletion_errors(r, RESIDUAL)),
-                at_least=30.0,
-                arms=(PLAIN_BN, RESIDUAL),
-            ),
+            Test("gap", "median damage of one deletion, VGG minus ResNet", OF_CHANCE,
+                 lambda r: difference(damage(r, PLAIN), damage(r, RESIDUAL)), at_least=50.0, arms=(PLAIN, RESIDUAL)),
+            Test("resnet_survives", "median damage of one deletion to the ResNet", OF_CHANCE,
+                 lambda r: damage(r, RESIDUAL), at_most=33.0, arms=(RESIDUAL,)),
+            Test("not_batch_norm", "median damage of one deletion, VGG with batch norm minus ResNet", OF_CHANCE,
+                 lambda r: difference(damage(r, PLAIN_BN), damage(r, RESIDUAL)), at_least=50.0,
+                 arms=(PLAIN_BN, RESIDUAL)),
         ),
     ),
     Claim(
@@ -283,14 +275,9 @@ CLAIMS = (
         f"{VEIT}, section 5, figure 8; Huang et al. 2016, arXiv:1603.09382",
         "figure only: slightly more resilient, mainly at downsampling blocks",
         tests=(
-            Test(
-                "at_least_as_well",
-                "median rise after one deletion, with stochastic depth minus without",
-                "% points",
-                lambda r: difference(increases(r, STOCHASTIC), increases(r, RESIDUAL)),
-                at_most=1.0,
-                arms=(STOCHASTIC, RESIDUAL),
-            ),
+            Test("at_least_as_well", "median damage of one deletion, with stochastic depth minus without", OF_CHANCE,
+                 lambda r: difference(damage(r, STOCHASTIC), damage(r, RESIDUAL)), at_most=5.0,
+                 arms=(STOCHASTIC, RESIDUAL)),
         ),
     ),
 )  # fmt: skip

@@ -45,10 +45,12 @@ class Options:
 class Parser(ArgumentParser):
     """A parser whose errors are one line, with the nearest flag where one was misspelt."""
 
+    words: Sequence[str] = ()  # what is parsed
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         first = " ".join(str(message).split())
         flags = [flag for action in self._actions for flag in action.option_strings]
-        for word in sys.argv[1:]:
+        for word in self.words:
             name = word.partition("=")[0]
             if name.startswith("--") and name not in flags:
                 close = difflib.get_close_matches(name, flags, n=1)
@@ -105,6 +107,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         raise SystemExit(0)
     with_trainer = "--config" in names or any(name.startswith("--trainer") for name in names)
     parser = parser_for(ablation, with_trainer)
+    parser.words = argv
     found = parser.parse_args(list(argv))
     given = {}
     if with_trainer:

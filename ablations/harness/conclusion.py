@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +26,11 @@ def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> 
     Records and verdicts come first: a failure of a plot or of the page loses neither.
     """
     folder = trial.folder
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "records.csv", records)
     options = trial.options
     verdicts = judge(
-        trial.claims, records, list(range(trial.plan.seeds)), options.budget, trial.data.name,
+        trial.claims, records, list(range(trial.plan.seeds)), options.budget, str(trial.data.name),
         num_claims=len(trial.ablation.claims),
     )  # fmt: skip
     write_json(folder / "verdicts.json", verdicts)
@@ -43,13 +41,15 @@ def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> 
         say(f"     {verdict['why']}")
     failed = False
     try:
-        drawn = trial.ablation.figures(records, folder / "figures")
+        drawn = trial.ablation.figures(records, folder)
         summary["figures"] = [{**figure._asdict(), "file": f"figures/{Path(figure.file).name}"} for figure in drawn]
         write_json(folder / "ablation.json", summary)
     except Exception:  # whatever a plot raises: the records stand
         failed = True
         traceback.print_exc()
         print(f"the figures failed; records and verdicts are in {folder}", file=sys.stderr)
+        summary["not_done"].append("The figures: drawing them failed; the records are complete.")
+        write_json(folder / "ablation.json", summary)
     try:
         from reports.page import write_page
 
@@ -69,7 +69,7 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
             "name": arm.name,
             "network": arm.network,
             "arguments": {k: v for k, v in first[arm.name].identity()["network"].items() if k != "builder"},
-            "recipe": {**asdict(first[arm.name].recipe), "precision": first[arm.name].precision},
+            "recipe": first[arm.name].identity()["recipe"],
             "note": arm.note,
             "parameters": estimates[arm.name].cost.parameters,
             "multiply_adds": estimates[arm.name].cost.multiply_adds,
@@ -106,12 +106,12 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
         "runs": runs,
         "environment": environment(trial.device.type),
         "figures": [],
-        "not_done": _not_done(trial, runs),
+        "not_done": _not_done(trial),
         "evaluation": EVALUATION,
     }
 
 
-def _not_done(trial: Trial, runs: list[dict[str, Any]]) -> list[str]:
+def _not_done(trial: Trial) -> list[str]:
     """What a reader might take for granted and was not done, one sentence each."""
     options = trial.options
     found = []
@@ -126,6 +126,4 @@ def _not_done(trial: Trial, runs: list[dict[str, Any]]) -> list[str]:
         found.append("Claims left out by --claims still count in Holm's correction.")
     if trial.stranger is not None:
         found.append(f"No training: {trial.stranger.run} was brought from outside, so no claim has its arms and seeds.")
-    for state, count in Counter(run["state"] for run in runs if run["state"] != "done").items():
-        found.append(f"{count} runs {state}.")
     return found

@@ -27,12 +27,17 @@ class Estimate(NamedTuple):
 def describe(run: Run) -> tuple[Cost, Network]:
     """The run's untrained network and its cost per image; raises ValueError if the network does not take the images."""
     network = build(run.network, run.data["num_classes"], run.data["in_channels"], **run.arguments)
-    shape = (run.data["in_channels"], run.data["image_size"], run.data["image_size"])
+    return count(network, run.network, run.data["in_channels"], run.data["image_size"]), network
+
+
+def count(network: Network, name: str, in_channels: int, image_size: int) -> Cost:
+    """The network's cost per image; raises ValueError if it does not take the images."""
+    shape = (in_channels, image_size, image_size)
     try:
-        return cost(network, shape), network
+        return cost(network, shape)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"network {run.network} does not take images of shape {shape}: {reason}") from error
+        raise ValueError(f"network {name} does not take images of shape {shape}: {reason}") from error
 
 
 def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int = 2) -> Estimate:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -19,7 +21,8 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     told in one line before anything is trained. 130: Ctrl-C, with the command that resumes.
     """
     argv = sys.argv[1:] if argv is None else argv
-    command = " ".join(["python", sys.argv[0], *argv])
+    # Without --fresh, which would begin again.
+    command = shlex.join(["python", sys.argv[0], *(word for word in argv if word != "--fresh")])
     try:
         options = parse(ablation, argv)
         from ablations.harness.trial import prepare
@@ -36,5 +39,10 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
         print(f"\nInterrupted; finished epochs and runs are kept. Resume with:\n  {command}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except OSError as error:  # no space, no permission: told, not traced; what was written is whole
-        print(f"{ablation.name}: {error}. What is written is kept; resume with:\n  {command}", file=sys.stderr)
+        where = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
+        print(f"{ablation.name}: {error}{where}. What is written is kept; resume with:\n  {command}", file=sys.stderr)
+        raise SystemExit(FAILED) from None
+    except Exception:  # a defect, or what no check can foresee: the trace says which run, and nothing is lost
+        traceback.print_exc()
+        print(f"{ablation.name}: failed. What is written is kept; resume with:\n  {command}", file=sys.stderr)
         raise SystemExit(FAILED) from None

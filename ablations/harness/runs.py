@@ -52,8 +52,9 @@ class Run:
 
     @property
     def precision(self) -> str:
-        """Of the training arithmetic: the user's option, else the recipe's."""
-        return str(self.trainer.get("precision") or self.recipe.precision)
+        """Of the training arithmetic: the user's option, else the recipe's; short forms are written out."""
+        given = str(self.trainer.get("precision") or self.recipe.precision)
+        return {"32": "32-true", "bf16": "bf16-mixed"}.get(given, given)
 
     def identity(self) -> dict[str, Any]:
         """Everything that can change a number, as plain values; defaults are written out."""
@@ -77,8 +78,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """<network>-<data>-s<seed>-<hash>, the name of the run's folder."""
-        return f"{self.network}-{self.data['name']}-s{self.seed}-{self.hash}"
+        """<builder>-<data>-s<seed>-<hash>, the name of the run's folder, the same for every name of one network."""
+        identity = self.identity()
+        return f"{identity['network']['builder']}-{self.data['name']}-s{self.seed}-{digest(identity)}"
 
     def folder(self, out: Path) -> Path:
         """Where the run lies below the root of everything written."""

@@ -54,7 +54,10 @@ def tracker(out: Path, mode: str, **description: Any) -> Tracker | None:
         return None
     try:
         import wandb  # noqa: F401
+
+        return Tracker(out, mode, **description)
     except ImportError:
         say("  W&B is not installed; the run is recorded in its files alone")
-        return None
-    return Tracker(out, mode, **description)
+    except Exception as error:  # a broken installation must not cost a run either
+        say(f"  W&B does not start ({type(error).__name__}); the run is recorded in its files alone")
+    return None

@@ -39,14 +39,14 @@ from modules.weights import save_weights
 COMPILE_FROM_MULTIPLY_ADDS = 1.3e13
 
 
-DIVERGED = 3  # exit code of a run in a process of its own; the folder says the rest
+DIVERGED, INTERRUPTED = 3, 130  # exit codes of a run in a process of its own; the folder says the rest
 
 
 class Diverged(RuntimeError):
     """The loss is not a number any more; step: the optimiser step at which it was first seen."""
 
     def __init__(self, step: int, epoch: int) -> None:
-        super().__init__(f"the loss is not finite at step {step} (epoch {epoch + 1})")
+        super().__init__(f"loss or weights are not finite at step {step} (epoch {epoch + 1})")
         self.step, self.epoch = step, epoch
 
 
@@ -62,7 +62,10 @@ class DrawsByStep(Callback):
 
 
 class StopsOnNan(Callback):
-    """Ends a run whose loss is not finite; looks at every loss on a CPU, and on a GPU waits for it every 50 steps."""
+    """Ends a run whose loss is not finite, in all its processes alike.
+
+    One process on a CPU looks at every loss; a GPU is waited for, and other processes are asked, every 50 steps only.
+    """
 
     def __init__(self) -> None:
         self.first_bad: torch.Tensor | None = None
@@ -72,8 +75,9 @@ class StopsOnNan(Callback):
         never = torch.full_like(loss, math.inf, dtype=torch.float64)
         seen = torch.where(torch.isfinite(loss), never, torch.full_like(never, trainer.global_step))
         self.first_bad = seen if self.first_bad is None else torch.minimum(self.first_bad, seen)
-        if loss.device.type == "cpu" or trainer.global_step % 50 == 0 or trainer.is_last_batch:
-            step = self.first_bad.item()
+        at_once = loss.device.type == "cpu" and trainer.world_size == 1
+        if at_once or trainer.global_step % 50 == 0 or trainer.is_last_batch:
+            step = trainer.strategy.reduce(self.first_bad, reduce_op="min").item()
             if math.isfinite(step):
                 raise Diverged(int(step), trainer.current_epoch)
 
@@ -104,7 +108,10 @@ class History(Checkpoint):
     def on_train_batch_end(self, *_: Any) -> None:
         self.progress.update()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        # A last step can ruin the weights after a finite loss: the checkpoint before it stays.
+        if not all(parameter.isfinite().all() for parameter in module.parameters()):
+            raise Diverged(trainer.global_step, trainer.current_epoch)
         values = {name: value.item() for name, value in trainer.callback_metrics.items()}
         seconds = time.perf_counter() - self.started
         images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
@@ -200,6 +207,7 @@ def train(
             write_json(folder / "config.json", {**run.identity(), "name": run.name})
             write_json(folder / "environment.json", {**runtime.environment(device), **processes})
         if compiles(run, trainer.strategy.root_device.type):
+            torch.compiler.reset()  # torch gives up silently after a few networks compiled in one process
             classifier.network.compile()
         checkpoint = folder / "last.ckpt"
         started = time.perf_counter()
@@ -207,18 +215,20 @@ def train(
             trainer.fit(
                 classifier, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True
             )
+            if trainer.interrupted:
+                raise KeyboardInterrupt
+            seconds = time.perf_counter() - started
+            tested = dict(trainer.test(classifier, datamodule=data, verbose=False)[0])
+            if not all(map(math.isfinite, tested.values())):
+                raise Diverged(trainer.global_step, run.recipe.epochs - 1)
         except Diverged as error:
             if trainer.is_global_zero:
                 where = {"step": error.step, "epoch": error.epoch + 1, "why": str(error)}
                 write_json(folder / "diverged", where)
             raise
-        except SystemExit as error:  # how Lightning ends a fit that Ctrl-C interrupted
+        except SystemExit as error:  # how Lightning ends what Ctrl-C interrupted
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from error
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        seconds = time.perf_counter() - started
-        tested = dict(trainer.test(classifier, datamodule=data, verbose=False)[0])
     if logger is not None:
         logger.log_metrics(tested, trainer.global_step)
     done: dict[str, Any] = {
@@ -230,6 +240,8 @@ def train(
         "resumed_from_epoch": history.resumed_from,
     }
     if trainer.is_global_zero:
+        # Again, because a kill may have come between the last checkpoint and its table.
+        atomic_write_text(folder / "metrics.csv", as_csv(history.rows))
         save_weights(classifier.network, folder / "weights.safetensors")
         write_json(folder / "done", done)
     return done
@@ -256,6 +268,8 @@ def main(request_file: Path) -> None:
         train(run, data, out, logger, request["label"], sys.stderr.isatty())
     except Diverged:
         raise SystemExit(DIVERGED) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
     finally:
         if logger is not None:
             logger.finish()

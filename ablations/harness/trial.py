@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from tqdm import tqdm
 
@@ -23,14 +25,14 @@ from ablations.harness import external, runtime
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, check
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.conclusion import conclude
-from ablations.harness.estimate import Estimate, describe, estimate, in_words
+from ablations.harness.estimate import Estimate, count, describe, estimate, in_words
 from ablations.harness.files import write_json
 from ablations.harness.probing import Subject, answers_file, ask
 from ablations.harness.records import Record, Records
 from ablations.harness.runs import Run, outcome
 from ablations.harness.runtime import say
 from ablations.harness.tracking import tracker
-from ablations.harness.training import DIVERGED, Diverged, train
+from ablations.harness.training import INTERRUPTED, Diverged, train
 from datamodules.images import ImageData
 from modules import Network, build
 from modules.recipe import recipe_for, with_overrides
@@ -62,6 +64,7 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)
     check(ablation, plan)
+    _check_trainer(options.trainer)
     if options.network is not None:
         plan = replace(plan, arms=(), seeds=1)
     names = [arm.name for arm in plan.arms]
@@ -74,13 +77,29 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
         _check_batch(job, data, options.trainer)
         describe(job.run)  # refuses networks that do not take the images
     stranger = external.load(options, data) if options.network is not None else None
+    if stranger is not None:
+        count(stranger.network, stranger.arm, data.in_channels, data.image_size)
     claims = tuple(c for c in ablation.claims if not options.claims or c.id in options.claims)
     return Trial(ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), stranger)
 
 
+def _check_trainer(options: dict[str, Any]) -> None:
+    """Raises WrongInput for options that Lightning refuses, such as an accelerator it does not know."""
+    strategy = str(options.get("strategy", ""))
+    if strategy.endswith(("_spawn", "_fork", "_notebook")):  # what a run has seen would stay in their processes
+        raise WrongInput(f"--trainer.strategy {strategy}: give one that starts programs, such as ddp")
+    quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    try:
+        lightning.Trainer(**{"devices": 1, **options, **quietly})
+    except Exception as error:  # Lightning has several classes for it
+        raise WrongInput(f"--trainer.*: {error}") from None
+
+
 def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
     recipe = with_overrides(recipe_for(arm.network), dict(arm.recipe))
-    return Run(arm.network, arm.arguments, recipe, data.identity, seed, options.trainer)
+    run = Run(arm.network, arm.arguments, recipe, data.identity, seed, options.trainer)
+    with_overrides(recipe, {"precision": run.precision})  # refuses a --trainer.precision that no recipe may have
+    return run
 
 
 def _check_batch(job: Job, data: ImageData, trainer: dict[str, Any]) -> None:
@@ -108,8 +127,10 @@ def _check_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
+        try:
+            probe.write_bytes(b"\0" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise WrongInput(f"cannot write to --out {out}: {error.strerror}") from None
     free = shutil.disk_usage(out).free
@@ -162,6 +183,9 @@ class Trial:
                 )
                 records.append(self._row(job, "test", "test/top1_error", float("nan"), "%"))
                 words = str(error)
+            except Exception as error:
+                error.add_note(f"at {job.label}, whose files are in {job.run.folder(self.options.out)}")
+                raise
             spent += expected
             pace = (time.perf_counter() - started) / spent if spent else 1.0
             rest = f", about {in_words((left - spent) * pace)} left" if left - spent > 1 else ""
@@ -306,9 +330,9 @@ class Trial:
         command = [sys.executable, "-m", "ablations.harness.training", str(folder / "request.json")]
         code = subprocess.run(command, check=False).returncode
         done = outcome(folder)
-        if done is None and code == 130:
+        if done is None and code in (INTERRUPTED, -signal.SIGINT):
             raise KeyboardInterrupt
-        if done is None or code not in (0, DIVERGED):
+        if done is None:
             raise OSError(f"run {run.name} ended with exit code {code}; its messages stand above")
         return done
 

@@ -107,6 +107,9 @@ def _gather(test: Test, records: Records, seeds: Sequence[int]) -> _Evidence:
     values = {int(seed): float(value) for seed, value in sorted(found.items()) if test.exact or seed in seeds}
     if test.exact and len(values) > 1:
         raise ValueError(f"test {test.name!r} is exact, so its estimate must be one value, not {len(values)}")
+    for row in rows:  # a diverged run has no answers, so that most estimates leave its seed out
+        if row.seed in seeds and row.seed not in values and not (test.exact or math.isfinite(row.value)):
+            values[row.seed] = math.nan
     if not (values if test.exact else set(values) >= set(seeds)):
         lacks.append(f"{test.says}: no value" + ("" if test.exact else f" for {_absent(seeds, values)}"))
     lack = lacks[0] if lacks else ""

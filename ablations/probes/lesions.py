@@ -11,7 +11,8 @@ Nothing is written to the network: routes are passed along, never set.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -75,6 +76,18 @@ def logits_of_chains(network: Network, chains: Sequence[Chain], images: Tensor) 
         start = shared[here]
 
 
+@contextmanager
+def _evaluating(network: Network) -> Iterator[None]:
+    """Evaluation mode until exit, also after an error; then every module is in its own mode again."""
+    modes = {name: module.training for name, module in network.named_modules()}
+    try:
+        network.eval()
+        yield
+    finally:
+        for name, module in network.named_modules():
+            module.training = modes[name]
+
+
 @torch.no_grad()
 def error_rates(
     network: Network,
@@ -87,19 +100,14 @@ def error_rates(
     The network is evaluated in its evaluation mode, which is restored afterwards. `on_chain` is called after each pass.
     Raises ValueError if there are no samples.
     """
-    modes = {name: module.training for name, module in network.named_modules()}
     wrong = torch.zeros(len(chains), dtype=torch.long)
     total = 0
-    try:
-        network.eval()
+    with _evaluating(network):
         for images, labels in batches:
             total += len(labels)
             for index, logits in logits_of_chains(network, chains, images):
                 wrong[index] += (logits.argmax(1) != labels).sum().cpu()
                 on_chain()
-    finally:
-        for name, module in network.named_modules():
-            module.training = modes[name]
     if not total:
         raise ValueError("no samples to evaluate on")
     return [100.0 * w / total for w in wrong.tolist()]
@@ -108,7 +116,7 @@ def error_rates(
 def interchangeable(network: Network, images: Tensor) -> list[list[str]]:
     """Groups of at least two blocks that keep their input's shape and share it, so that any order of them fits."""
     groups: dict[tuple[int, ...], list[str]] = {}
-    with torch.no_grad():
+    with torch.no_grad(), _evaluating(network):
         x = network.stem(images[:1])
         for name in network.order:
             y = network.block(name)(x, "shortcut")

@@ -23,7 +23,8 @@ def claim(id="RL1", *tests):
 def ablation(*claims, baseline=""):
     return Ablation(
         "remove_layers", "Removing layers", "What does one block matter?", claims or (claim(),),
-        plan=lambda budget, data: PLAN, probe=lambda run: [], figures=lambda records: None, baseline=baseline,
+        plan=lambda budget, data: PLAN, probe=lambda run: [], figures=lambda records, folder: [],
+        passes=lambda network, settings: 1.0, baseline=baseline,
     )  # fmt: skip
 
 

@@ -1,0 +1,134 @@
+"""The claims on trial: every script of this folder, what it claims, and the verdicts that were published.
+
+    python -m ablations                      # for reading in a terminal
+    python -m ablations --markdown           # as a Markdown table
+    python -m ablations --write README.md    # that table, between the markers of the file
+
+Claims come from the code: a script is a file directly in this folder that declares ABLATION. Verdicts come from
+reports/published/<script>/<budget>-<data>/verdicts.json and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from ablations.harness.ablation import BUDGETS, Ablation
+from ablations.harness.files import atomic_write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+
+
+class Published(NamedTuple):
+    """One published verdict on a claim; scale: data, budget and seeds in words; folder: relative to the root."""
+
+    verdict: str
+    scale: str
+    folder: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict} ({self.scale})"
+
+
+Verdicts = Mapping[tuple[str, str], Sequence[Published]]
+
+
+def scripts(folder: Path = ROOT / "ablations") -> list[Ablation]:
+    """The ablations of the package, by name; files that declare none, such as this one, are passed over."""
+    names = sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
+    found = [getattr(import_module(f"ablations.{name}"), "ABLATION", None) for name in names]
+    return [ablation for ablation in found if isinstance(ablation, Ablation)]
+
+
+def published(ablations: Iterable[Ablation], root: Path = ROOT) -> Verdicts:
+    """(script, claim) -> its verdicts below `root`, smaller budgets first and the embedded digits before other data.
+
+    Raises ValueError for a file that is damaged, lies elsewhere than in <script>/<budget>-<data>, or judges a claim
+    that its script does not declare.
+    """
+    found: dict[tuple[str, str], list[tuple[tuple[int, bool, str], Published]]] = {
+        (ablation.name, claim.id): [] for ablation in ablations for claim in ablation.claims
+    }
+    base, ranks = root / "reports" / "published", {budget: rank for rank, budget in enumerate(BUDGETS)}
+    for file in base.rglob("verdicts.json"):
+        script, *rest = file.relative_to(base).parts
+        if len(rest) != 2:
+            raise ValueError(f"{file}: expected {base}/<script>/<budget>-<data>/verdicts.json")
+        try:
+            for entry in json.loads(file.read_text(encoding="utf-8")):
+                order = ranks[entry["budget"]], entry["data"] != "digits", entry["data"]
+                verdict = Published(entry["verdict"], entry["scale"], file.parent.relative_to(root).as_posix())
+                found[script, entry["claim"]].append((order, verdict))
+        except KeyError as error:
+            raise ValueError(f"{file}: {error.args[0]!r} is missing, or known to no script") from error
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file}: no list of verdicts ({error})") from error
+    return {key: [verdict for _, verdict in sorted(verdicts)] for key, verdicts in found.items()}
+
+
+def as_text(ablations: Iterable[Ablation], verdicts: Verdicts, width: int = 100) -> str:
+    """The claims for a terminal of `width` columns, grouped by script."""
+    lines = []
+    for ablation in ablations:
+        lines += ["", f"python ablations/{ablation.name}.py", f"  {ablation.question}"]
+        for claim in ablation.claims:
+            told = [claim.says, claim.source, *map(str, verdicts[ablation.name, claim.id])]
+            for first, text in zip([f"  {claim.id:<5} ", *[" " * 8] * len(told)], told, strict=False):
+                lines += textwrap.wrap(text, max(40, width), initial_indent=first, subsequent_indent=" " * 8)
+    return "\n".join(lines[1:]) + "\n"
+
+
+def as_markdown(ablations: Iterable[Ablation], verdicts: Verdicts) -> str:
+    """The claims as one Markdown table, with links that hold in a file of the root folder."""
+    lines = ["| claim | what it says | script | source | published verdicts |", "|---|---|---|---|---|"]
+    for ablation in ablations:
+        script = f"[{ablation.name}](ablations/{ablation.name}.py)"
+        for claim in ablation.claims:
+            links = "; ".join(f"[{verdict}]({verdict.folder})" for verdict in verdicts[ablation.name, claim.id])
+            cells = (claim.id, claim.says, script, claim.source, links)
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def with_table(text: str, table: str) -> str:
+    """The text with everything between its markers replaced; raises ValueError unless it has one pair, in order."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or text.count(BEGIN) + text.count(END) != 2:
+        raise ValueError(f"expected {BEGIN} and then {END}, each once")
+    return f"{before}{BEGIN}\n{table}{END}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the claims on trial, or write them into a file; 2 if a file is not as it must be."""
+    parser = argparse.ArgumentParser(prog="python -m ablations", description=main.__doc__)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    form.add_argument("--write", type=Path, metavar="FILE", help="replace the table between the markers of this file")
+    options = parser.parse_args(argv)
+    try:
+        ablations = scripts()
+        verdicts = published(ablations)
+        table = as_markdown(ablations, verdicts)
+        if options.write is None:
+            print(table if options.markdown else as_text(ablations, verdicts), end="")
+        else:
+            try:
+                atomic_write_text(options.write, with_table(options.write.read_text(encoding="utf-8"), table))
+            except ValueError as error:
+                raise ValueError(f"{options.write}: {error}") from error
+    except (ValueError, OSError) as error:
+        print(f"ablations: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What tests of whole runs share: the digits, tiny networks, programs of their own; nothing is left in the home."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders_of_its_own(tmp_path_factory):
+    """Decoded pixels and all that W&B keeps lie in a temporary folder, in this process and in those it starts."""
+    folder = tmp_path_factory.mktemp("home")
+    given = {name: str(folder / name.lower()) for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")}
+    given["ABLATIONS_CACHE"] = str(folder / "pixels")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def environment(folders_of_its_own):
+    """For a program of its own: one thread, because tiny networks gain nothing from more."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="session")
+def python(environment):
+    """Runs `python *words` from the root of the repository to its end and gives what it left."""
+
+    def run(*words, **changes):
+        return subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=ROOT, env={**environment, **changes}, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory, python):
+    """The root and the words of `python ablations/remove_layers.py --budget smoke`, run once; tests only read it."""
+    out = tmp_path_factory.mktemp("smoke") / "runs"
+    done = python("ablations/remove_layers.py", "--budget", "smoke", "--trainer.accelerator", "cpu", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+@pytest.fixture
+def one_thread():
+    """torch in this process computes as `environment` makes it compute in others."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded digits; tests must not change them."""
+    import datamodules
+
+    return datamodules.load("digits")
+
+
+@pytest.fixture
+def tiny(digits):
+    """Makes runs of seconds on the digits: `tiny(seed=1, epochs=3, arguments={...})`."""
+    from ablations.harness.runs import Run
+    from modules.recipe import HE2015_CIFAR
+
+    def make(network="resnet_cifar", arguments=None, seed=0, trainer=None, data=digits, **recipe):
+        if arguments is None:
+            arguments = {"depth": 8, "width": 4}
+        chosen = replace(HE2015_CIFAR, **{"epochs": 2, "batch_size": 64, "learning_rate": 0.05, **recipe})
+        return Run(network, arguments, chosen, data.identity, seed, trainer or {})
+
+    return make
+
+
+SMALL_SCRIPT = """
+from dataclasses import replace
+from ablations.harness.launch import main
+from ablations.remove_layers import ABLATION, plan
+
+SMALL = {"resnet_cifar": {"depth": 8, "width": 4}, "vgg_cifar": {"width": 4, "hidden": 16, "dropout": 0.3}}
+
+def small(budget, data):
+    planned = plan(budget, data)
+    arms = [
+        replace(arm, arguments={**arm.arguments, **SMALL[arm.network]}, recipe={**arm.recipe, **RECIPE})
+        for arm in planned.arms
+    ]
+    return replace(planned, arms=tuple(arms), seeds=1)
+
+small_ablation = replace(ABLATION, plan=small)
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes a script as `remove_layers.py` with tiny arms, `recipe` over theirs, and `extra` code before it starts."""
+
+    def write(recipe, extra=""):
+        file = tmp_path / "small.py"
+        start = 'if __name__ == "__main__":\n    main(small_ablation)\n'
+        file.write_text(f"RECIPE = {recipe!r}\n{SMALL_SCRIPT}\n{extra}\n{start}")
+        return file
+
+    return write
+
+
+@pytest.fixture
+def small_ablation(script):
+    """The ablation that `script` declares, in this process: `small_ablation(epochs=2)`."""
+
+    def make(**recipe):
+        space = {"__name__": "small"}
+        exec(script({"epochs": 1, **recipe}).read_text(), space)
+        return space["small_ablation"]
+
+    return make

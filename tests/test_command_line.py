@@ -1,0 +1,404 @@
+"""The command line: one clear line for bad input before anything is trained, help at once, a dry run, strangers."""
+
+import json
+import pickle
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ablations.harness.launch import main
+from ablations.remove_layers import ABLATION
+from modules import build
+from modules.weights import save_weights
+
+ARMS = "preact_resnet, original_resnet, stochastic_depth, vgg, vgg_bn"
+
+
+@pytest.fixture
+def command(tmp_path, capsys):
+    """Runs the ablation in this process; gives exit code, stdout and stderr. Every run is recorded in files alone."""
+
+    def run(*words):
+        words = [str(word) for word in words]
+        if "--out" not in words:
+            words += ["--out", str(tmp_path / "runs")]
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(ABLATION, [*words, "--wandb", "disabled"])
+        out, err = capsys.readouterr()
+        return left.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def refused(command, tmp_path):
+    """Runs a command that is wrong: exit code 2, one line that holds every part of `parts`, and nothing trained."""
+
+    def run(words, *parts):
+        code, out, err = command(*words)
+        assert code == 2, (code, out, err)
+        assert err.startswith("remove_layers: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1, err
+        assert "Traceback" not in err
+        for part in parts:
+            assert part in err
+        assert not out
+        assert not (tmp_path / "runs" / "trained").exists()
+        return err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--budgett", "smoke"], ["unknown flag --budgett", "did you mean --budget?"]),
+        (["--budgett=smoke"], ["unknown flag --budgett", "did you mean --budget?"]),
+        (["--trainer.device", "2"], ["unknown flag --trainer.device", "did you mean --trainer.devices?"]),
+        (["--qqqqqqqq", "2"], ["unknown flag --qqqqqqqq", "--help"]),
+        (["--bud", "smoke"], ["unknown flag --bud"]),
+        (["digits"], ["digits"]),
+        (["--budget", "tiny"], ["--budget", "tiny", "smoke"]),
+        (["--data", "imagenette"], ["--data", "imagenette", "cifar10"]),
+        (["--arms", "resnet"], ["unknown arm 'resnet'", ARMS]),
+        (["--claims", "RL1", "RL9"], ["unknown claim 'RL9'", "RL1, RL2, RL3, RL4"]),
+        (["--seeds", "0"], ["--seeds 0"]),
+        (["--seeds", "many"], ["seeds", "many"]),
+        (["--seeds", "99"], ["99 seeds", "1 to 40"]),
+        (["--image-size", "0"], ["--image-size 0"]),
+        (["--image-size", "4"], ["vgg_cifar does not take images of shape (1, 4, 4)"]),
+        (["--wandb", "maybe"], ["--wandb", "maybe", "offline"]),
+        (["--config", "/no/such.yaml"], ["/no/such.yaml"]),
+        (["--trainer.devices", "3"], ["batch size 64 does not divide among 3 devices"]),
+        (["--trainer.devices", "2", "--trainer.num_nodes", "3"], ["does not divide among 6 devices"]),
+        (["--trainer.devices", "two"], ["--trainer.devices two"]),
+        (["--trainer.devices", "0"], ["--trainer.devices 0"]),
+        (["--trainer.max_epochs", "3"], ["--trainer.max_epochs"]),
+        (["--trainer.accelerator", "abacus"], ["abacus"]),
+        (["--trainer.strategy", "telepathy"], ["telepathy"]),
+        (["--trainer.strategy", "ddp_spawn", "--trainer.devices", "2"], ["ddp_spawn", "such as ddp"]),
+        (["--trainer.precision", "64-true"], ["precision", "32-true, bf16-mixed", "64-true"]),
+        (["--trainer.gradient_clip_val", "much"], ["gradient_clip_val", "much"]),
+        (["--network", "resnet20"], ["--weights"]),
+        (["--weights", "random"], ["--network"]),
+        (["--network", "resnet21", "--weights", "random"], ["unknown network 'resnet21'", "did you mean resnet"]),
+        (["--network", "resnet_cifar", "--weights", "random"], ["needs the argument depth"]),
+        (["--network", "resnet20", "--weights", "pretrained"], ["timm:"]),
+        (["--network", "resnet20", "--weights", "/no/such.safetensors"], ["/no/such.safetensors"]),
+        (["--network", "resnet20", "--weights", "random", "--arms", "vgg"], ["unknown arm 'vgg'"]),
+        (["--network", "timm:", "--weights", "random"], ["timm:MODEL"]),
+        (["--network", "timm:resnet19", "--weights", "random"], ["resnet19", "did you mean resnet18?"]),
+        (["--network", "timm:mobilenetv3_small_050", "--weights", "random"], ["no blocks found", "MobileNetV3"]),
+        (["--network", "timm:vgg11_bn", "--weights", "random"], ["vgg11_bn does not take images of shape (1, 16, 16)"]),
+        (["--network", "vgg15", "--weights", "random"], ["vgg15 does not take images of shape (1, 16, 16)"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0].startswith("-") else "",
+)
+def test_a_wrong_word_is_one_line(refused, words, parts):
+    refused(words, *parts)
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_wrong_word_is_wrong_in_a_dry_run_too(refused, dry):
+    refused([*dry, "--arms", "vgg", "resnet"], "unknown arm 'resnet'")
+
+
+# --- data ---
+
+
+def write_folder(root, sizes=((16, 16),) * 4, classes=("a", "b"), mode="RGB"):
+    for split in ("train", "test"):
+        for name in classes:
+            (root / split / name).mkdir(parents=True, exist_ok=True)
+            for number, size in enumerate(sizes):
+                Image.new(mode, size, (number * 10,) * 3).save(root / split / name / f"{number}.png")
+    return root
+
+
+def write_parquet(file, labels, size=(16, 16)):
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stream = io.BytesIO()
+    Image.new("RGB", size).save(stream, "PNG")
+    images = [{"bytes": stream.getvalue(), "path": f"{row}.png"} for row in range(len(labels))]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"image": images, "label": labels}), file)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "mnist", "svhn", "folder", "parquet"])
+def test_missing_data_are_named(refused, tmp_path, name):
+    refused(["--data", name, "--data-root", tmp_path / "nowhere"], str(tmp_path / "nowhere"), "no such folder")
+    (tmp_path / "empty").mkdir()
+    refused(["--data", name, "--data-root", tmp_path / "empty"], str(tmp_path / "empty"))
+
+
+def test_a_data_root_that_is_a_file_is_no_folder(refused, tmp_path):
+    (tmp_path / "file").touch()
+    refused(["--data", "cifar10", "--data-root", tmp_path / "file"], "no such folder")
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"no parquet at all", lambda _: b""])
+def test_damaged_parquet_is_named(refused, tmp_path, damage):
+    for split in ("train", "test"):
+        write_parquet(tmp_path / f"{split}-0.parquet", [0, 1] * 40)
+    file = tmp_path / "train-0.parquet"
+    file.write_bytes(damage(file.read_bytes()))
+    refused(["--data", "parquet", "--data-root", tmp_path], str(file), "not a readable parquet file")
+
+
+def test_a_label_out_of_range_is_named(refused, tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", [0, 1] * 40)
+    write_parquet(tmp_path / "test-0.parquet", [0, 1, 7])
+    refused(["--data", "parquet", "--data-root", tmp_path], "test-0.parquet, row 2", "label 7 is outside 0..1")
+    write_parquet(tmp_path / "test-0.parquet", [0, -1])
+    refused(["--data", "parquet", "--data-root", tmp_path], "row 1", "label -1 is outside 0..1")
+
+
+def test_mixed_image_sizes_are_named(refused, tmp_path):
+    write_folder(tmp_path, sizes=[(16, 16), (20, 20)])
+    refused(["--data", "folder", "--data-root", tmp_path], "16 x 16", "20 x 20", "1.png")
+
+
+def test_too_few_images_for_a_batch_are_counted(refused, tmp_path):
+    write_folder(tmp_path)
+    refused(["--data", "folder", "--data-root", tmp_path], "batch size 64 exceeds the 8 training images")
+
+
+# --- weights ---
+
+
+def test_weights_that_do_not_fit_are_named(refused, tmp_path):
+    save_weights(build("resnet20", 10, 3), tmp_path / "colour.safetensors")
+    words = ["--network", "resnet20", "--weights"]
+    refused([*words, tmp_path / "colour.safetensors"], "do not fit", "of another shape: stem.conv1.weight")
+    save_weights(build("resnet32", 10, 1), tmp_path / "deeper.safetensors")
+    refused([*words, tmp_path / "deeper.safetensors"], "unexpected: blocks.stage1_block4")
+    (tmp_path / "damaged.safetensors").write_bytes((tmp_path / "deeper.safetensors").read_bytes()[:1000])
+    refused([*words, tmp_path / "damaged.safetensors"], "damaged.safetensors", "not a readable safetensors file")
+    refused([*words, tmp_path], "no weights file")
+
+
+class Trap:
+    """Unpickling it would write a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_weights_that_would_run_code_are_refused(refused, tmp_path):
+    state = {**build("resnet20", 10, 1).state_dict(), "trap": Trap(tmp_path / "sprung")}
+    torch.save(state, tmp_path / "torch.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    for name in ("torch.pt", "plain.pt"):
+        refused(["--network", "resnet20", "--weights", tmp_path / name], str(tmp_path / name))
+        assert not (tmp_path / "sprung").exists(), "code from the file was run"
+    refused(["--network", "timm:resnet18", "--weights", tmp_path / "torch.pt"], "torch.pt is refused")
+    assert not (tmp_path / "sprung").exists()
+
+
+# --- where to write ---
+
+
+def test_an_out_that_cannot_be_written_is_named(refused, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        refused(["--out", out], "cannot write to --out", str(out))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_disk_that_fills_at_once_leaves_nothing_behind(refused, tmp_path, monkeypatch):
+    def full(self, content):
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    refused([], "No space left on device")
+    assert not [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
+
+
+def test_an_out_without_space_is_named(refused, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, 100 << 20))
+    refused([], "100 MiB left", "200 MiB are needed")
+
+
+# --- help and dry run ---
+
+
+def test_help_comes_without_the_heavy_libraries(python):
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['ablations/remove_layers.py', '--help']\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n"
+        "    heavy = ('torch', 'lightning', 'torchvision', 'timm', 'wandb', 'scipy', 'sklearn', 'matplotlib')\n"
+        "    print('HEAVY', [name for name in heavy if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0
+    assert done.stderr.strip() == "HEAVY []"
+    for words in (
+        "--budget",
+        "--data",
+        "--seeds",
+        "--arms",
+        "--dry-run",
+        "--trainer.OPTION",
+        "RL1",
+        "python ablations/",
+    ):
+        assert words in done.stdout
+
+
+def test_trainer_help_lists_lightnings_options(command):
+    code, out, _ = command("--trainer.help")
+    assert code == 0
+    for option in ("--trainer.devices", "--trainer.strategy", "--trainer.precision", "--trainer.gradient_clip_val"):
+        assert option in out
+
+
+def rows(out):
+    """arm -> the words of its row in the table of a dry run."""
+    return {line.split()[0]: line for line in out.splitlines() if line.startswith("  ") and " M " in line}
+
+
+def test_a_dry_run_trains_nothing_and_tells_the_cost(command, tmp_path):
+    code, out, err = command("--budget", "smoke", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "smoke budget, digits, 2 seeds" in out
+    found = rows(out)
+    assert list(found) == ARMS.split(", ")
+    network = build("resnet_cifar", 10, 1, depth=14, width=8)
+    assert f"{sum(p.numel() for p in network.parameters()):,}" in found["original_resnet"]
+    for line in found.values():
+        assert re.search(r" [\d,]+ +\d+\.\d M +1  2 of \d+ s$", line), line
+    assert "already trained" not in out
+    assert "expected:" in out
+    assert not (tmp_path / "runs" / "trained").exists()
+    assert not (tmp_path / "runs" / "ablations").exists()
+
+
+def test_a_dry_run_knows_what_is_trained(command, smoke, tmp_path):
+    out, told = smoke
+    assert "already trained" not in told
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    words = ["--budget", "smoke", "--trainer.accelerator", "cpu", "--dry-run", "--out", out]
+    code, told, _ = command(*words)
+    assert code == 0
+    assert all(line.endswith("2, 2 already trained") for line in rows(told).values())
+    assert "expected: 0 s" in told
+    _, told, _ = command(*words, "--seeds", "3", "--arms", "vgg")
+    assert list(rows(told)) == ["vgg"]
+    assert re.search(r"3 of \d+ s, 2 already trained", told)
+    _, told, _ = command(*words, "--fresh")
+    assert "already trained" not in told
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*") if file != out} == {
+        file: time for file, time in before.items() if file != out
+    }
+
+
+def test_the_program_itself_ends_with_2(python, tmp_path):
+    done = python("ablations/remove_layers.py", "--budget", "smoke", "--seed", "3", "--out", tmp_path / "runs")
+    assert done.returncode == 2
+    assert done.stderr == "remove_layers: unknown flag --seed; did you mean --seeds?\n"
+    assert not done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_options_from_a_file(command, tmp_path):
+    (tmp_path / "options.yaml").write_text("budget: smoke\narms: [vgg]\nseeds: 5\ntrainer:\n  accelerator: cpu\n")
+    code, out, err = command("--config", tmp_path / "options.yaml", "--seeds", "3", "--dry-run")
+    assert code == 0, err
+    assert "smoke budget, digits, 3 seeds" in out
+    assert list(rows(out)) == ["vgg"]
+
+
+# --- failures after the start ---
+
+
+def test_a_failure_says_which_run_and_how_to_go_on(command, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ablations.harness.trial.train", fail)
+        code, _, err = command("--budget", "smoke", "--arms", "preact_resnet", "--seeds", "1")
+    assert code == 1
+    assert "out of memory" in err
+    assert "preact_resnet seed 0" in err
+    assert "resume with:" in err
+
+
+def test_a_full_disk_is_told_not_traced(command, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device", "/runs/x")
+
+    monkeypatch.setattr("ablations.harness.trial.train", fail)
+    code, _, err = command("--budget", "smoke", "--arms", "preact_resnet", "--seeds", "1")
+    assert code == 1
+    assert "No space left on device" in err
+    assert "resume with:" in err
+    assert "Traceback" not in err
+
+
+# --- strangers ---
+
+
+FILES = {"records.csv", "verdicts.json", "ablation.json", "report.html", "figures", "probes"}
+
+
+def probed(command, out, *words):
+    """Probes a network from outside and checks its files; gives the folder and what was said."""
+    code, told, err = command(*words, "--budget", "smoke", "--trainer.accelerator", "cpu", "--out", out)
+    assert code == 0, err
+    folders = list((out / "ablations" / "remove_layers").iterdir())
+    assert len(folders) == 1
+    assert {file.name for file in folders[0].iterdir()} == FILES
+    assert list((folders[0] / "figures").glob("*.png"))
+    verdicts = json.loads((folders[0] / "verdicts.json").read_text())
+    assert {verdict["verdict"] for verdict in verdicts} == {"undecided"}
+    assert not (out / "trained").exists(), "nothing is trained"
+    return folders[0], told
+
+
+@pytest.mark.parametrize(
+    ("words", "blocks"),
+    [(["--network", "timm:resnet18"], 8), (["--network", "timm:vgg11_bn", "--image-size", "32"], 8)],
+    ids=["timm:resnet18", "timm:vgg11_bn"],
+)
+def test_a_network_of_timm_is_probed(command, tmp_path, words, blocks):
+    from ablations.harness.records import read_csv
+
+    folder, _ = probed(command, tmp_path / "runs", *words, "--weights", "random")
+    records = read_csv(folder / "records.csv")
+    assert len(records.where(probe="delete")) == blocks
+    assert len(records.where(probe="intact")) == 1
+    assert all(0 <= value <= 100 for value in records.values())
+
+
+def test_weights_of_a_file_are_probed_once(command, tmp_path):
+    from ablations.harness.records import read_csv
+
+    save_weights(build("resnet20", 10, 1), tmp_path / "mine.safetensors")
+    words = ["--network", "resnet20", "--weights", tmp_path / "mine.safetensors"]
+    folder, _ = probed(command, tmp_path / "runs", *words)
+    assert "brought from outside" in json.dumps(json.loads((folder / "ablation.json").read_text())["not_done"])
+    first = (folder / "records.csv").read_bytes()
+    assert len(read_csv(folder / "records.csv").where(probe="delete")) == 9
+    again, _ = probed(command, tmp_path / "runs", *words)
+    assert again == folder
+    assert (folder / "records.csv").read_bytes() == first

@@ -1,0 +1,236 @@
+"""The front page tells the truth: its table, commands, flags, code and links exist, and the house is as it says."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ablations.__main__ import BEGIN, END, ROOT, Published, as_markdown, as_text, main, published, scripts, with_table
+from ablations.harness.ablation import check
+from ablations.harness.command_line import parse, parser_for
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+BLOCKS = FENCED.findall(README)
+PROSE = FENCED.sub("", README)
+COMMANDS = [
+    line for language, text in BLOCKS if language == "sh" for line in text.replace("\\\n", "").splitlines() if line
+]
+COMMANDS += [text for text in re.findall(r"`([^`\n]+)`", PROSE) if re.match(r"(make|python|pip|wandb) ", text)]
+PROGRAMS = [text for language, text in BLOCKS if language == "python"]
+TOP = sorted(folder.parent.name for folder in ROOT.glob("*/__init__.py"))
+SOURCES = sorted(file for top in TOP for file in (ROOT / top).rglob("*.py"))
+
+
+@cache
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+
+
+def run_program(text: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(text, "README.md", "exec"), names)
+    return names
+
+
+# -- the table of claims ----------------------------------------------------------------------------------------------
+
+
+def test_table_is_the_generated_one() -> None:
+    ablations = scripts()
+    table = as_markdown(ablations, published(ablations))
+    assert with_table(README, table) == README, "run: python -m ablations --write README.md"
+
+
+def test_listing_the_claims_does_not_import_torch() -> None:
+    program = "import sys, ablations.__main__ as m; m.main([]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "RL1" in done.stdout
+
+
+def write_verdicts(root: Path, folder: str, *entries: dict[str, str]) -> Path:
+    file = root / "reports" / "published" / folder / "verdicts.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(entries), encoding="utf-8")
+    return file
+
+
+def entry(budget: str, data: str, **changes: str) -> dict[str, str]:
+    given = {"claim": "RL1", "verdict": "reproduced", "budget": budget, "data": data}
+    return {**given, "scale": f"{data}, {budget} budget, 7 seeds", **changes}
+
+
+def test_verdicts_come_from_the_published_files_in_order_of_scale(tmp_path: Path) -> None:
+    ablations = scripts()
+    assert not any(published(ablations, tmp_path).values())
+    write_verdicts(tmp_path, "remove_layers/paper-cifar10", entry("paper", "cifar10", verdict="contradicted"))
+    write_verdicts(tmp_path, "remove_layers/laptop-cifar10", entry("laptop", "cifar10"))
+    write_verdicts(tmp_path, "remove_layers/laptop-digits", entry("laptop", "digits"))
+    found = published(ablations, tmp_path)
+    assert found["remove_layers", "RL1"] == [
+        Published("reproduced", "digits, laptop budget, 7 seeds", "reports/published/remove_layers/laptop-digits"),
+        Published("reproduced", "cifar10, laptop budget, 7 seeds", "reports/published/remove_layers/laptop-cifar10"),
+        Published("contradicted", "cifar10, paper budget, 7 seeds", "reports/published/remove_layers/paper-cifar10"),
+    ]
+    assert found["remove_layers", "RL2"] == []
+    row = next(line for line in as_markdown(ablations, found).splitlines() if line.startswith("| RL1 |"))
+    assert "; [contradicted (cifar10, paper budget, 7 seeds)](reports/published/remove_layers/paper-cifar10) |" in row
+    assert "contradicted (cifar10, paper budget, 7 seeds)" in as_text(ablations, found)
+
+
+@pytest.mark.parametrize(
+    ("folder", "content", "named"),
+    [
+        ("remove_layers/laptop-digits", "{", "verdicts.json"),
+        ("remove_layers/laptop-digits", json.dumps([entry("laptop", "digits", claim="RL9")]), "RL9"),
+        ("remove_layers/laptop-digits", json.dumps([entry("week", "digits")]), "week"),
+        ("no_script/laptop-digits", json.dumps([entry("laptop", "digits")]), "no_script"),
+        ("remove_layers", "[]", "<budget>-<data>"),
+    ],
+)
+def test_published_files_that_cannot_be_right_are_named(tmp_path: Path, folder: str, content: str, named: str) -> None:
+    write_verdicts(tmp_path, folder).write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(named)):
+        published(scripts(), tmp_path)
+
+
+def test_a_file_is_written_between_its_markers_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    assert main(["--write", str(file)]) == 0
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n| claim |")
+    assert text.endswith(f"|\n{END}\nafter\n")
+    for wrong in ("", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"):
+        file.write_text(wrong, encoding="utf-8")
+        assert main(["--write", str(file)]) == 2
+        assert file.read_text(encoding="utf-8") == wrong
+        assert str(file) in capsys.readouterr().err
+
+
+# -- commands, flags, code, links -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_exists(command: str) -> None:
+    program, *words = shlex.split(command, comments=True)
+    if program == "make":
+        assert words[0] in make_targets()
+    elif program == "python" and words[0] == "-m":
+        assert find_spec(words[1]) is not None
+    elif program == "python":
+        assert (ROOT / words[0]).is_file()
+        ablation = import_module(words[0].removesuffix(".py").replace("/", ".")).ABLATION
+        options = parse(ablation, words[1:])
+        if options.network is not None and not options.network.startswith("timm:"):
+            assert options.network in import_module("modules").ARCHITECTURES
+    elif program == "pip":
+        assert [word for word in words if word.endswith(".txt") and not (ROOT / word).is_file()] == []
+    else:
+        assert (program, words[0]) == ("wandb", "sync")
+
+
+def test_flags_are_in_the_help() -> None:
+    known = parser_for(scripts()[0], with_trainer=False).format_help()
+    flags = {flag for text in re.findall(r"`([^`\n]+)`", PROSE) for flag in re.findall(r"(?<!\S)--[a-z.-]+", text)}
+    flags -= {"--trainer.", "--write", "--markdown"}  # of Trainer; of python -m ablations
+    assert len(flags) > 10
+    assert sorted(flag for flag in flags if flag not in known) == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda text: text.splitlines()[0][:40])
+def test_program_runs(program: str) -> None:
+    run_program(program)
+
+
+def test_recipes_for_an_architecture_and_a_claim_hold() -> None:
+    import torch
+
+    from modules import removed
+
+    names: dict[str, Any] = {}
+    for program in PROGRAMS:
+        names |= run_program(program)
+    network = names["all_conv"]()
+    (row,) = re.findall(r'"all_conv": Row\(([\d_]+),', README)
+    assert sum(p.numel() for p in network.parameters()) == int(row)
+    with removed(network, network.blocks):
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    data = SimpleNamespace(image_size=16)
+    check(names["ABLATION"], names["ABLATION"].plan("laptop", data))
+
+
+def test_arm_of_the_recipe_can_be_built() -> None:
+    from ablations.harness.ablation import Arm
+    from modules import resolve
+
+    (text,) = re.findall(r"`(Arm\(.*\)),`", PROSE)
+    arm = eval(text, {"Arm": Arm, "residual": {"depth": 38}, "recipe": {}})
+    assert resolve(arm.network, arm.arguments)["skip"] is False
+
+
+def test_links_and_pictures_exist() -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", PROSE)
+    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+
+
+def test_continuous_integration_runs_the_test_command() -> None:
+    file = ROOT / ".ci" / "run"
+    assert os.access(file, os.X_OK)
+    assert "\nmake test" in file.read_text(encoding="utf-8")
+
+
+# -- the house --------------------------------------------------------------------------------------------------------
+
+
+def test_packages_are_those_on_disk() -> None:
+    on_disk = {file.parent.relative_to(ROOT).as_posix().replace("/", ".") for file in SOURCES}
+    assert sorted(PYPROJECT["tool"]["setuptools"]["packages"]) == sorted(on_disk)
+
+
+def test_templates_are_packaged() -> None:
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["reports"]
+    packaged = {file for pattern in patterns for file in (ROOT / "reports").glob(pattern)}
+    assert packaged
+    assert set((ROOT / "reports").glob("*.j2")) == packaged
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_module_is_documented_and_short(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    tree = ast.parse(text)
+    assert not tree.body or ast.get_docstring(tree)
+
+
+def test_scripts_hide_no_standard_module() -> None:
+    """`python ablations/x.py` puts that folder before the standard library."""
+    names = {path.stem for path in (ROOT / "ablations").iterdir()}
+    assert sorted(names & set(sys.stdlib_module_names)) == []
+
+
+def test_constraints_cover_every_dependency() -> None:
+    def names(lines: list[str]) -> set[str]:
+        return {re.split(r"[^a-z0-9-]", line.lower())[0] for line in lines if line and not line.startswith("#")}
+
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert names(lines) == names(PYPROJECT["project"]["dependencies"])
+    assert [line for line in lines if line and not re.fullmatch(r"#.*|[a-z0-9-]+==[0-9.]+", line)] == []
