@@ -21,7 +21,6 @@ from ablations.harness.records import Records
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
     from datamodules.images import ImageData
-    from modules import Network
 
 ERROR = "test/top1_error"
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -32,8 +31,8 @@ def plan(budget: str, data: ImageData) -> Plan:
     recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "batch_size": 64, "warmup_steps": 40}
     epochs, seeds = 16, 12
     if data.image_size >= 28:
-        recipe |= {"batch_size": 128, "warmup_steps": 100}
-        epochs, seeds = 2, 3
+        recipe |= {"batch_size": 128, "warmup_steps": 60}
+        epochs, seeds = 1, 3
     if budget == "smoke":
         epochs, seeds = 1, 2
     elif budget == "short":
@@ -52,7 +51,7 @@ def probe(subject: Subject) -> Iterable[Measurement]:
     return ()
 
 
-def passes(network: Network, settings: Mapping[str, Any]) -> float:
+def passes(blocks: int, settings: Mapping[str, Any]) -> float:
     """Nothing is asked, so nothing is passed."""
     return 0.0
 

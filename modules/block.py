@@ -23,7 +23,7 @@ test time.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,20 @@ def shape_match(in_channels: int, out_channels: int, stride: int = 1, average: b
     if in_channels == out_channels and stride == 1:
         return nn.Identity()
     return ShapeMatch(in_channels, out_channels, stride, average)
+
+
+class _WithZeroGradients(torch.autograd.Function):
+    """Hands x on unchanged and gives each parameter a gradient of zero; x + 0 * sum of all costs two passes over x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        needed = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+        return gradients[0], *(torch.zeros_like(p) if asked else None for p, asked in needed)
 
 
 class Block(nn.Module):
@@ -147,13 +161,10 @@ class Block(nn.Module):
         # One draw per mini-batch, from the CPU generator: reading it back never waits for a device.
         if torch.rand(()).item() < self.survival_prob:
             return self.shortcut(u) + self.branch(u)
-        kept_alone = self.shortcut(u)
-        if not torch.is_grad_enabled():
-            return kept_alone
         # Zero gradients instead of none: DistributedDataParallel sees every parameter used, ranks may draw on their
         # own, and weight decay and momentum go on for a skipped branch as in the authors' code.
-        touched = sum(p.sum() for p in self.branch.parameters() if p.requires_grad)
-        return kept_alone + (0.0 * touched).to(kept_alone.dtype) if isinstance(touched, Tensor) else kept_alone
+        skipped: Tensor = _WithZeroGradients.apply(self.shortcut(u), *self.branch.parameters())
+        return skipped
 
     def extra_repr(self) -> str:
         survival = f", survival_prob={self.survival_prob:.3f}/{self.drop_per}" if self.survival_prob < 1.0 else ""

@@ -120,7 +120,7 @@ class Ablation:
     """One question: its claims, the plan for a budget and data, the probe that measures and the figures that show it.
 
     plan: (budget, ImageData) -> Plan. probe: Subject -> measurements (see `probing`). figures: (records, folder) ->
-    drawn figures. passes: (network, settings) -> the probe's cost in passes over the test set, for the estimate of
+    drawn figures. passes: (blocks, settings) -> the probe's cost in passes over its images, for the estimate of
     time. All of them import what is heavy inside, so that the declaration loads at once.
     baseline: the arm others are compared with, "" for none.
     """
@@ -132,7 +132,7 @@ class Ablation:
     plan: Callable[[str, Any], Plan]
     probe: Callable[[Any], Iterable[Any]]
     figures: Callable[[Records, Path], Sequence[Any]]
-    passes: Callable[[Any, Mapping[str, Any]], float]
+    passes: Callable[[int, Mapping[str, Any]], float]
     baseline: str = ""
 
 

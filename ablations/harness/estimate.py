@@ -16,12 +16,12 @@ from modules.recipe import optimiser
 
 
 class Estimate(NamedTuple):
-    """Of one run: its cost per image, blocks, seconds to train, and seconds for one fp32 pass over the test set."""
+    """Of one run: its cost per image, blocks, seconds to train, and seconds to evaluate one image in fp32."""
 
     cost: Cost
     blocks: int
     training: float
-    test_pass: float
+    per_image: float
 
 
 def describe(run: Run) -> tuple[Cost, Network]:
@@ -61,9 +61,9 @@ def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int =
         network(images)
         started = _now(device)
         network(images)
-    per_pass = (_now(device) - started) * len(data.test) / size
+    per_image = (_now(device) - started) / size
     steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
-    return Estimate(counted, len(network.blocks), steps * per_step, per_pass)
+    return Estimate(counted, len(network.blocks), steps * per_step, per_image)
 
 
 def _now(device: torch.device) -> float:

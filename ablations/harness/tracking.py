@@ -27,23 +27,24 @@ class Tracker(WandbLogger):
         )  # fmt: skip
 
     def _guard(self, action: Any, *arguments: Any, **keywords: Any) -> None:
-        if self._failed:
-            return
         try:
             action(*arguments, **keywords)
         except Exception as error:  # whatever a tracker raises: the files hold the run
+            if self._failed:
+                return
             self._failed = True
             why = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"
             say(f"  W&B stopped ({why}); the run goes on in its files")
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._guard(super().log_metrics, dict(metrics), step)
+        if not self._failed:
+            self._guard(super().log_metrics, dict(metrics), step)
 
     def log_hyperparams(self, *arguments: Any, **keywords: Any) -> None:
         """The config is given at the start; Lightning's own copy of the network's arguments is not repeated."""
 
     def finish(self) -> None:
-        """Ends the W&B run, so that the next one in this process is a run of its own."""
+        """Ends the W&B run, also after a failure, so that the next one in this process is a run of its own."""
         if self._experiment is not None:
             self._guard(self._experiment.finish)
 

@@ -88,6 +88,8 @@ def _check_trainer(options: dict[str, Any]) -> None:
     strategy = str(options.get("strategy", ""))
     if strategy.endswith(("_spawn", "_fork", "_notebook")):  # what a run has seen would stay in their processes
         raise WrongInput(f"--trainer.strategy {strategy}: give one that starts programs, such as ddp")
+    if int(options.get("num_nodes", 1)) > 1:
+        raise WrongInput("--trainer.num_nodes: one machine at a time; its devices are used with --trainer.devices")
     quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     try:
         lightning.Trainer(**{"devices": 1, **options, **quietly})
@@ -222,9 +224,9 @@ class Trial:
         found = estimates[job.arm.name]
         seconds = 0.0 if self._finished(job) else found.training
         if not self._asked(job):
-            network = build(job.run.network, self.data.num_classes, self.data.in_channels, **job.run.arguments)
+            images = self.plan.settings.get("limit") or len(self.data.test)
             settings = {**self.plan.settings, "arm": job.arm.name}
-            seconds += found.test_pass * self.ablation.passes(network, settings)
+            seconds += found.per_image * images * self.ablation.passes(found.blocks, settings)
         return seconds
 
     def _tell_plan(self, estimates: dict[str, Estimate]) -> float:

@@ -112,7 +112,7 @@ def _cell(value: object) -> str:
 
 
 def conclude(verdict: str, numbers: Mapping[str, object], options: argparse.Namespace) -> None:
-    """Prints the last line, the ratios beside their targets and the machine, and writes the file if one is asked for."""
+    """Prints the last line, ratios beside their targets and the machine, and writes the file if one is asked for."""
     found = runtime.environment("cpu")
     machine = f"{found['device']}, {found['threads']} threads, torch {found['torch']}"
     print(f"{verdict} | {machine}{' | quick' if options.quick else ''}")

@@ -1,0 +1,145 @@
+"""Two processes on one CPU: the same command trains, tests count every image once, divergence ends both processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from modules import build
+from modules.weights import load_weights
+
+ROOT = Path(__file__).parents[2]
+
+# Each of the two processes runs this file. The test set is cut to an odd size, and evaluation batches so that one
+# process has two and the other one: nothing may wait for a batch that never comes.
+ODD = """
+import json, sys
+from pathlib import Path
+import torch
+import datamodules
+from ablations.harness import runtime, training
+from ablations.harness.runs import Run
+from datamodules import images
+from modules.recipe import Recipe
+
+if __name__ == "__main__":
+    out, poisoned = Path(sys.argv[1]), sys.argv[2:] == ["poisoned"]
+    runtime.quiet()
+    images.EVALUATION_BATCH_SIZE = 224
+    data = datamodules.load("digits")
+    data.test = data.test[torch.arange(449)]
+    recipe = Recipe(epochs=2, batch_size=64, learning_rate=0.05)
+    arguments = {"depth": 8, "width": 4, "survival_prob": 0.5}
+    options = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
+    if poisoned:
+        step = training.Classifier.training_step
+        def bad(self, batch, index):
+            loss = step(self, batch, index)
+            return loss * float("nan") if self.global_rank == 1 and self.global_step == 20 else loss
+        training.Classifier.training_step = bad
+    run = Run("resnet_cifar", arguments, recipe, data.identity, 0, options)
+    try:
+        training.train(run, data, out, show_progress=False)
+    except training.Diverged as error:
+        print("DIVERGED", error.step)
+"""
+
+
+@pytest.fixture(scope="module")
+def odd(environment, tmp_path_factory):
+    """Both runs of the script above, side by side: out and stdout of each."""
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "odd.py").write_text(ODD)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, folder / "odd.py", folder / name, *words], cwd=ROOT, env=environment, **pipes
+        )
+        for name, words in {"sound": [], "poisoned": ["poisoned"]}.items()
+    }
+    ended = {name: process.communicate(timeout=240) for name, process in started.items()}
+    return {name: (folder / name, process.returncode, *ended[name]) for name, process in started.items()}
+
+
+@torch.no_grad()
+def evaluated(network, data, rows):
+    """Loss and top-1 error of one process, by a plain loop."""
+    network = network.to(memory_format=torch.channels_last).eval()
+    loss, wrong = 0.0, 0
+    for images, labels in data.evaluation_batches("test"):
+        images, labels = images[:rows], labels[:rows]
+        logits = network(images)
+        loss += torch.nn.functional.cross_entropy(logits.double(), labels, reduction="sum").item()
+        wrong += int((logits.argmax(1) != labels).sum())
+    return loss / rows, 100 * wrong / rows
+
+
+def only(folder):
+    (found,) = folder.iterdir()
+    return found
+
+
+def test_an_odd_test_set_counts_every_image_once(odd, digits):
+    out, code, _, err = odd["sound"]
+    assert code == 0, err
+    folder = only(out / "trained")
+    network = build("resnet_cifar", 10, 1, depth=8, width=4, survival_prob=0.5)
+    load_weights(network, folder / "weights.safetensors")
+    loss, error = evaluated(network, digits, 449)
+    done = json.loads((folder / "done").read_text())
+    assert done["test/top1_error"] == error
+    assert done["test/loss"] == pytest.approx(loss, rel=1e-6)
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+    environment = json.loads((folder / "environment.json").read_text())
+    assert (environment["processes"], environment["batch_per_process"]) == (2, 32)
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    saved = load_file(folder / "weights.safetensors")
+    assert all(torch.equal(checkpoint["state_dict"][f"network.{name}"], saved[name]) for name in saved)
+
+
+def test_one_process_that_diverges_ends_both(odd):
+    out, code, told, err = odd["poisoned"]
+    assert code == 0, err
+    assert told.count("DIVERGED 21") == 2, "both processes end alike"
+    folder = only(out / "trained")
+    assert json.loads((folder / "diverged").read_text())["step"] == 21
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 18, "of the first epoch"
+    assert not (folder / "done").exists()
+
+
+def test_the_command_trains_in_two_processes(python, smoke, digits, tmp_path):
+    arms = ["preact_resnet", "stochastic_depth"]
+    done = python(
+        "ablations/remove_layers.py", "--budget", "smoke", "--seeds", "1", "--arms", *arms, "--out", tmp_path,
+        "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("test error") == 2
+    folders = sorted((tmp_path / "trained").iterdir())
+    assert len(folders) == 2
+    alone, _ = smoke
+    for folder in folders:
+        config = json.loads((folder / "config.json").read_text())
+        arguments = {name: config["network"][name] for name in ("depth", "width", "order", "survival_prob")}
+        network = build("resnet_cifar", 10, 1, **arguments)
+        load_weights(network, folder / "weights.safetensors")
+        loss, error = evaluated(network, digits, 450)
+        found = json.loads((folder / "done").read_text())
+        assert found["test/top1_error"] == error
+        assert found["test/loss"] == pytest.approx(loss, rel=1e-6)
+        assert json.loads((folder / "environment.json").read_text())["processes"] == 2
+        # Devices are no part of a run's identity, and the batches are the same: the result is near that of one process.
+        one = alone / "trained" / folder.name
+        assert json.loads((one / "config.json").read_text()) == config
+        if config["network"]["survival_prob"] == 1.0:  # each process skips blocks of its own
+            ours, theirs = (json.loads((run / "done").read_text())["test/loss"] for run in (folder, one))
+            assert ours == pytest.approx(theirs, abs=0.5)
+    tracked = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(tracked) == 2, "one W&B run per trained run, not one per process"
+    assert os.path.exists(tmp_path / "ablations" / "remove_layers" / "smoke-digits" / "report.html")
