@@ -224,7 +224,8 @@ class Trial:
         found = estimates[job.arm.name]
         seconds = 0.0 if self._finished(job) else found.training
         if not self._asked(job):
-            images = self.plan.settings.get("limit") or len(self.data.test)
+            limit = self.plan.settings.get("limit")
+            images = limit if isinstance(limit, int) else len(self.data.test)
             settings = {**self.plan.settings, "arm": job.arm.name}
             seconds += found.per_image * images * self.ablation.passes(found.blocks, settings)
         return seconds
