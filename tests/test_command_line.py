@@ -19,6 +19,9 @@ from modules.weights import save_weights
 ARMS = "preact_resnet, original_resnet, stochastic_depth, vgg, vgg_bn"
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture
 def command(tmp_path, capsys):
     """Runs the ablation in this process; gives exit code, stdout and stderr. Every run is recorded in files alone."""
@@ -77,7 +80,7 @@ def refused(command, tmp_path, monkeypatch):
         (["--wandb", "maybe"], ["--wandb", "maybe", "offline"]),
         (["--config", "/no/such.yaml"], ["/no/such.yaml"]),
         (["--trainer.devices", "3"], ["batch size 64 does not divide among 3 devices"]),
-        (["--trainer.devices", "2", "--trainer.num_nodes", "3"], ["does not divide among 6 devices"]),
+        (["--trainer.devices", "2", "--trainer.num_nodes", "3"], ["--trainer.num_nodes", "one machine"]),
         (["--trainer.devices", "two"], ["--trainer.devices two"]),
         (["--trainer.devices", "0"], ["--trainer.devices 0"]),
         (["--trainer.max_epochs", "3"], ["--trainer.max_epochs"]),

@@ -25,6 +25,7 @@ class Tracker(WandbLogger):
             name=name, save_dir=str(out), project=PROJECT, offline=mode == "offline", group=group, job_type=job_type,
             tags=tags, config=config,
         )  # fmt: skip
+        self._wandb_init.pop("anonymous", None)  # Lightning passes it, wandb warns of it
 
     def _guard(self, action: Any, *arguments: Any, **keywords: Any) -> None:
         try:

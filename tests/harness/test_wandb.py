@@ -12,6 +12,8 @@ from ablations.harness.command_line import Options
 from ablations.harness.tracking import PROJECT, Tracker
 from ablations.harness.trial import prepare
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FILES = {"config.json", "environment.json", "metrics.csv", "last.ckpt", "weights.safetensors", "done", "probes"}
 
 
