@@ -294,7 +294,8 @@ class Trial:
             "data": self.data.name,
             "run": job.run.name,
             **found._asdict(),
-            **job.run.identity(),
+            # W&B filters by flat names: `data` is the data's name, its identity has a name of its own.
+            **{("data_identity" if key == "data" else key): value for key, value in job.run.identity().items()},
         }
         show = sys.stderr.isatty()
         if num_processes(options.trainer) == 1 and not str(options.trainer.get("strategy", "auto")).startswith("ddp"):
