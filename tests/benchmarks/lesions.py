@@ -2,8 +2,8 @@
 
 Baseline: fp32, NCHW, the network run whole once per deleted block (modules.surgery.removed), batches of 250, default
 allocator. Ours: ablations.probes.lesions.error_rates, which walks common beginnings once, in fp32 channels_last; then
-in bf16 with the batch norms folded into the convolutions (modules.fold). Evaluation batches of several sizes, because what
-fits the cache is faster. The network is trained for a moment on invented classes, so that answers differ.
+in bf16 with the batch norms folded into the convolutions (modules.fold). Evaluation batches of several sizes, because
+what fits the cache is faster. The network is trained for a moment on invented classes, so that answers differ.
 Target: 2.5 in fp32 with the same number of errors after every deletion, 9 in bf16 (where bf16 multiplies much faster
 than fp32, as with AMX; with AVX-512 alone it is twice as fast, which the last line tells).
 """
