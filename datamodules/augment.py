@@ -35,20 +35,22 @@ class Augment:
             return images
         num, height, width, channels = images.shape
         padded_height, padded_width = height + 2 * self.pad, width + 2 * self.pad
-        padded = fill.repeat(num, padded_height, padded_width, 1)
+        padded = fill.repeat(padded_width).expand(num * padded_height, -1).contiguous()
+        padded = padded.view(num, padded_height, padded_width, channels)
         padded[:, self.pad : self.pad + height, self.pad : self.pad + width] = images
 
         offsets = (draws[:, :2] * (2 * self.pad + 1)).int()
-        columns = torch.arange(width, dtype=torch.int32, device=images.device).expand(num, width)
-        if self.flip:
-            columns = torch.where(draws[:, 2:] < 0.5, columns.flip(1), columns)
-        columns = columns + offsets[:, 1:]
         first_rows = torch.arange(num, dtype=torch.int32, device=images.device) * padded_height + offsets[:, 0]
         rows = first_rows[:, None] + torch.arange(height, dtype=torch.int32, device=images.device)
-
-        # One gather of whole pixels from the batch seen as a list of them: twice as fast as three-dimensional indexing.
-        pixels = (rows[:, :, None] * padded_width + columns[:, None, :]).flatten()
-        return padded.view(-1, channels).index_select(0, pixels).view(num, height, width, channels)
+        starts = (rows * padded_width + offsets[:, 1:]).flatten()
+        # Every pixel starts a window as long as one row of the crop; windows overlap. Gathering whole rows, and whole
+        # images for the flip, is three times as fast as gathering pixels.
+        windows = padded.as_strided((num * padded_height * padded_width - width + 1, width * channels), (channels, 1))
+        crops = windows.index_select(0, starts).view(num, height, width, channels)
+        if not self.flip:
+            return crops
+        flipped = torch.arange(num, device=images.device) + num * (draws[:, 2] < 0.5)
+        return torch.cat([crops, crops.flip(2)]).index_select(0, flipped)
 
 
 def normalise(images: Tensor, mean: Tensor | Sequence[float], std: Tensor | Sequence[float]) -> Tensor:

@@ -49,11 +49,23 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         self._connection.close()
         self._process.join(30)
         if self._process.is_alive():
             self._process.terminate()
+
+
+def alone(run: Callable[..., Any], *arguments: object) -> Any:
+    """What `run(*arguments)` returns in a fresh process that ends with it."""
+    with Worker(_itself, run) as process:
+        return process(*arguments)
+
+
+def _itself(run: Callable[..., Any]) -> Callable[..., Any]:
+    return run
 
 
 def _serve(connection: Connection, setup: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
