@@ -176,6 +176,8 @@ def _test(test: Json) -> Json:
         "outcome": _one_of(test["outcome"], VERDICTS),
         "interval": interval,
         "needs": f"at {'least' if upward else 'most'} {number(threshold)} {unit}".rstrip(),
+        # Inside a strip there is no room for a long unit, which the sentence above it names.
+        "needs_short": f"at {'least' if upward else 'most'} {number(threshold)}{' %' if unit.startswith('%') else ''}",
         "lost": [seed for seed, value in values.items() if value is None],
         "strip": strip({s: v for s, v in values.items() if v is not None}, low, high, threshold, upward, exact, unit),
     }
