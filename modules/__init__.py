@@ -30,9 +30,9 @@ ARCHITECTURES: dict[str, Callable[..., Network]] = {
     "vgg15": partial(vgg_cifar),
     "vgg15_bn": partial(vgg_cifar, batch_norm=True),
     **{
-        f"vgg{layers}{'_bn' if bn else ''}": partial(vgg_imagenet, configuration=name, batch_norm=bn)
+        f"vgg{layers}{suffix}": partial(vgg_imagenet, configuration=name, **batch_norm)
         for layers, name in {11: "A", 13: "B", 16: "D", 19: "E"}.items()
-        for bn in (False, True)
+        for suffix, batch_norm in {"": {}, "_bn": {"batch_norm": True}}.items()
     },
 }
 
