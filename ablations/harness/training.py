@@ -156,7 +156,7 @@ def as_csv(rows: list[dict[str, float]]) -> str:
 
 def compiles(run: Run, device: str) -> bool:
     """Whether the run is long enough for torch.compile; random routes would be compiled anew at every draw."""
-    if device != "cpu" or run.arguments.get("survival_prob", 1.0) != 1.0 or not runtime.can_compile():
+    if device != "cpu" or run.arguments.get("survival_prob", 1.0) != 1.0 or not runtime.compiling_pays():
         return False
     classifier = _classifier(run)
     shape = (run.data["in_channels"], run.data["image_size"], run.data["image_size"])
