@@ -15,6 +15,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,32 @@ class DrawsByStep(Callback):
         torch.default_generator.manual_seed(key % 2**63)
         if torch.cuda.is_available():
             torch.cuda.manual_seed(key % 2**63)
+
+
+class StopsOnCtrlC(Callback):
+    """Ends a run between two steps, where no library can swallow the interrupt; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_start(self, *_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # the only one that may hear signals
+            signal.signal(signal.SIGINT, self.ask)
+
+    def ask(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, *_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 class StopsOnNan(Callback):
@@ -199,7 +226,7 @@ def train(
                 "max_epochs": run.recipe.epochs,
                 "logger": False,  # History logs, from the rows that metrics.csv holds
                 "enable_checkpointing": True,
-                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), history],
+                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), history, StopsOnCtrlC()],
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
             }
