@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
+from modules import resnet, vgg
+from modules.architecture import Architecture
 from modules.block import Block
 from modules.network import Network
-from modules.resnet import resnet_cifar, resnet_imagenet
+from modules.recipe import HE2015_IMAGENET, Recipe
 from modules.surgery import removed, reordered, routed, set_survival
-from modules.vgg import vgg_cifar, vgg_imagenet
 
-__all__ = ["ARCHITECTURES", "Block", "Network", "build", "removed", "reordered", "resolve", "routed", "set_survival"]
+__all__ = [
+    "ARCHITECTURES", "Architecture", "Block", "Network", "build", "fitted", "recipe_for", "removed", "reordered",
+    "resolve", "routed", "set_survival",
+]  # fmt: skip
 
-ARCHITECTURES: dict[str, Callable[..., Network]] = {
-    "resnet_cifar": resnet_cifar,  # depth=... and every other argument
-    **{f"resnet{d}": partial(resnet_cifar, depth=d) for d in (20, 32, 44, 56, 110, 1202)},
-    **{f"preact_resnet{d}": partial(resnet_cifar, depth=d, order="full_preactivation") for d in (20, 32, 44, 56, 110)},
-    **{
-        f"preact_resnet{d}": partial(
-            resnet_cifar, depth=d, block="bottleneck", order="full_preactivation", shortcut="B"
-        )
-        for d in (164, 1001)
-    },
-    **{f"resnet{d}": partial(resnet_imagenet, depth=d) for d in (18, 34, 50, 101, 152)},
-    "vgg_cifar": vgg_cifar,
-    "vgg15": partial(vgg_cifar),
-    "vgg15_bn": partial(vgg_cifar, batch_norm=True),
-    **{
-        f"vgg{layers}{suffix}": partial(vgg_imagenet, configuration=name, **batch_norm)
-        for layers, name in {11: "A", 13: "B", 16: "D", 19: "E"}.items()
-        for suffix, batch_norm in {"": {}, "_bn": {"batch_norm": True}}.items()
-    },
+ARCHITECTURES: dict[str, Architecture] = {
+    **vgg.ARCHITECTURES,
+    **resnet.ARCHITECTURES,
 }
+
+# How a network computes, not what: no part of a run's identity.
+EXECUTION_ARGUMENTS = frozenset(["recompute"])
+
+
+def _architecture(name: str) -> Architecture:
+    if name not in ARCHITECTURES:
+        close = difflib.get_close_matches(name, ARCHITECTURES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else "."
+        raise ValueError(f"unknown network {name!r}{hint} Known: {', '.join(sorted(ARCHITECTURES))}")
+    return ARCHITECTURES[name]
 
 
 def resolve(name: str, arguments: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -42,25 +40,40 @@ def resolve(name: str, arguments: Mapping[str, object] | None = None) -> dict[st
 
     Two names for the same network resolve to the same dictionary. Raises ValueError for an unknown name or argument.
     """
-    if name not in ARCHITECTURES:
-        close = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        raise ValueError(f"unknown network {name!r}{hint} Known: {', '.join(sorted(ARCHITECTURES))}")
-    builder = ARCHITECTURES[name]
-    function, preset = (builder.func, builder.keywords) if isinstance(builder, partial) else (builder, {})
-    parameters = inspect.signature(function).parameters
-    unknown = set(arguments or {}) - set(parameters)
+    architecture, given = _architecture(name), dict(arguments or {})
+    parameters = architecture.parameters
+    unknown = set(given) - set(parameters)
     if unknown:
         raise ValueError(f"{name} takes no argument {', '.join(sorted(unknown))}; it takes {', '.join(parameters)}")
-    defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
-    resolved = {**defaults, **preset, **(arguments or {})}
-    fixed = sorted(set(preset) & set(arguments or {}))
+    fixed = sorted(set(architecture.fixed) & set(given))
     if fixed:
-        raise ValueError(f"{name} fixes {', '.join(f'{key}={preset[key]!r}' for key in fixed)}; choose another network")
-    missing = set(parameters) - set(resolved)
-    if missing:
-        raise ValueError(f"{name} needs the argument {', '.join(sorted(missing))}")
-    return {"builder": function.__name__, **dict(sorted(resolved.items()))}
+        values = ", ".join(f"{key}={architecture.fixed[key]!r}" for key in fixed)
+        raise ValueError(f"{name} fixes {values}; choose another network")
+    defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    resolved = {**defaults, **architecture.fixed, **given}
+    deciding = {key: resolved[key] for key in sorted(resolved) if key not in EXECUTION_ARGUMENTS}
+    return {"builder": architecture.builder.__name__, **deciding}
+
+
+def fitted(name: str, arguments: Mapping[str, object], image_size: int) -> dict[str, object]:
+    """The arguments, and the images' width for a network that must know it (one with a fully connected layer).
+
+    Raises ValueError for an unknown name.
+    """
+    architecture = _architecture(name)
+    asks = "image_size" in architecture.parameters and "image_size" not in {**architecture.fixed, **arguments}
+    return {**arguments, "image_size": image_size} if asks else dict(arguments)
+
+
+def recipe_for(name: str) -> Recipe:
+    """The published recipe of an architecture, by its registered name; that of He et al. 2015 for `timm:` networks."""
+    return HE2015_IMAGENET if name.startswith("timm:") else _architecture(name).recipe
+
+
+# Arguments that count something.
+COUNTS = (
+    "depth", "width", "hidden", "image_size", "growth_rate", "cardinality", "base_width", "num_transformers",
+)  # fmt: skip
 
 
 def build(name: str, num_classes: int = 10, in_channels: int = 3, **arguments: object) -> Network:
@@ -68,9 +81,9 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3, **arguments: o
 
     Raises ValueError for an unknown name, argument or value, naming what is allowed.
     """
-    resolved = resolve(name, arguments)
-    for key in ("depth", "width", "hidden", "num_classes", "in_channels"):
-        value = {**resolved, "num_classes": num_classes, "in_channels": in_channels}.get(key, 1)
+    resolved = {**resolve(name, arguments), "num_classes": num_classes, "in_channels": in_channels}
+    for key in (*COUNTS, "num_classes", "in_channels"):
+        value = resolved.get(key, 1)
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{key} of {name} must be a whole number of at least 1, got {value!r}")
-    return ARCHITECTURES[name](num_classes=num_classes, in_channels=in_channels, **arguments)
+    return ARCHITECTURES[name](num_classes, in_channels, **arguments)

@@ -14,6 +14,20 @@ merge is add (ResNet, Highway with branch T(u) * (H(u) - u)), replace (LeNet, VG
 
 A plain block's shortcut is the parameter-free shape match and is used only when the block is deleted.
 
+How the hard cases fit, with no other mechanism:
+
+- Highway, gates coupled (C = 1 - T): the shortcut is the identity and the branch T(u) * (H(u) - u); a deleted block is
+  one whose gate is shut. Gates apart: the shortcut is C(u) * u and the branch T(u) * H(u).
+- DenseNet: each layer is a concat block, each transition a replace block whose pooling stands in `post`.
+- Inception: a replace block whose branch holds parallel paths, each of them a block again (`modules.parallel`); a
+  deleted path gives zeros.
+- U-Net: a skip spans blocks, so levels are nested. One level is a concat block whose shortcut is the (cropped) skip and
+  whose branch goes down, through the next level, and up again. Route "branch" is the network without that skip.
+- Spatial transformer: a replace block whose shortcut is the identity (or a resize), anywhere, in a stem too; several in
+  parallel are paths again.
+
+A block inside another has a dotted name, see `modules.network`.
+
 Stochastic depth (Huang et al. 2016, arXiv:1603.09382) is the same mechanism with a random route in training:
 `survival_prob` is the probability in (0, 1] that a branch is kept. `drop_per="batch"` is the paper's rule: one draw per
 mini-batch, a dropped branch is really skipped, and at test time the branch is scaled by `survival_prob`.
@@ -38,19 +52,36 @@ ROUTES: tuple[str, ...] = get_args(Route)
 class ShapeMatch(nn.Module):
     """Parameter-free shortcut between two shapes: subsample by `stride`, then pad with zero channels or cut channels.
 
-    Maps (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride)), and (N, C_in) to (N, C_out).
+    Maps (N, C_in, H, W) to (N, C_out, H', W'), and (N, C_in) to (N, C_out). The pixels that are kept are the centres of
+    the windows of a convolution with this kernel_size, stride and padding, so that H' and W' equal its own; the
+    default, a 1x1 window, keeps every stride-th pixel.
     Option A of He et al. 2015, arXiv:1512.03385, section 3.3; `average=True` pools instead of subsampling, as
     Huang et al. 2016 do. Cutting channels is ours: no published residual block shrinks its width.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, average: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        average: bool = False,
+        kernel_size: int = 1,
+        padding: int = 0,
+    ) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+        self.before = (kernel_size - 1) // 2 - padding  # pixels on each side whose windows do not exist
+        self.after = kernel_size // 2 - padding
+        if self.before < 0:
+            raise ValueError(f"padding {padding} reaches beyond the centre of a window of {kernel_size}")
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if average and stride > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride > 1:
-            x = self.pool(x) if self.pool is not None else x[:, :, :: self.stride, :: self.stride]
+        if self.pool is not None:
+            x = self.pool(x)
+        elif self.stride > 1 or self.before or self.after:
+            rows, columns = (slice(self.before, size - self.after, self.stride) for size in x.shape[2:])
+            x = x[:, :, rows, columns]
         extra = self.out_channels - self.in_channels
         if extra > 0:
             x = nn.functional.pad(x, (0, 0) * (x.dim() - 2) + (0, extra))
@@ -60,11 +91,13 @@ class ShapeMatch(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, stride={self.stride}"
 
 
-def shape_match(in_channels: int, out_channels: int, stride: int = 1, average: bool = False) -> nn.Module:
+def shape_match(
+    in_channels: int, out_channels: int, stride: int = 1, average: bool = False, kernel_size: int = 1, padding: int = 0
+) -> nn.Module:
     """The identity where the shapes agree, else `ShapeMatch`."""
-    if in_channels == out_channels and stride == 1:
+    if in_channels == out_channels and stride == 1 and kernel_size // 2 == padding == (kernel_size - 1) // 2:
         return nn.Identity()
-    return ShapeMatch(in_channels, out_channels, stride, average)
+    return ShapeMatch(in_channels, out_channels, stride, average, kernel_size, padding)
 
 
 class _WithZeroGradients(torch.autograd.Function):

@@ -8,13 +8,11 @@ from typing import Any, cast
 import lightning
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import SumMetric
 
 from modules import build
-from modules.recipe import Recipe, learning_rate, optimiser
-
-SPLITS = ("train", "val", "test")
+from modules.epochs import EpochSums, log_epoch, optimiser_and_schedule, share_buffers
+from modules.network import TrainingOutputs
+from modules.recipe import Recipe, training_loss
 
 
 class Classifier(lightning.LightningModule):
@@ -38,16 +36,16 @@ class Classifier(lightning.LightningModule):
         self.recipe = Recipe(**{**recipe, "milestones": tuple(recipe["milestones"])})
         self.network = build(network, num_classes, in_channels, **arguments).to(memory_format=torch.channels_last)
         self.top = (1, 5) if num_classes > 5 else (1,)
-        quantities = ("images", "loss", *(f"top{k}_error" for k in self.top))
-        self.sums = nn.ModuleDict({f"{split}_{name}": SumMetric() for split in SPLITS for name in quantities})
+        self.sums = EpochSums(("images", "loss", *(f"top{k}_error" for k in self.top)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
-        logits = self.network(images)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
+        outputs = self.network(images)
+        loss = training_loss(outputs, labels, self.recipe)
+        logits = outputs.logits if isinstance(outputs, TrainingOutputs) else outputs
         self._update("train", loss.detach(), logits.detach(), labels)
         return loss
 
@@ -61,55 +59,36 @@ class Classifier(lightning.LightningModule):
         images, labels = batch
         with torch.autocast(images.device.type, enabled=False):
             # .forward, not a call: the compiled training graph is left alone, evaluation would compile a second one.
-            logits = self.network.forward(images)
+            logits = cast(Tensor, self.network.forward(images))
         self._update(split, nn.functional.cross_entropy(logits, labels), logits, labels)
 
     def _update(self, split: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._sum(split, "images").update(len(labels))
-        self._sum(split, "loss").update(loss * len(labels))
+        sums: dict[str, Tensor | int] = {"images": len(labels), "loss": loss * len(labels)}
         ranked = logits.topk(self.top[-1], dim=1).indices
         for k in self.top:
             hit = (ranked[:, :k] == labels[:, None]).any(dim=1)
-            self._sum(split, f"top{k}_error").update(len(labels) - hit.sum())
-
-    def _sum(self, split: str, quantity: str) -> SumMetric:
-        return cast(SumMetric, self.sums[f"{split}_{quantity}"])
+            sums[f"top{k}_error"] = len(labels) - hit.sum()
+        self.sums.update(split, sums)
 
     def _log_epoch(self, split: str) -> None:
-        """Logs from sums over all processes, in which every sample counts once; errors are exact counts."""
-        images = self._sum(split, "images").compute().item()
-        values = {f"{split}/loss": self._sum(split, "loss").compute().item() / images}
-        for k in self.top:
-            values[f"{split}/top{k}_error"] = 100.0 * self._sum(split, f"top{k}_error").compute().item() / images
-        for name, total in self.sums.items():
-            if name.startswith(split):
-                cast(SumMetric, total).reset()
-        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
+        sums = self.sums.take(split)
+        errors = {f"top{k}_error": 100.0 * sums[f"top{k}_error"] / sums["images"] for k in self.top}
+        log_epoch(self, split, {"loss": sums["loss"] / sums["images"], **errors})
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch("train")
 
     def on_validation_epoch_start(self) -> None:
-        self._share_buffers()
+        share_buffers(self, self.network)
 
     def on_validation_epoch_end(self) -> None:
         self._log_epoch("val")
 
     def on_test_epoch_start(self) -> None:
-        self._share_buffers()
+        share_buffers(self, self.network)
 
     def on_test_epoch_end(self) -> None:
         self._log_epoch("test")
 
-    def _share_buffers(self) -> None:
-        """Batch norm statistics differ between processes after a step: evaluates with rank 0's, which are saved."""
-        if self.trainer.world_size > 1:
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, src=0)
-
     def configure_optimizers(self) -> Any:
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        sgd = optimiser(self.recipe, self.network.parameters())
-        peak = self.recipe.learning_rate
-        schedule = LambdaLR(sgd, lambda step: learning_rate(self.recipe, step, total_steps) / peak)
-        return {"optimizer": sgd, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimiser_and_schedule(self, self.network, self.recipe)

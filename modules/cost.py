@@ -12,7 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class Cost(NamedTuple):
-    """parameters: trainable ones; multiply_adds: per sample, of convolutions and linear layers, as papers count."""
+    """What a network costs per sample.
+
+    parameters: trainable ones, without auxiliary heads, which are dropped after training. multiply_adds: of
+    convolutions and linear layers alone, as papers count.
+    """
 
     parameters: int
     multiply_adds: int
@@ -31,5 +35,6 @@ def cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
     finally:
         for module, mode in training.items():
             module.training = mode
-    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    kept = (p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("auxiliary."))
+    parameters = sum(p.numel() for p in kept)
     return Cost(parameters, counter.get_total_flops() // 2)

@@ -1,31 +1,43 @@
 """How networks are trained: every optimiser setting and schedule of the suite, each with its source.
 
 A recipe's learning rate belongs to its global batch size; the batch is divided among processes, the rate never scaled.
-Differs from the papers: milestones are fractions of all steps, so that a shorter budget keeps the schedule's shape, and
-the last, incomplete batch of an epoch is left out.
+Each family's file says which recipe its networks have by default (`modules.recipe_for` looks it up).
+Differs from the papers: milestones are fractions of all steps, so that a shorter budget keeps the schedule's shape; the
+last, incomplete batch of an epoch is left out; where a paper lowers the rate "on plateaus", the fractions are ours;
+augmentation is the data's own (`datamodules`), or none, never a paper's colour shifts or weight averaging.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD
 
+from modules.network import TrainingOutputs
+
 Precision = Literal["32-true", "bf16-mixed"]
-Schedule = Literal["milestones", "linear"]
+Schedule = Literal["milestones", "linear", "cosine", "exponential"]
+Augmentation = Literal["usual", "none"]
+Decay = Literal["all", "weights"]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Stochastic gradient descent with momentum and a schedule.
 
-    batch_size: global, over all processes. learning_rate: peak. weight_decay: on every parameter, as the papers do.
-    schedule: `milestones` multiplies the rate by 0.1 at these fractions of all steps; `linear` goes down to 0.
+    batch_size: global, over all processes. learning_rate: peak.
+    weight_decay, decay: on every parameter (`all`, as most papers do) or on those with two dimensions or more
+        (`weights`: no batch norms, no biases).
+    schedule: `milestones` multiplies the rate by milestone_factor at these fractions of all steps; `linear` and
+        `cosine` go down to 0, `exponential` falls evenly on a logarithmic scale to final_fraction of the peak.
     warmup_steps: steps at the start; with warmup_rate they run at that constant rate (He et al. 2015, section 4.2),
         without it the rate rises linearly.
+    localisation_factor: times the rate for the localisation networks of spatial transformers.
+    auxiliary_weight: of the loss of each auxiliary head, in a network that has them.
+    augmentation: `usual` is the data's own, see `datamodules`.
     precision: of the training arithmetic; evaluation is always fp32.
     Raises ValueError for a value that makes no sense, naming it.
     """
@@ -36,21 +48,34 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
+    decay: Decay = "all"
     schedule: Schedule = "milestones"
     milestones: tuple[float, ...] = (0.5, 0.75)
+    milestone_factor: float = 0.1
+    final_fraction: float = 0.01
     warmup_steps: int = 0
     warmup_rate: float | None = None
+    localisation_factor: float = 1.0
+    auxiliary_weight: float = 0.3
+    augmentation: Augmentation = "usual"
     precision: Precision = "32-true"
     source: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate"):
+        for name in ("epochs", "batch_size", "learning_rate", "milestone_factor", "final_fraction"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {self.schedule!r}")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        for name in ("momentum", "weight_decay", "localisation_factor", "auxiliary_weight", "warmup_steps"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name, literal in CHOICES.items():
+            if getattr(self, name) not in get_args(literal):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(literal))}, got {getattr(self, name)!r}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+
+
+CHOICES = {"schedule": Schedule, "precision": Precision, "decay": Decay, "augmentation": Augmentation}
 
 
 def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
@@ -59,22 +84,48 @@ def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
         if recipe.warmup_rate is not None:
             return recipe.warmup_rate
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-    if recipe.schedule == "linear":
-        return recipe.learning_rate * (total_steps - step) / max(1, total_steps - recipe.warmup_steps)
-    passed = sum(step >= milestone * total_steps for milestone in recipe.milestones)
-    return recipe.learning_rate * 0.1**passed
+    if recipe.schedule == "milestones":
+        passed = sum(step >= milestone * total_steps for milestone in recipe.milestones)
+        return recipe.learning_rate * recipe.milestone_factor**passed
+    if recipe.schedule == "exponential":
+        return recipe.learning_rate * recipe.final_fraction ** (step / max(1, total_steps))
+    left = (total_steps - step) / max(1, total_steps - recipe.warmup_steps)
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * (1 - math.cos(math.pi * left)) / 2
+    return recipe.learning_rate * left
 
 
-def optimiser(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> SGD:
-    """SGD as the recipe says, in PyTorch's fused form (one kernel for all tensors)."""
+def optimiser(recipe: Recipe, network: nn.Module) -> SGD:
+    """SGD as the recipe says, in PyTorch's fused form (one kernel for all tensors).
+
+    A parameter belongs to a localisation network if a module named `localisation` holds it. Each group keeps its
+    factor under `factor`, for schedules.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        factor = recipe.localisation_factor if "localisation" in name.split(".") else 1.0
+        weight_decay = recipe.weight_decay if recipe.decay == "all" or parameter.ndim > 1 else 0.0
+        groups.setdefault((factor, weight_decay), []).append(parameter)
     return SGD(
-        parameters,
+        [
+            {"params": parameters, "lr": recipe.learning_rate * factor, "weight_decay": weight_decay, "factor": factor}
+            for (factor, weight_decay), parameters in groups.items()
+        ],
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
         fused=True,
     )
+
+
+def training_loss(outputs: Tensor | TrainingOutputs, targets: Tensor, recipe: Recipe) -> Tensor:
+    """Mean cross-entropy in fp32 of logits (N, K, ...) with targets (N, ...), plus the weighted auxiliary heads'."""
+    if not isinstance(outputs, TrainingOutputs):
+        return nn.functional.cross_entropy(outputs.float(), targets)
+    loss = nn.functional.cross_entropy(outputs.logits.float(), targets)
+    for logits in outputs.auxiliary:
+        loss = loss + recipe.auxiliary_weight * nn.functional.cross_entropy(logits.float(), targets)
+    return loss
 
 
 HE2015_CIFAR = Recipe(epochs=182, source="He et al. 2015, 1512.03385, section 4.2: 64k steps on the 45k split")
@@ -108,19 +159,6 @@ VGG_CIFAR = Recipe(
     warmup_steps=400,
     source="optimiser of Simonyan & Zisserman 2014, schedule of He et al. 2015; Veit et al. 2016 do not give theirs",
 )
-
-
-def recipe_for(network: str) -> Recipe:
-    """The published recipe of an architecture, by its registered name."""
-    if network.startswith("timm:"):
-        return HE2015_IMAGENET
-    if network.startswith("vgg"):
-        return VGG_CIFAR if network in ("vgg_cifar", "vgg15", "vgg15_bn") else SIMONYAN2014
-    if network.startswith("preact"):
-        return HE2016_CIFAR
-    if network in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
-        return HE2015_IMAGENET
-    return HE2015_CIFAR_DEEP if network in ("resnet110", "resnet1202") else HE2015_CIFAR
 
 
 def with_overrides(recipe: Recipe, overrides: dict[str, object]) -> Recipe:

@@ -15,9 +15,11 @@ from typing import Literal, NamedTuple, get_args
 
 from torch import nn
 
+from modules.architecture import Architecture
 from modules.block import Block, DropPer, shape_match
 from modules.layers import conv, initialise, pooled_head, sequence
 from modules.network import Network
+from modules.recipe import HE2015_CIFAR, HE2015_CIFAR_DEEP, HE2015_IMAGENET, HE2016_CIFAR
 from modules.surgery import set_survival
 
 
@@ -152,7 +154,7 @@ def resnet_cifar(
     num_classes: int = 10,
     in_channels: int = 3,
     *,
-    depth: int,
+    depth: int = 20,
     width: int = 16,
     block: BlockKind = "basic",
     order: OrderName = "original",
@@ -215,3 +217,24 @@ def resnet_imagenet(
         stages, kind, width, num_classes, in_channels, True, order, shortcut, stride_on,
         average_shortcut, skip, survival_prob, survival_rule, drop_per,
     )  # fmt: skip
+
+
+def _table() -> dict[str, Architecture]:
+    original, preactivation = "He et al. 2015, 1512.03385", "He et al. 2016, 1603.05027"
+    found = {"resnet_cifar": Architecture(resnet_cifar, original, HE2015_CIFAR)}
+    for depth in (20, 32, 44, 56, 110, 1202):
+        recipe = HE2015_CIFAR_DEEP if depth >= 110 else HE2015_CIFAR
+        found[f"resnet{depth}"] = Architecture(resnet_cifar, original, recipe, {"depth": depth})
+    for depth in (20, 32, 44, 56, 110, 164, 1001):
+        fixed: dict[str, object] = {"depth": depth, "order": "full_preactivation"}
+        if depth in (164, 1001):
+            fixed |= {"block": "bottleneck", "shortcut": "B"}
+        found[f"preact_resnet{depth}"] = Architecture(resnet_cifar, preactivation, HE2016_CIFAR, fixed)
+    for depth in IMAGENET_STAGES:
+        found[f"resnet{depth}"] = Architecture(
+            resnet_imagenet, original, HE2015_IMAGENET, {"depth": depth}, image_size=224, num_classes=1000
+        )
+    return found
+
+
+ARCHITECTURES = _table()

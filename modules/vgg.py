@@ -15,9 +15,11 @@ from collections import OrderedDict
 
 from torch import nn
 
+from modules.architecture import Architecture
 from modules.block import Block, shape_match
 from modules.layers import conv, initialise
 from modules.network import Network
+from modules.recipe import SIMONYAN2014, VGG_CIFAR
 
 CONVS_PER_GROUP = {"A": (1, 1, 2, 2, 2), "B": (2, 2, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 
@@ -112,3 +114,24 @@ def vgg_cifar(
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return network
+
+
+def _table() -> dict[str, Architecture]:
+    paper = "Simonyan & Zisserman 2014, 1409.1556"
+    found = {
+        f"vgg{layers}{suffix}": Architecture(
+            vgg_imagenet, paper, SIMONYAN2014, {"configuration": name, **batch_norm}, image_size=224, num_classes=1000
+        )
+        for layers, name in {11: "A", 13: "B", 16: "D", 19: "E"}.items()
+        for suffix, batch_norm in {"": {}, "_bn": {"batch_norm": True}}.items()
+    }
+    small = "Veit et al. 2016, 1605.06431"
+    return {
+        **found,
+        "vgg_cifar": Architecture(vgg_cifar, small, VGG_CIFAR),
+        "vgg15": Architecture(vgg_cifar, small, VGG_CIFAR),
+        "vgg15_bn": Architecture(vgg_cifar, small, VGG_CIFAR, {"batch_norm": True}),
+    }
+
+
+ARCHITECTURES = _table()

@@ -6,13 +6,12 @@ import time
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from ablations.harness.runs import Run
 from datamodules.images import ImageData
 from modules import Network, build
 from modules.cost import Cost, cost
-from modules.recipe import optimiser
+from modules.recipe import optimiser, training_loss
 
 
 class Estimate(NamedTuple):
@@ -44,14 +43,14 @@ def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int =
     """Times a few optimiser steps and one evaluation batch of a throwaway network, after one step of warm-up."""
     counted, network = describe(run)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    sgd = optimiser(run.recipe, network.parameters())
+    sgd = optimiser(run.recipe, network)
     size = min(run.recipe.batch_size, len(data.test))
     images, labels = next(iter(data.evaluation_batches("test", batch_size=size, device=device)))
     for step in range(timed_steps + 1):
         if step == 1:
             started = _now(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision.startswith("bf16")):
-            loss = nn.functional.cross_entropy(network(images).float(), labels)
+            loss = training_loss(network(images), labels, run.recipe)
         sgd.zero_grad()
         loss.backward()
         sgd.step()

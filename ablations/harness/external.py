@@ -10,7 +10,7 @@ import torch
 
 from ablations.harness.command_line import Options, WrongInput
 from datamodules.images import ImageData
-from modules import Network, build
+from modules import Network, build, fitted
 from modules.foreign import build_foreign
 from modules.weights import load_weights
 
@@ -43,7 +43,7 @@ def load(options: Options, data: ImageData) -> Stranger:
     else:
         if weights == "pretrained":
             raise WrongInput(f"--weights pretrained is for timm: networks; for {name} give a file")
-        network = build(name, data.num_classes, data.in_channels)
+        network = build(name, data.num_classes, data.in_channels, **fitted(name, {}, data.image_size))
         if weights != "random":
             load_weights(network, weights)
     state = hashlib.sha256()

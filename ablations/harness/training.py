@@ -29,6 +29,7 @@ from tqdm import tqdm
 from ablations.harness import runtime
 from ablations.harness.files import atomic_write_text, write_json
 from ablations.harness.runs import Run
+from datamodules.augment import Augment
 from datamodules.images import ImageData
 from modules.classifier import Classifier
 from modules.cost import cost
@@ -211,6 +212,7 @@ def train(
     torch.manual_seed(run.seed)
     classifier = _classifier(run)
     data = copy.copy(data)  # shares the pixels
+    data.augment = data.augment if run.recipe.augmentation == "usual" else Augment()
     data.seed, data.batch_size, data.trainer = run.seed, run.recipe.batch_size, None
     # No more than one device, and no Apple GPU (whose arithmetic is not repeatable), unless asked for.
     accelerator = "gpu" if torch.cuda.is_available() else "cpu"

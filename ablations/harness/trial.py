@@ -34,8 +34,8 @@ from ablations.harness.runtime import say
 from ablations.harness.tracking import tracker
 from ablations.harness.training import INTERRUPTED, Diverged, train
 from datamodules.images import ImageData
-from modules import Network, build
-from modules.recipe import recipe_for, with_overrides
+from modules import Network, build, fitted, recipe_for
+from modules.recipe import with_overrides
 from modules.weights import load_weights
 
 
@@ -99,7 +99,8 @@ def _check_trainer(options: dict[str, Any]) -> None:
 
 def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
     recipe = with_overrides(recipe_for(arm.network), dict(arm.recipe))
-    run = Run(arm.network, arm.arguments, recipe, data.identity, seed, options.trainer)
+    arguments = fitted(arm.network, arm.arguments, data.image_size)
+    run = Run(arm.network, arguments, recipe, data.identity, seed, options.trainer)
     with_overrides(recipe, {"precision": run.precision})  # refuses a --trainer.precision that no recipe may have
     return run
 

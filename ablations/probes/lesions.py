@@ -5,22 +5,35 @@ single deletions, random deletions, deleted shortcuts and reordering. Chains tha
 sorted so that common prefixes are neighbours, and each batch is walked once through what neighbours share. In fp32 the
 answers equal those of full forward passes to the last bit, because the same operations run on the same batches.
 
-Nothing is written to the network: routes are passed along, never set.
+Nothing is written to the network: routes are passed along; only those of a block inside another block are set while
+that other block is computed.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from modules import Network
+from modules import Network, routed
 from modules.block import Route
 
-Chain = tuple[tuple[str, Route], ...]
+Routes = tuple[tuple[str, Route], ...]
+
+
+class Step(NamedTuple):
+    """One block of the chain, its route, and the routes of blocks inside it."""
+
+    name: str
+    route: Route
+    inner: Routes = ()
+
+
+Chain = tuple[Step, ...]
 
 # Short-cut first: the deletion of block k then follows that of block k - 1 and shares everything before block k, with
 # one kept activation instead of one per depth.
@@ -30,6 +43,8 @@ _SORT = {"shortcut": 0, "branch": 1, "both": 2}
 def chain(network: Network, routes: Mapping[str, Route] | None = None, order: Sequence[str] | None = None) -> Chain:
     """The network's blocks in the given order (default: its own), each with its given route (default: its own).
 
+    routes: of blocks of the chain, or of blocks inside them by their dotted names.
+
     Raises ValueError for an unknown block, or an order that does not name each block once.
     """
     routes = routes or {}
@@ -38,7 +53,14 @@ def chain(network: Network, routes: Mapping[str, Route] | None = None, order: Se
     order = network.order if order is None else tuple(order)
     if sorted(order) != sorted(network.blocks):
         raise ValueError(f"order must name each of the {len(network.blocks)} blocks once, got {', '.join(order)}")
-    return tuple((name, routes.get(name, network.block(name).route)) for name in order)
+    inner: dict[str, list[tuple[str, Route]]] = {name: [] for name in order}
+    for name, route in routes.items():
+        if name not in inner:
+            holder = name.partition(".")[0]
+            if holder not in inner:
+                raise ValueError(f"block {name!r} is not part of a block of the chain")
+            inner[holder].append((name, route))
+    return tuple(Step(name, routes.get(name, network.block(name).route), tuple(sorted(inner[name]))) for name in order)
 
 
 def shared_prefix(first: Chain, second: Chain) -> int:
@@ -54,7 +76,7 @@ def shared_prefix(first: Chain, second: Chain) -> int:
 def logits_of_chains(network: Network, chains: Sequence[Chain], images: Tensor) -> Iterable[tuple[int, Tensor]]:
     """Yields (index into `chains`, logits (N, classes)) in an order that shares work; call it under `torch.no_grad`."""
     position = {name: index for index, name in enumerate(network.blocks)}
-    by_prefix = sorted(range(len(chains)), key=lambda i: [(position[n], _SORT[r]) for n, r in chains[i]])
+    by_prefix = sorted(range(len(chains)), key=lambda i: [(position[n], _SORT[r], inner) for n, r, inner in chains[i]])
     ordered = [chains[i] for i in by_prefix]
     shared = [shared_prefix(a, b) for a, b in itertools.pairwise(ordered)] + [-1]
     kept = {0: network.stem(images)}  # depth -> activation that a later chain starts from
@@ -68,8 +90,9 @@ def logits_of_chains(network: Network, chains: Sequence[Chain], images: Tensor) 
                 needed.add(length)
                 lowest = length
         kept = {depth: kept[depth] for depth in kept if depth in needed}
-        for depth, (name, route) in enumerate(ordered[here][start:], start=start + 1):
-            x = network.block(name)(x, route)
+        for depth, (name, route, inner) in enumerate(ordered[here][start:], start=start + 1):
+            with routed(network, dict(inner)) if inner else nullcontext():
+                x = network.block(name)(x, route)
             if depth in needed:
                 kept[depth] = x
         yield index, network.head(x)

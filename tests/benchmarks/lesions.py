@@ -49,7 +49,7 @@ def trained(network_name: str, steps: int, file: Path) -> None:
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 0.3  # the statistics arrive within the few steps
-    sgd = optimiser(Recipe(epochs=1, learning_rate=0.01, momentum=0.5), network.parameters())
+    sgd = optimiser(Recipe(epochs=1, learning_rate=0.01, momentum=0.5), network)
     for step in range(steps):
         images, labels = samples(64, seed=100 + step)
         loss = nn.functional.cross_entropy(network(images.contiguous(memory_format=torch.channels_last)), labels)

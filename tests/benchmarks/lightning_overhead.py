@@ -82,7 +82,7 @@ def noise(num_images: int) -> Pixels:
 def bare_loop(data: ImageData, recipe: Recipe, network_name: str, total_steps: int) -> Iterator[None]:
     """One training step per `next`."""
     network = build(network_name).train().to(memory_format=torch.channels_last)
-    sgd = optimiser(recipe, network.parameters())
+    sgd = optimiser(recipe, network)
     schedule = LambdaLR(sgd, lambda step: learning_rate(recipe, step, total_steps) / recipe.learning_rate)
     loader = data.train_dataloader()
     for epoch in itertools.count():

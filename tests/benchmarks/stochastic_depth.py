@@ -27,7 +27,7 @@ TARGET = 0.80
 def steps_of(network: Network, batch_size: int, precision: str, count: int) -> Callable[[], float]:
     """A function that trains so many steps on one batch of noise and returns their seconds."""
     network = network.train().to(memory_format=torch.channels_last)
-    sgd = optimiser(HUANG2016_CIFAR, network.parameters())
+    sgd = optimiser(HUANG2016_CIFAR, network)
     images = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch_size,))
 

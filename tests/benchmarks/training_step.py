@@ -132,7 +132,7 @@ def ours(network_name: str, precision: str, compiled: bool) -> Steps:
         validation=0,
     )
     classifier = Classifier(network_name, {}, asdict(HE2015_CIFAR), 10, 3).train()
-    sgd = optimiser(HE2015_CIFAR, classifier.network.parameters())
+    sgd = optimiser(HE2015_CIFAR, classifier.network)
     if compiled:
         classifier.network.compile()
     batches = forever(data)

@@ -73,7 +73,8 @@ def network(request):
 @torch.no_grad()
 def naive(network, chain, images):
     """Logits of one full pass, through the surgery that the rest of the suite uses."""
-    order, routes = [name for name, _ in chain], dict(chain)
+    order = [step.name for step in chain]
+    routes = {name: route for step in chain for name, route in ((step.name, step.route), *step.inner)}
     with reordered(network, order), routed(network, routes):
         return network(images)
 
@@ -167,8 +168,8 @@ def test_routes_of_the_network_are_part_of_its_chain():
     network = make("resnet")
     with routed(network, {"stage1_block2": "shortcut"}), reordered(network, list(network.blocks)[::-1]):
         chain = lesions.chain(network)
-    assert dict(chain)["stage1_block2"] == "shortcut"
-    assert [name for name, _ in chain] == list(network.blocks)[::-1]
+    assert [step.route for step in chain if step.name == "stage1_block2"] == ["shortcut"]
+    assert [step.name for step in chain] == list(network.blocks)[::-1]
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -1,0 +1,41 @@
+"""What the registry knows of an architecture besides how to build it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from modules.network import Network
+from modules.recipe import Recipe
+
+Task = Literal["classify", "segment"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A named architecture; calling it builds the network, as `modules.build` does.
+
+    builder: a function of (num_classes, in_channels, **arguments). fixed: arguments that the name says and nobody may
+    change. paper: authors, year, arXiv number. recipe: how it is trained unless told otherwise. image_size,
+    in_channels, num_classes: of the published input and output, in pixels, channels and classes.
+    """
+
+    builder: Callable[..., Network]
+    paper: str
+    recipe: Recipe
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    image_size: int = 32
+    in_channels: int = 3
+    num_classes: int = 10
+    task: Task = "classify"
+
+    def __call__(self, num_classes: int = 10, in_channels: int = 3, **arguments: object) -> Network:
+        return self.builder(num_classes=num_classes, in_channels=in_channels, **{**self.fixed, **arguments})
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """What the builder takes besides num_classes and in_channels."""
+        found = inspect.signature(self.builder).parameters
+        return {name: p for name, p in found.items() if name not in ("num_classes", "in_channels")}
