@@ -68,7 +68,7 @@ class Classifier(lightning.LightningModule):
         for k in self.top:
             hit = (ranked[:, :k] == labels[:, None]).any(dim=1)
             sums[f"top{k}_error"] = len(labels) - hit.sum()
-        self.sums.update(split, sums)
+        self.sums.add(split, sums)
 
     def _log_epoch(self, split: str) -> None:
         sums = self.sums.take(split)

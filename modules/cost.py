@@ -10,6 +10,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from modules.network import Network, evaluating
+
 
 class Cost(NamedTuple):
     """What a network costs per sample.
@@ -24,17 +26,28 @@ class Cost(NamedTuple):
 
 def cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
     """Counts one forward pass over a single sample of shape `input_shape` (C, H, W), without memory or time."""
+    return Cost(_parameters(network), _count(network, input_shape).get_total_flops() // 2)
+
+
+def cost_by_part(network: Network, input_shape: tuple[int, ...]) -> dict[str, Cost]:
+    """The cost of `stem`, of each block of the chain by its name, and of `head`; they add up to `cost`."""
+    counts = _count(network, input_shape).get_flop_counts()
+    parts = {"stem": "stem", **{name: f"blocks.{name}" for name in network.blocks}, "head": "head"}
+    top = type(network).__name__
+    return {
+        name: Cost(_parameters(network.get_submodule(path)), sum(counts.get(f"{top}.{path}", {}).values()) // 2)
+        for name, path in parts.items()
+    }
+
+
+def _count(network: nn.Module, input_shape: tuple[int, ...]) -> FlopCounterMode:
     # Only the tensors go to the meta device: a copy of the network would hold its weights a second time.
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     on_meta = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    training = {module: module.training for module in network.modules()}
-    try:
-        network.eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            functional_call(network, on_meta, (torch.empty(1, *input_shape, device="meta"),))
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-    kept = (p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("auxiliary."))
-    parameters = sum(p.numel() for p in kept)
-    return Cost(parameters, counter.get_total_flops() // 2)
+    with evaluating(network), FlopCounterMode(display=False) as counter, torch.no_grad():
+        functional_call(network, on_meta, (torch.empty(1, *input_shape, device="meta"),))
+    return counter
+
+
+def _parameters(part: nn.Module) -> int:
+    return sum(p.numel() for n, p in part.named_parameters() if p.requires_grad and not n.startswith("auxiliary."))

@@ -23,7 +23,7 @@ class EpochSums(nn.ModuleDict):
         super().__init__({f"{split}_{name}": SumMetric() for split in SPLITS for name in quantities})
         self.quantities = quantities
 
-    def update(self, split: str, values: Mapping[str, Tensor | int]) -> None:  # type: ignore[override]
+    def add(self, split: str, values: Mapping[str, Tensor | int]) -> None:
         """Adds one batch's values."""
         for name, value in values.items():
             cast(SumMetric, self[f"{split}_{name}"]).update(value)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from modules.network import Network
+from modules.network import Network, evaluating
 
 
 def features(network: Network, x: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
@@ -32,18 +32,19 @@ def features(network: Network, x: Tensor, names: Iterable[str] | None = None) ->
     return {name: found[name] for name in names}
 
 
+def shapes(network: Network, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shape that `stem`, each block of the chain and `head` give for one sample of shape `input_shape` (C, H, W).
+
+    Computed on the network's own device; free on the meta device.
+    """
+    x = torch.zeros(1, *input_shape, device=next(network.parameters()).device)
+    with torch.no_grad(), evaluating(network):
+        found = {"stem": (x := network.stem(x)).shape}
+        for name in network.order:
+            found[name] = (x := network.block(name)(x)).shape
+        found["head"] = network.head(x).shape
+    return {name: tuple(shape[1:]) for name, shape in found.items()}
+
+
 def _keep(found: dict[str, Tensor], name: str, block: nn.Module, inputs: object, output: Tensor) -> None:
     found[name] = output
-
-
-def shapes(network: Network, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """The shape that each block of the chain gives for one sample of shape `input_shape` (C, H, W)."""
-    modes = {module: module.training for module in network.modules()}
-    try:
-        with torch.no_grad():
-            device = next(network.parameters()).device
-            found = features(network.eval(), torch.zeros(1, *input_shape, device=device))
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    return {name: tuple(output.shape[1:]) for name, output in found.items()}

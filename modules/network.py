@@ -56,7 +56,8 @@ class Network(nn.Module):
     input_size: checked at every forward; raises ValueError.
     order: the names in the order in which forward visits them; `modules.surgery.reordered` changes it.
     recompute: 0, or the number of neighbouring blocks whose activations are thrown away in training and computed anew
-        for the gradient (Chen et al. 2016, arXiv:1604.06174): less memory, a third more time, the same numbers.
+        for the gradient (Chen et al. 2016, arXiv:1604.06174): less memory, a third more time, the same numbers up to
+        rounding.
     """
 
     def __init__(
@@ -133,6 +134,18 @@ class Network(nn.Module):
                 yield path.removeprefix("blocks."), module
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode until exit, also after an error; then every module is in its own mode again."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def _chain(blocks: list[Block]) -> Callable[[Tensor], Tensor]:
     def visit(x: Tensor) -> Tensor:
         for block in blocks:
@@ -150,11 +163,12 @@ def _twice(blocks: list[Block]) -> tuple[Any, Any]:
 @contextmanager
 def _statistics_kept(blocks: list[Block]) -> Iterator[None]:
     norms = [m for block in blocks for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    tracked = [norm.track_running_stats for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
-        for norm in norms:
-            norm.track_running_stats = False
+        for norm in norms:  # the running statistics are saved for the gradient, so they must be there, and not move
+            norm.momentum = 0.0
+            norm.num_batches_tracked = None
         yield
     finally:
-        for norm, before in zip(norms, tracked, strict=True):
-            norm.track_running_stats = before
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches

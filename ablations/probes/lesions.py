@@ -12,8 +12,8 @@ that other block is computed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from modules import Network, routed
 from modules.block import Route
+from modules.network import evaluating
 
 Routes = tuple[tuple[str, Route], ...]
 
@@ -99,18 +100,6 @@ def logits_of_chains(network: Network, chains: Sequence[Chain], images: Tensor) 
         start = shared[here]
 
 
-@contextmanager
-def _evaluating(network: Network) -> Iterator[None]:
-    """Evaluation mode until exit, also after an error; then every module is in its own mode again."""
-    modes = {name: module.training for name, module in network.named_modules()}
-    try:
-        network.eval()
-        yield
-    finally:
-        for name, module in network.named_modules():
-            module.training = modes[name]
-
-
 @torch.no_grad()
 def error_rates(
     network: Network,
@@ -125,7 +114,7 @@ def error_rates(
     """
     wrong = torch.zeros(len(chains), dtype=torch.long)
     total = 0
-    with _evaluating(network):
+    with evaluating(network):
         for images, labels in batches:
             total += len(labels)
             for index, logits in logits_of_chains(network, chains, images):
@@ -139,7 +128,7 @@ def error_rates(
 def interchangeable(network: Network, images: Tensor) -> list[list[str]]:
     """Groups of at least two blocks that keep their input's shape and share it, so that any order of them fits."""
     groups: dict[tuple[int, ...], list[str]] = {}
-    with torch.no_grad(), _evaluating(network):
+    with torch.no_grad(), evaluating(network):
         x = network.stem(images[:1])
         for name in network.order:
             y = network.block(name)(x, "shortcut")

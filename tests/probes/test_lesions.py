@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablations.probes import lesions
-from modules import build, removed, reordered, routed
+from modules import Block, Network, build, removed, reordered, routed
 from modules.fold import folded
+from modules.parallel import parallel
 
 ROUTES = st.sampled_from(["both", "shortcut", "branch"])
 NETWORKS = ("resnet", "preact", "stochastic", "vgg", "vgg_bn")
@@ -379,3 +380,32 @@ def test_folding_a_network_in_training_leaves_it_there():
     network = make("resnet").train()
     assert not folded(network).training
     assert network.training
+
+
+@torch.no_grad()
+def test_blocks_inside_blocks_are_lesioned_by_their_dotted_names():
+    """A chain whose second block has two paths: as full passes with the same routes set."""
+    torch.manual_seed(0)
+    paths = parallel({"a": (torch.nn.Conv2d(4, 2, 1), 2), "b": (torch.nn.Conv2d(4, 2, 3, padding=1), 2)})
+    blocks = {
+        "first": Block(torch.nn.Conv2d(4, 4, 3, padding=1)),
+        "mixed": Block(paths, merge="replace"),
+        "last": Block(torch.nn.Conv2d(4, 4, 1)),
+    }
+    head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    network = Network(torch.nn.Conv2d(3, 4, 1), blocks, head).eval()
+    images = torch.randn(3, 3, 5, 5)
+    lesions_ = [
+        {},
+        {"mixed.branch.a": "shortcut"},
+        {"mixed.branch.b": "shortcut", "last": "shortcut"},
+        {"mixed.branch.a": "shortcut", "mixed.branch.b": "shortcut", "first": "branch"},
+        {"mixed": "shortcut", "mixed.branch.a": "shortcut"},
+    ]
+    chains = [lesions.chain(network, routes) for routes in lesions_]
+    for routes, found in zip(lesions_, clever(network, chains, images), strict=True):
+        with routed(network, routes):
+            assert torch.equal(found, network(images)), routes
+    assert [block.route for _, block in network.every_block()] == ["both"] * 5
+    with pytest.raises(ValueError, match=r"no block 'mixed.branch.c'"):
+        lesions.chain(network, {"mixed.branch.c": "shortcut"})
