@@ -24,6 +24,31 @@ def resnet_name(ours: str) -> str:
     return ours.replace("branch.", "")
 
 
+# The stem of three convolutions, where timm counts its layers; the third batch norm is its bn1.
+DEEP_STEM = {
+    "conv1": "conv1.0",
+    "bn1": "conv1.1",
+    "conv2": "conv1.3",
+    "bn2": "conv1.4",
+    "conv3": "conv1.6",
+    "bn3": "bn1",
+}
+
+
+def deep_stem_name(ours: str) -> str:
+    """As `resnet_name`, for ResNet-C."""
+    if ours.startswith("stem."):
+        _, layer, tensor = ours.split(".")
+        return f"{DEEP_STEM[layer]}.{tensor}"
+    return resnet_name(ours)
+
+
+def pooled_shortcut_name(ours: str) -> str:
+    """As `deep_stem_name`, for ResNet-D, where timm counts the pooling, or what stands in its place."""
+    theirs = deep_stem_name(ours)
+    return theirs.replace("downsample.1.", "downsample.2.").replace("downsample.0.", "downsample.1.")
+
+
 def vgg_name(ours: str, name: str, layers: dict[str, str]) -> str:
     """Our name of a tensor in a VGG -> the reference's: `features.N` and the fully connected layers of `layers`."""
     module, tensor = ours.rsplit(".", 1)
@@ -100,14 +125,30 @@ def assert_same(ours: nn.Module, reference: nn.Module, rename: Callable[[str], s
         torch.testing.assert_close(tensor, theirs[rename(key)].reshape(tensor.shape), rtol=1e-4, atol=1e-5, msg=key)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
 def test_resnet(name: str, library: str) -> None:
     if library == "timm":
         reference = filled(lambda: timm.create_model(name, num_classes=11))
     else:
         reference = filled(lambda: getattr(torchvision.models, name)(num_classes=11))
-    assert_same(with_weights_of(reference, name, resnet_name), reference, resnet_name)
+    # One library is enough for the largest.
+    train = (name, library) != ("wide_resnet50_2", "timm")
+    assert_same(with_weights_of(reference, name, resnet_name), reference, resnet_name, train)
+
+
+@pytest.mark.parametrize(
+    ("name", "rename"),
+    [
+        ("resnet50c", deep_stem_name),
+        ("resnet18d", pooled_shortcut_name),
+        ("resnet34d", pooled_shortcut_name),
+        ("resnet50d", pooled_shortcut_name),
+    ],
+)
+def test_resnet_c_and_d_against_timm(name: str, rename: Callable[[str], str]) -> None:
+    reference = filled(lambda: timm.create_model(name, num_classes=11))
+    assert_same(with_weights_of(reference, name, rename), reference, rename, train=name == "resnet50d")
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
