@@ -144,21 +144,6 @@ HUANG2016_CIFAR = Recipe(
     nesterov=True,
     source="Huang et al. 2016, 1603.09382, section 4",
 )
-SIMONYAN2014 = Recipe(
-    epochs=74,
-    batch_size=256,
-    learning_rate=0.01,
-    weight_decay=5e-4,
-    milestones=(0.4, 0.7, 0.9),
-    source="Simonyan & Zisserman 2014, 1409.1556, section 3.1 (there 10x down on plateaus; the fractions are ours)",
-)
-VGG_CIFAR = Recipe(
-    epochs=182,
-    learning_rate=0.01,
-    weight_decay=5e-4,
-    warmup_steps=400,
-    source="optimiser of Simonyan & Zisserman 2014, schedule of He et al. 2015; Veit et al. 2016 do not give theirs",
-)
 
 
 def with_overrides(recipe: Recipe, overrides: dict[str, object]) -> Recipe:
