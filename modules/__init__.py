@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Mapping
 
-from modules import resnet, vgg
+from modules import alexnet, densenet, googlenet, highway, lenet, mlp, nin, resnet, resnext, transformed, unet, vgg
 from modules.architecture import Architecture
 from modules.block import Block
 from modules.network import Network
@@ -19,8 +19,18 @@ __all__ = [
 ]  # fmt: skip
 
 ARCHITECTURES: dict[str, Architecture] = {
+    **mlp.ARCHITECTURES,
+    **lenet.ARCHITECTURES,
+    **alexnet.ARCHITECTURES,
     **vgg.ARCHITECTURES,
+    **nin.ARCHITECTURES,
+    **googlenet.ARCHITECTURES,
+    **highway.ARCHITECTURES,
     **resnet.ARCHITECTURES,
+    **resnext.ARCHITECTURES,
+    **densenet.ARCHITECTURES,
+    **unet.ARCHITECTURES,
+    **transformed.ARCHITECTURES,
 }
 
 # How a network computes, not what: no part of a run's identity.
@@ -29,9 +39,9 @@ EXECUTION_ARGUMENTS = frozenset(["recompute"])
 
 def _architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
-        close = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        raise ValueError(f"unknown network {name!r}{hint} Known: {', '.join(sorted(ARCHITECTURES))}")
+        close = difflib.get_close_matches(name, ARCHITECTURES, n=5)
+        hint = f"; close are {', '.join(close)}" if close else ""
+        raise ValueError(f"unknown network {name!r}{hint}; `python -m modules` lists all {len(ARCHITECTURES)}")
     return ARCHITECTURES[name]
 
 
@@ -72,7 +82,8 @@ def recipe_for(name: str) -> Recipe:
 
 # Arguments that count something.
 COUNTS = (
-    "depth", "width", "hidden", "image_size", "growth_rate", "cardinality", "base_width", "num_transformers",
+    "depth", "width", "hidden", "image_size", "growth_rate", "cardinality", "base_width", "widening",
+    "num_transformers",
 )  # fmt: skip
 
 

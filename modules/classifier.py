@@ -19,8 +19,9 @@ class Classifier(lightning.LightningModule):
     """A network by name, its recipe, and its metrics: loss, top-1 and top-5 error in percent per epoch and split.
 
     The network is built inside from plain values, so that a checkpoint alone restores it. Batches are (images, labels)
-    with images (N, C, H, W), already augmented and normalised, and labels (N,). Evaluation is always fp32: bf16 speeds
-    training, published errors do not depend on it. Top-5 exists where there are more than five classes.
+    with images (N, C, H, W), already augmented and normalised, and labels (N,), or (N, D) for a network that reads
+    sequences and gives logits (N, K, D). Evaluation is always fp32: bf16 speeds training, published errors do not
+    depend on it. Top-5 exists where there are more than five classes.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Classifier(lightning.LightningModule):
         ranked = logits.topk(self.top[-1], dim=1).indices
         for k in self.top:
             hit = (ranked[:, :k] == labels[:, None]).any(dim=1)
+            if labels.dim() > 1:  # a sequence is wrong if any of its places is
+                hit = hit.all(dim=1)
             sums[f"top{k}_error"] = len(labels) - hit.sum()
         self.sums.add(split, sums)
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from modules.meta import QuickShapes
 from modules.network import Network, evaluating
 
 
@@ -44,7 +45,7 @@ def _count(network: nn.Module, input_shape: tuple[int, ...]) -> FlopCounterMode:
     # Only the tensors go to the meta device: a copy of the network would hold its weights a second time.
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     on_meta = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    with evaluating(network), FlopCounterMode(display=False) as counter, torch.no_grad():
+    with evaluating(network), FlopCounterMode(display=False) as counter, QuickShapes(), torch.no_grad():
         functional_call(network, on_meta, (torch.empty(1, *input_shape, device="meta"),))
     return counter
 

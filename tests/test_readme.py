@@ -151,7 +151,7 @@ def test_command_exists(command: str) -> None:
 def test_flags_are_in_the_help() -> None:
     known = parser_for(scripts()[0], with_trainer=False).format_help()
     flags = {flag for text in re.findall(r"`([^`\n]+)`", PROSE) for flag in re.findall(r"(?<!\S)--[a-z.-]+", text)}
-    flags -= {"--trainer.", "--write", "--markdown"}  # of Trainer; of python -m ablations
+    flags -= {"--trainer.", "--write", "--markdown", "--json"}  # of Trainer; of python -m ablations and modules
     assert len(flags) > 10
     assert sorted(flag for flag in flags if flag not in known) == []
 
@@ -161,21 +161,33 @@ def test_program_runs(program: str) -> None:
     run_program(program)
 
 
-def test_recipes_for_an_architecture_and_a_claim_hold() -> None:
-    import torch
+def test_recipe_for_an_architecture_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file, one line, one row for each name: then the tests of every architecture pass, unchanged."""
+    import modules
 
-    from modules import removed
+    monkeypatch.syspath_prepend(ROOT / "tests" / "modules")
+    rules, table = import_module("test_architectures"), import_module("architecture_table")
+    (program,) = [text for text in PROGRAMS if "ARCHITECTURES = {" in text]
+    family = SimpleNamespace(**run_program(program))
+    (line,) = re.findall(r"`(\*\*[a-z_]+\.ARCHITECTURES,)`", PROSE)
+    lines = re.findall(r'`("se_resnet\d+": Row\(.*?\),)`', PROSE)
+    rows = eval(f"{{{' '.join(lines)}}}", {"Row": table.Row})
+    assert set(rows) == set(family.ARCHITECTURES)
+    for name, architecture in eval(f"{{{line}}}", {"se_resnet": family}).items():
+        monkeypatch.setitem(modules.ARCHITECTURES, name, architecture)
+        monkeypatch.setitem(rules.TABLE, name, rows[name])
+        monkeypatch.setitem(rules.TINY, name, rows[name].tiny)
+        rules.test_published_network(name)
+        rules.test_catalogue_facts_are_complete(name)
+        rules.test_gradient_is_finite_and_reaches_every_parameter(name)
+        rules.test_every_probe_leaves_the_network_as_it_was(name)
+        rules.test_a_checkpoint_alone_restores_the_network(name, rules.saving_trainer(tmp_path), tmp_path)
 
-    names: dict[str, Any] = {}
-    for program in PROGRAMS:
-        names |= run_program(program)
-    network = names["all_conv"]()
-    (row,) = re.findall(r'"all_conv": Row\(([\d_]+),', README)
-    assert sum(p.numel() for p in network.parameters()) == int(row)
-    with removed(network, network.blocks):
-        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
-    data = SimpleNamespace(image_size=16)
-    check(names["ABLATION"], names["ABLATION"].plan("laptop", data))
+
+def test_recipe_for_a_claim_holds() -> None:
+    (program,) = [text for text in PROGRAMS if "ABLATION = Ablation(" in text]
+    ablation = run_program(program)["ABLATION"]
+    check(ablation, ablation.plan("laptop", SimpleNamespace(image_size=16)))
 
 
 def test_arm_of_the_recipe_can_be_built() -> None:

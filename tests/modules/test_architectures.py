@@ -1,59 +1,49 @@
-"""Every name of the registry: published parameter counts, shapes, gradients, deletable blocks, arguments."""
+"""Every name of the registry: counts and costs, shapes, gradients, deletable blocks, checkpoints, arguments."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+import lightning
 import pytest
 import torch
-from torch import nn
+from architecture_table import CIFAR_RESNETS, TABLE
+from torch import Tensor, nn
 
-from modules import ARCHITECTURES, Network, build, removed, resolve
+from modules import ARCHITECTURES, Network, build, removed, resolve, routed
 from modules.cost import cost
+from modules.features import features
+from modules.network import TrainingOutputs
 
-
-class Row(NamedTuple):
-    parameters: int  # of the network as published, weights and biases
-    image: int  # width of the published input
-    num_classes: int
-    tiny: dict[str, Any] | None  # arguments that make it small enough to compute with; None: only on the meta device
-    arguments: dict[str, Any] = {}  # noqa: RUF012 - never changed; what the name alone does not say
-
-
-CIFAR_RESNETS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}  # 1512.03385, table 6
-TABLE = {
-    "resnet_cifar": Row(272_474, 32, 10, {"width": 2}, {"shortcut": "B"}),
-    **{f"resnet{depth}": Row(count, 32, 10, {"width": 2}) for depth, count in CIFAR_RESNETS.items()},
-    "resnet1202": Row(19_421_274, 32, 10, None),
-    # Pre-activation moves every batch norm to another width; the sum over a network stays the same.
-    **{f"preact_resnet{depth}": Row(count, 32, 10, {"width": 2}) for depth, count in CIFAR_RESNETS.items()},
-    "preact_resnet164": Row(1_703_258, 32, 10, {"width": 2}),
-    "preact_resnet1001": Row(10_327_706, 32, 10, None),
-    "resnet18": Row(11_689_512, 224, 1000, {"width": 2}),
-    "resnet34": Row(21_797_672, 224, 1000, {"width": 2}),
-    "resnet50": Row(25_557_032, 224, 1000, {"width": 2}),
-    "resnet101": Row(44_549_160, 224, 1000, {"width": 2}),
-    "resnet152": Row(60_192_808, 224, 1000, {"width": 2}),
-    # 13 convolutions 14 714 688, hidden layer 262 656, classifier 5130; batch norm adds 2 * 4224.
-    "vgg_cifar": Row(14_982_474, 32, 10, {"width": 2, "hidden": 8}),
-    "vgg15": Row(14_982_474, 32, 10, {"width": 2, "hidden": 8}),
-    "vgg15_bn": Row(14_990_922, 32, 10, {"width": 2, "hidden": 8}),
-    "vgg11": Row(132_863_336, 224, 1000, None),
-    "vgg11_bn": Row(132_868_840, 224, 1000, None),
-    "vgg13": Row(133_047_848, 224, 1000, None),
-    "vgg13_bn": Row(133_053_736, 224, 1000, None),
-    "vgg16": Row(138_357_544, 224, 1000, None),
-    "vgg16_bn": Row(138_365_992, 224, 1000, None),
-    "vgg19": Row(143_667_240, 224, 1000, None),
-    "vgg19_bn": Row(143_678_248, 224, 1000, None),
-}
 TINY = {name: {**row.arguments, **row.tiny} for name, row in TABLE.items() if row.tiny is not None}
+CLASSES = 7
 
 
 def published(name: str) -> Network:
     """The network of the table, without memory."""
+    architecture = ARCHITECTURES[name]
     with torch.device("meta"):
-        return build(name, TABLE[name].num_classes, **TABLE[name].arguments)
+        return build(name, architecture.num_classes, architecture.in_channels, **TABLE[name].arguments)
+
+
+def tiny(name: str) -> tuple[Network, Tensor]:
+    """A small network of that name and a batch of four images for it."""
+    torch.manual_seed(0)
+    architecture, size = ARCHITECTURES[name], TABLE[name].tiny_image
+    arguments = dict(TINY[name])
+    if "image_size" in architecture.parameters and "image_size" not in architecture.fixed:
+        arguments["image_size"] = size
+    network = build(name, CLASSES, architecture.in_channels, **arguments)
+    return network, torch.randn(4, architecture.in_channels, size, size)
+
+
+def loss_of(outputs: Tensor | TrainingOutputs) -> Tensor:
+    heads = (outputs.logits, *outputs.auxiliary) if isinstance(outputs, TrainingOutputs) else (outputs,)
+    return torch.stack([
+        nn.functional.cross_entropy(logits, torch.randint(CLASSES, (4, *logits.shape[2:]))) for logits in heads
+    ]).sum()  # fmt: skip
 
 
 def test_table_names_every_architecture() -> None:
@@ -62,19 +52,21 @@ def test_table_names_every_architecture() -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_published_network(name: str) -> None:
-    row = TABLE[name]
-    network = published(name)
-    assert sum(p.numel() for p in network.parameters()) == row.parameters
+    row, architecture = TABLE[name], ARCHITECTURES[name]
+    network = published(name).eval()
+    shape = (architecture.in_channels, architecture.image_size, architecture.image_size)
+    counted = cost(network, shape)
+    assert counted.parameters == row.parameters
+    if row.multiply_adds is not None:
+        assert counted.multiply_adds == pytest.approx(row.multiply_adds, rel=0.01)
 
     keys = list(network.state_dict())
-    images = torch.empty(2, 3, row.image, row.image, device="meta")
-    logits = network(images)
-    assert logits.shape == (2, row.num_classes)
-    logits.sum().backward()
-    assert [key for key, p in network.named_parameters() if p.grad is None] == []
-
-    # Each block alone: deleted, it gives the shape that it gives when it is not.
     with torch.no_grad():
+        images = torch.empty(2, *shape, device="meta")
+        logits = network(images)
+        assert logits.shape[:2] == (2, architecture.num_classes)
+        assert logits.dim() == (2 if architecture.task == "classify" else 4)
+        # Each block alone: deleted, it gives the shape that it gives when it is not; blocks inside blocks too.
         x = network.stem(images)
         for key, block in network.named_blocks():
             y = block(x)
@@ -82,37 +74,87 @@ def test_published_network(name: str) -> None:
             x = y
         with removed(network, network.blocks):
             assert network(images).shape == logits.shape
+        for key, _ in network.every_block():
+            if key not in network.blocks:
+                with removed(network, [key]):
+                    assert network(images).shape == logits.shape, key
     assert list(network.state_dict()) == keys
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_catalogue_facts_are_complete(name: str) -> None:
+    architecture = ARCHITECTURES[name]
+    assert [word.isdigit() for word in architecture.paper.replace(",", "").split()].count(True) >= 1, "a year"
+    assert architecture.recipe.source
+    assert set(architecture.fixed) <= set(architecture.parameters)
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_gradient_is_finite_and_reaches_every_parameter(name: str) -> None:
-    torch.manual_seed(0)
-    network = build(name, 7, 1, **TINY[name])
-    logits = network(torch.randn(4, 1, 32, 32))
-    assert logits.shape == (4, 7)
-    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    network, images = tiny(name)
+    outputs = network(images)
+    loss_of(outputs).backward()
     for key, p in network.named_parameters():
         assert p.grad is not None, key
         assert p.grad.isfinite().all(), key
     first = next(network.parameters()).grad
     assert first is not None
-    assert first.abs().sum() > 0
+    assert first.abs().sum() > 0 or "transformer" in next(iter(dict(network.named_parameters())))
 
 
-@pytest.mark.parametrize("name", ["resnet20", "preact_resnet20", "resnet50", "vgg15", "vgg15_bn"])
-def test_every_block_can_be_deleted_alone(name: str) -> None:
-    torch.manual_seed(0)
-    network = build(name, 7, 1, **TINY[name]).eval()
-    images = torch.randn(2, 1, 32, 32)
+@pytest.mark.parametrize("name", TINY)
+def test_every_probe_leaves_the_network_as_it_was(name: str) -> None:
+    network, images = tiny(name)
+    network.eval()
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    names = [key for key, _ in network.every_block()]
     with torch.no_grad():
-        for key in network.blocks:
+        intact = network(images)
+        for key in (*names[:3], *names[-3:]):
             with removed(network, [key]):
-                logits = network(images)
-            assert logits.shape == (2, 7), key
-            assert logits.isfinite().all(), key
-    assert all(torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())
+                assert network(images).isfinite().all(), key
+        with routed(network, {key: "branch" for key, block in network.every_block()}):
+            assert network(images).shape == intact.shape
+        found = features(network, images, names)
+        assert list(found) == names
+        assert torch.equal(network(images), intact)
+    after = network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def saving_trainer(folder: Path) -> lightning.Trainer:
+    """One that only saves."""
+    return lightning.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=folder, enable_model_summary=False
+    )
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> lightning.Trainer:
+    return saving_trainer(tmp_path_factory.mktemp("trainer"))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_checkpoint_alone_restores_the_network(name: str, trainer: lightning.Trainer, tmp_path: Path) -> None:
+    architecture = ARCHITECTURES[name]
+    _, images = tiny(name)
+    arguments = dict(TINY[name])
+    if "image_size" in architecture.parameters and "image_size" not in architecture.fixed:
+        arguments["image_size"] = TABLE[name].tiny_image
+    if architecture.task == "segment":
+        from modules.segmenter import Segmenter as wrapper
+    else:
+        from modules.classifier import Classifier as wrapper
+    # Lists, as a checkpoint of plain values holds them.
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+    recipe = {**asdict(architecture.recipe), "milestones": list(architecture.recipe.milestones)}
+    module = wrapper(name, plain, recipe, CLASSES, architecture.in_channels).eval()
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "it.ckpt")
+    restored = wrapper.load_from_checkpoint(tmp_path / "it.ckpt", weights_only=True).eval()
+    with torch.no_grad():
+        assert torch.equal(module(images), restored(images))
 
 
 def test_same_seed_same_weights() -> None:
@@ -123,14 +165,10 @@ def test_same_seed_same_weights() -> None:
     assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
 
 
-def test_multiply_adds_as_published() -> None:
-    with torch.device("meta"):
-        resnet34, vgg19 = (build(name, 1000) for name in ("resnet34", "vgg19"))
-    deep, wide = cost(resnet34, (3, 224, 224)), cost(vgg19, (3, 224, 224))
-    assert deep.multiply_adds == pytest.approx(3.66e9, rel=0.01)  # 1512.03385, table 1: 3.6 x 10^9
-    assert wide.multiply_adds == pytest.approx(19.63e9, rel=0.01)  # 1512.03385, section 3.3: 19.6 x 10^9
-    assert 0.18 < deep.multiply_adds / wide.multiply_adds < 0.19  # "only 18 % of VGG-19"
-    assert deep.parameters == TABLE["resnet34"].parameters
+def test_a_residual_network_of_34_layers_costs_18_percent_of_vgg19() -> None:
+    """1512.03385, section 3.3."""
+    deep, wide = (cost(published(name), (3, 224, 224)).multiply_adds for name in ("resnet34", "vgg19"))
+    assert 0.18 < deep / wide < 0.19
 
 
 @pytest.mark.parametrize(
@@ -164,14 +202,14 @@ def test_different_networks_resolve_differently() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "named"),
     [
-        ("resnet21", {}, ["resnet21", "resnet20", "vgg16"]),
+        ("resnet21", {}, ["resnet21", "resnet20", "python -m modules"]),
         ("resnet20", {"widht": 3}, ["widht", "width"]),
         ("resnet_cifar", {"depth": 21}, ["21", "6n"]),
         ("resnet_cifar", {"depth": 2}, ["2", "6n"]),
         ("resnet_cifar", {"depth": 32, "block": "bottleneck"}, ["32", "9n"]),
         ("resnet20", {"block": "wide"}, ["wide", "basic", "bottleneck"]),
         ("resnet20", {"order": "bn"}, ["'bn'", "original", "full_preactivation"]),
-        ("resnet20", {"shortcut": "D"}, ["'D'", "A, B, C"]),
+        ("resnet20", {"shortcut": "E"}, ["'E'", "A, B, C, D"]),
         ("resnet20", {"stride_on": "last"}, ["last", "first", "3x3"]),
         ("resnet20", {"survival_prob": 0.0}, ["0.0", "(0, 1]"]),
         ("resnet20", {"survival_prob": 1.5}, ["1.5", "(0, 1]"]),

@@ -1,0 +1,63 @@
+"""`python -m modules`: every network on one line, the blocks of one, plain data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from modules import ARCHITECTURES, build, catalogue
+from modules.cost import cost, cost_by_part
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "modules", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_catalogue_lists_every_network() -> None:
+    printed = run("--json")
+    assert printed.returncode == 0, printed.stderr
+    rows = json.loads(printed.stdout)
+    assert [row["name"] for row in rows] == list(ARCHITECTURES)
+    found = {row["name"]: row for row in rows}
+    assert found["resnet110"] == {
+        "name": "resnet110", "paper": "He et al. 2015, 1512.03385", "parameters": 1_727_962,
+        "multiply_adds": 252_887_680, "input": [3, 32, 32], "blocks": 54,
+        "recipe": "182 epochs of 128, lr 0.1 x0.1 at 50+75 %, momentum 0.9, decay 0.0001",
+    }  # fmt: skip
+
+
+def test_one_network_shows_its_blocks() -> None:
+    printed = run("resnet20")
+    assert printed.returncode == 0, printed.stderr
+    lines = printed.stdout.splitlines()
+    assert lines[0].split() == ["name", "merge", "output", "parameters", "multiply_adds", "changes_shape"]
+    assert lines[5].split() == ["stage2_block1", "add", "32", "x", "16", "x", "16", "13,952", "3.54", "M", "yes"]
+    assert "resnet20: 269,722 parameters, 40,551,040 multiply-adds" in lines
+
+
+def test_an_unknown_network_is_refused_in_one_line() -> None:
+    printed = run("resnet21")
+    assert printed.returncode == 2
+    assert printed.stdout == ""
+    assert len(printed.stderr.splitlines()) == 1
+    assert "resnet20" in printed.stderr
+
+
+@pytest.mark.parametrize("name", ["resnet110", "vgg11_bn", "preact_resnet164"])
+def test_parts_add_up(name: str) -> None:
+    rows = catalogue.blocks(name)
+    architecture = ARCHITECTURES[name]
+    network = build(name, architecture.num_classes)
+    shape = (architecture.in_channels, architecture.image_size, architecture.image_size)
+    whole = cost(network, shape)
+    assert sum(row["parameters"] for row in rows) == whole.parameters
+    assert sum(row["multiply_adds"] for row in rows) == whole.multiply_adds
+    assert list(cost_by_part(network, shape)) == [row["name"] for row in rows] == ["stem", *network.blocks, "head"]
+
+
+def test_tables_are_aligned() -> None:
+    text = catalogue.table([{"name": "a", "parameters": 5}, {"name": "long", "parameters": 12_345}])
+    assert text.splitlines() == ["name  parameters", "a              5", "long      12,345"]

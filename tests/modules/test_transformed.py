@@ -1,0 +1,162 @@
+"""Networks with spatial transformers: arms of equal size, several transformers, deletion, arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from modules import Network, build, recipe_for, removed
+from modules.recipe import optimiser
+from modules.spatial_transformer import SpatialTransformer, tiles
+
+
+def transformers(network: Network) -> list[SpatialTransformer]:
+    return [module for module in network.modules() if isinstance(module, SpatialTransformer)]
+
+
+def test_positions_are_no_weights() -> None:
+    network = build("st_fcn_tps", 10, 1, num_parameters=60_000, output_size=12)
+    assert set(network.state_dict()) == {name for name, _ in network.named_parameters()}
+
+
+def test_localisation_networks_have_their_own_learning_rate() -> None:
+    network = build("st_svhn", width=3, hidden=8)
+    recipe = recipe_for("st_svhn")
+    groups = {group["factor"]: group["params"] for group in optimiser(recipe, network).param_groups}
+    assert set(groups) == {1.0, 0.1}
+    inside = [p for module in transformers(network) for p in module.parameters()]
+    assert {id(p) for p in groups[0.1]} == {id(p) for p in inside}
+
+
+@pytest.mark.parametrize(("size", "pool"), [(16, 1), (28, 1), (42, 1), (42, 2), (60, 1), (60, 2)])
+def test_arms_have_about_equal_parameters(size: int, pool: int) -> None:
+    with torch.device("meta"):
+        for name in ("fcn", "cnn", *(f"st_{n}_{t}" for n in ("fcn", "cnn") for t in ("affine", "projective", "tps"))):
+            network = build(name, 10, 1, image_size=size, pool=pool)
+            assert sum(p.numel() for p in network.parameters()) == pytest.approx(400_000, rel=0.01), name
+            assert network(torch.empty(2, 1, size, size)).shape == (2, 10)
+
+
+def test_initial_theta_is_the_identity_in_every_network() -> None:
+    x = torch.rand(2, 1, 28, 28)
+    for name in ("st_fcn_affine", "st_cnn_projective", "st_fcn_tps"):
+        torch.manual_seed(0)
+        network = build(name, 10, 1).eval()
+        with torch.no_grad(), removed(network, ["stem.transformer"]):
+            expected = network(x)
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-4)
+
+
+def test_parallel_transformers_are_deleted_one_by_one() -> None:
+    torch.manual_seed(0)
+    network = build("st_addition", 19, 2)
+    for module in transformers(network):
+        nn.init.normal_(module.localisation.get_parameter("theta.weight"), std=0.2)
+    assert [name for name, _ in network.every_block()][:2] == ["stem.transformer.1", "stem.transformer.2"]
+    images = torch.rand(3, 2, 42, 42)
+    crops = network.stem.get_submodule("transformer")
+    both = crops(images)
+    assert both.shape == (3, 4, 42, 42)
+    with removed(network, ["stem.transformer.2"]):
+        first = crops(images)
+    assert torch.equal(first[:, :2], both[:, :2])
+    assert torch.equal(first[:, 2:], images)
+    assert not torch.allclose(both[:, 2:], images, atol=0.1)
+    assert network(images).shape == (3, 19)
+    assert build("st_addition", 19, 2, trunk="cnn", num_transformers=1)(images).shape == (3, 19)
+
+
+def test_tiles_cover_the_image() -> None:
+    assert tiles(1) == [(0, 0)]
+    assert tiles(2) == [(-0.5, 0), (0.5, 0)]
+    assert tiles(4) == [(-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)]
+    network = build(
+        "transformed", transform="translation", scale=0.5, tile=True, num_transformers=4, output_size=16,
+        network_arguments={"width": 2},
+    )  # fmt: skip
+    images = torch.rand(2, 3, 32, 32)
+    quarters = [images[:, :, a : a + 16, b : b + 16] for a in (0, 16) for b in (0, 16)]
+    crops = network.stem.get_submodule("transformer")(images)
+    torch.testing.assert_close(crops, torch.cat(quarters, dim=1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("transformers_", "count"), [("none", 0), ("single", 1), ("multi", 4)])
+def test_house_numbers(transformers_: str, count: int) -> None:
+    torch.manual_seed(0)
+    network = build("st_svhn", 11, transformers=transformers_, width=3, hidden=8, num_digits=5, image_size=32)
+    assert len(transformers(network)) == count
+    assert [name for name in network.blocks if "transformer" in name] == [f"transformer{i + 1}" for i in range(count)]
+    logits = network(torch.rand(2, 3, 32, 32))
+    assert logits.shape == (2, 11, 5)
+    nn.functional.cross_entropy(logits, torch.randint(11, (2, 5))).backward()
+
+
+def test_a_transformer_in_front_of_a_network_leaves_the_rest_of_it() -> None:
+    arguments: dict[str, Any] = {"depth": 10, "growth_rate": 4, "recompute": 2}
+    torch.manual_seed(0)
+    network = build("transformed", network="densenet_cifar", network_arguments=arguments).eval()
+    trunk = build("densenet_cifar", **arguments).eval()
+    trunk.load_state_dict(
+        {
+            name.replace("stem.trunk.", "stem."): tensor
+            for name, tensor in network.state_dict().items()
+            if not name.startswith("stem.transformer.")
+        }
+    )
+    assert list(network.blocks) == list(trunk.blocks)
+    assert network.recompute == 2
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), trunk(images), rtol=0, atol=1e-4)
+        with removed(network, ["stem.transformer"]):
+            assert torch.equal(network(images), trunk(images))
+
+
+def test_another_image_size_is_refused() -> None:
+    for name in ("fcn", "st_cnn", "st_resnet20"):
+        network = build(name, 10, 1, image_size=32)
+        with pytest.raises(ValueError, match=r"33 x 33.*32 x 32 pixels only"):
+            network(torch.rand(1, 1, 33, 33))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "named"),
+    [
+        ("st_fcn", {"transform": "rotation"}, ["'rotation'", "affine", "none"]),
+        ("transformed", {"transform": "none"}, ["'none'", "affine"]),
+        ("st_fcn", {"localisation": "big"}, ["'big'", "fc", "conv"]),
+        ("st_fcn", {"sampling": "bicubic"}, ["'bicubic'", "bilinear, nearest"]),
+        ("st_fcn", {"start": "zero"}, ["'zero'", "identity, random"]),
+        ("st_fcn", {"output_size": 0}, ["output_size", "0", "1"]),
+        ("st_fcn", {"output_size": 2.5}, ["output_size", "2.5"]),
+        ("st_fcn", {"pool": 0}, ["pool", "0"]),
+        ("st_fcn", {"pool": 29}, ["width in pixels", "0"]),
+        ("st_fcn", {"scale": 0.0}, ["scale", "0.0"]),
+        ("st_fcn", {"num_parameters": 100}, ["100"]),
+        ("st_fcn", {"num_transformers": 0}, ["num_transformers", "0"]),
+        ("fcn", {"num_transformers": 2}, ["none", "num_transformers"]),
+        ("cnn", {"output_size": 14}, ["none", "output_size"]),
+        ("st_fcn_tps", {"control_points": 1}, ["control_points", "1", "2"]),
+        ("st_fcn_tps", {"transform": "affine"}, ["st_fcn_tps", "transform='tps'"]),
+        ("st_cnn", {"image_size": 3}, ["3", "4"]),
+        ("st_cnn", {"output_size": 3}, ["3", "4"]),
+        ("st_addition", {"trunk": "vgg"}, ["'vgg'", "fcn, cnn"]),
+        ("st_svhn", {"transformers": "five"}, ["'five'", "none, single, multi"]),
+        ("st_svhn", {"image_size": 15}, ["15", "16"]),
+        ("st_svhn", {"num_digits": 0}, ["num_digits", "0"]),
+        ("st_svhn", {"dropout": 1.0}, ["1.0", "[0, 1)"]),
+        ("transformed", {"network": "resnet21"}, ["resnet21", "resnet20"]),
+        ("transformed", {"network_arguments": {"widht": 3}}, ["widht", "width"]),
+        ("transformed", {"network": "vgg15", "output_size": 31}, ["31 x 31"]),
+    ],
+)
+def test_bad_arguments_are_named(name: str, arguments: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        build(name, **arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in named if word not in message] == []
