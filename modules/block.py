@@ -114,6 +114,15 @@ class _WithZeroGradients(torch.autograd.Function):
         return gradients[0], *(torch.zeros_like(p) if asked else None for p, asked in needed)
 
 
+def _through(module: nn.Module | None, x: Tensor) -> Tensor:
+    """What the module makes of x; a bare identity is not called, which a chain of a hundred small blocks would feel."""
+    if type(module) is nn.Identity and not (module._forward_hooks or module._forward_pre_hooks):
+        return x
+    assert module is not None
+    found: Tensor = module(x)
+    return found
+
+
 class Block(nn.Module):
     """One unit of a network: `post(merge(shortcut(pre(x)), branch(pre(x))))`, with a route that can be changed.
 
@@ -153,23 +162,21 @@ class Block(nn.Module):
     def forward(self, x: Tensor, route: Route | None = None) -> Tensor:
         """Maps x by the given route, or by the block's own if none is given."""
         route = route or self.route
-        u = self.pre(x)
+        parts = self._modules
+        u = _through(parts["pre"], x)
         if route == "shortcut":
             merged = self._shortcut_alone(u)
         elif route == "branch":
             merged = self._branch_alone(u)
         elif self.survival_prob < 1.0:
             merged = self._stochastic(u)
+        elif self.merge == "add":
+            merged = _through(parts["shortcut"], u) + self.branch(u)
+        elif self.merge == "concat":
+            merged = torch.cat([_through(parts["shortcut"], u), self.branch(u)], dim=1)
         else:
-            merged = self._both(u)
-        return self.post(merged)
-
-    def _both(self, u: Tensor) -> Tensor:
-        if self.merge == "add":
-            return self.shortcut(u) + self.branch(u)
-        if self.merge == "concat":
-            return torch.cat([self.shortcut(u), self.branch(u)], dim=1)
-        return self.branch(u)
+            merged = self.branch(u)
+        return _through(parts["post"], merged)
 
     def _shortcut_alone(self, u: Tensor) -> Tensor:
         kept = self.shortcut(u)

@@ -1,8 +1,8 @@
 """One training step of every family against the reference implementation, in one process, taking turns.
 
 The reference is timm's or torchvision's network where there is one, else the same network written as a tutorial would
-(plain_networks.py). Same input, fp32, same optimiser, same number of parameters (checked). Target: our steps per second
-over the reference's, at least 0.97 for every family.
+(plain_networks.py). Same input, fp32, same optimiser, same number of parameters (checked), the harness's allocator
+settings for both. Target: our steps per second over the reference's, at least 0.97 for every family.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torchvision
 from timing import Ratio, arguments, conclude, interleaved, ratio, show, timed
 from torch import Tensor, nn
 
+from ablations.harness import runtime
 from modules import build
 from modules.network import TrainingOutputs
 
@@ -28,11 +29,12 @@ vision, plain = torchvision.models, plain_networks
 
 
 def _theta(pixels: int) -> nn.Module:
-    """Three fully connected layers that start with the identity."""
+    """Three hidden layers of 32 units and one that starts with the identity."""
     last = nn.Linear(32, 6)
     nn.init.zeros_(last.weight)
     last.bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
-    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), last)
+    hidden = [layer for size in (pixels, 32, 32) for layer in (nn.Linear(size, 32), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *hidden, last)
 
 
 def _googlenet() -> nn.Module:
@@ -44,12 +46,12 @@ FAMILIES: dict[str, tuple[Make, Make, str, tuple[int, int, int, int], int]] = {
     "mlp": (partial(build, "mlp20", 10, 1), partial(plain.mlp, 20, 71), "plain", (128, 1, 28, 28), 10),
     "lenet": (partial(build, "lenet5", 10, 1), plain.lenet5, "plain", (256, 1, 28, 28), 10),
     "alexnet": (
-        partial(build, "alexnet", 1000, widths=(64, 192, 384, 256, 256), groups=1, lrn=False),
+        partial(build, "alexnet", 1000, widths=(64, 192, 384, 256, 256), groups=1, response_norm=False),
         vision.alexnet, "torchvision", (16, 3, 224, 224), 1000),
     "vgg": (partial(build, "vgg11_bn", 1000), vision.vgg11_bn, "torchvision", (4, 3, 112, 112), 1000),
     "nin": (partial(build, "nin_cifar"), plain.nin, "plain", (32, 3, 32, 32), 10),
     "googlenet": (
-        partial(build, "googlenet_bn", 1000, auxiliary=False, large_kernel=3),
+        partial(build, "googlenet_bn", 1000, auxiliary=False, kernel=3),
         _googlenet, "torchvision", (8, 3, 112, 112), 1000),
     "highway": (partial(build, "highway20", 10, 1), partial(plain.Highway, 20, 50), "plain", (128, 1, 28, 28), 10),
     "resnet_cifar": (partial(build, "resnet20"), partial(plain.resnet_cifar, 20), "plain", (64, 3, 32, 32), 10),
@@ -61,7 +63,7 @@ FAMILIES: dict[str, tuple[Make, Make, str, tuple[int, int, int, int], int]] = {
     "wide_resnet": (
         partial(build, "wide_resnet50_2", 1000), vision.wide_resnet50_2, "torchvision", (4, 3, 112, 112), 1000),
     "densenet": (partial(build, "densenet121", 1000), vision.densenet121, "torchvision", (8, 3, 112, 112), 1000),
-    "unet": (partial(build, "unet", 2, 1), plain.UNet, "plain", (1, 1, 220, 220), 2),
+    "unet": (partial(build, "unet", 2, 1, dropout=0.0), plain.UNet, "plain", (1, 1, 220, 220), 2),
     "spatial_transformer": (
         partial(build, "transformed", 10, 3, network="resnet20", transform="affine", localisation="fc"),
         lambda: plain.Transformed(_theta(3 * 32 * 32), plain.resnet_cifar(20)), "plain", (64, 3, 32, 32), 10),
@@ -112,6 +114,7 @@ def main() -> None:
         seconds={"type": float, "default": 1.0, "help": "of each arm in each round, about; default 1"},
     )
     rounds, seconds = (2, 0.0) if options.quick else (options.rounds, options.seconds)
+    runtime.keep_freed_memory()  # as the harness does, for both arms
     rows, numbers = [], {}
     for family in options.families:
         gained, per_step = compare(family, rounds, seconds)
