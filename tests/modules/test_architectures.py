@@ -123,6 +123,27 @@ def test_every_probe_leaves_the_network_as_it_was(name: str) -> None:
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_every_layer_is_called_once_and_nothing_is_overwritten(name: str) -> None:
+    """What hooks record stands as it was, and attributions see each activation in a module of its own."""
+    network, images = tiny(name)
+    seen: dict[nn.Module, tuple[Tensor, int]] = {}
+    repeated: list[str] = []
+
+    def record(layer: str, module: nn.Module, output: Tensor) -> None:
+        if module in seen:
+            repeated.append(layer)
+        seen[module] = (output, output._version)
+
+    for layer, module in network.named_modules():
+        if not list(module.children()) and not isinstance(module, nn.Identity):
+            module.register_forward_hook(lambda m, _, output, layer=layer: record(layer, m, output))
+    network(images)
+    assert repeated == []
+    assert len(seen) > 3
+    assert all(output._version == version for output, version in seen.values())
+
+
 def saving_trainer(folder: Path) -> lightning.Trainer:
     """One that only saves."""
     return lightning.Trainer(
