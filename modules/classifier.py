@@ -74,20 +74,25 @@ class Classifier(lightning.LightningModule):
         self.sums.add(split, sums)
 
     def _log_epoch(self, split: str) -> None:
-        sums = self.sums.take(split)
+        sums = self.sums.totals(split)
         errors = {f"top{k}_error": 100.0 * sums[f"top{k}_error"] / sums["images"] for k in self.top}
         log_epoch(self, split, {"loss": sums["loss"] / sums["images"], **errors})
+
+    def on_train_epoch_start(self) -> None:
+        self.sums.start("train")
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch("train")
 
     def on_validation_epoch_start(self) -> None:
+        self.sums.start("val")
         share_buffers(self, self.network)
 
     def on_validation_epoch_end(self) -> None:
         self._log_epoch("val")
 
     def on_test_epoch_start(self) -> None:
+        self.sums.start("test")
         share_buffers(self, self.network)
 
     def on_test_epoch_end(self) -> None:

@@ -28,13 +28,14 @@ class EpochSums(nn.ModuleDict):
         for name, value in values.items():
             cast(SumMetric, self[f"{split}_{name}"]).update(value)
 
-    def take(self, split: str) -> dict[str, float]:
-        """The sums of a split, which start again at zero."""
-        metrics = {name: cast(SumMetric, self[f"{split}_{name}"]) for name in self.quantities}
-        sums = {name: metric.compute().item() for name, metric in metrics.items()}
-        for metric in metrics.values():
-            metric.reset()
-        return sums
+    def start(self, split: str) -> None:
+        """Begins at zero; at the start of an epoch, as sums left by one in inference mode cannot be added to."""
+        for name in self.quantities:
+            cast(SumMetric, self[f"{split}_{name}"]).reset()
+
+    def totals(self, split: str) -> dict[str, float]:
+        """The sums of a split since it started."""
+        return {name: cast(SumMetric, self[f"{split}_{name}"]).compute().item() for name in self.quantities}
 
 
 def log_epoch(module: lightning.LightningModule, split: str, values: Mapping[str, float]) -> None:

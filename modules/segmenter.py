@@ -88,24 +88,33 @@ class Segmenter(lightning.LightningModule):
     def _of_split(self, split: str) -> dict[str, Metric]:
         return {name: cast(Metric, self.metrics[f"{split}_{name}"]) for name in METRICS}
 
+    def _start(self, split: str) -> None:
+        self.sums.start(split)
+        for metric in self._of_split(split).values():
+            metric.reset()
+
     def _log_epoch(self, split: str) -> None:
-        sums = self.sums.take(split)
+        sums = self.sums.totals(split)
         values = {"loss": sums["loss"] / sums["pixels"], "pixel_error": 100.0 * sums["wrong"] / sums["pixels"]}
         for name, metric in self._of_split(split).items():
             values[name] = metric.compute().item()
-            metric.reset()
         log_epoch(self, split, values)
+
+    def on_train_epoch_start(self) -> None:
+        self._start("train")
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch("train")
 
     def on_validation_epoch_start(self) -> None:
+        self._start("val")
         share_buffers(self, self.network)
 
     def on_validation_epoch_end(self) -> None:
         self._log_epoch("val")
 
     def on_test_epoch_start(self) -> None:
+        self._start("test")
         share_buffers(self, self.network)
 
     def on_test_epoch_end(self) -> None:

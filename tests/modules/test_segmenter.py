@@ -236,7 +236,7 @@ def test_evaluation_is_fp32_inside_autocast() -> None:
         expected = nn.functional.cross_entropy(module(images), masks).item()
         with torch.autocast("cpu", torch.bfloat16):
             module.validation_step((images, masks), 0)
-    sums = module.sums.take("val")
+    sums = module.sums.totals("val")
     assert sums["loss"] / sums["pixels"] == pytest.approx(expected, rel=1e-6)
 
 

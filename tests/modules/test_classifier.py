@@ -1,0 +1,59 @@
+"""The Classifier as users of Lightning use it: validate, fit and test in any order, auxiliary heads, sequences."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from datamodules import ImageData
+from modules import recipe_for
+from modules.classifier import Classifier
+
+
+def classifier(name: str, classes: int = 10, **arguments: object) -> Classifier:
+    recipe = asdict(replace(recipe_for(name), epochs=1, batch_size=64, learning_rate=0.01))
+    return Classifier(name, arguments, {**recipe, "milestones": list(recipe["milestones"])}, classes, 1)
+
+
+def trainer(tmp_path: Any) -> lightning.Trainer:
+    return lightning.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        use_distributed_sampler=False, default_root_dir=tmp_path, enable_model_summary=False, limit_train_batches=3,
+        log_every_n_steps=1,
+    )  # fmt: skip
+
+
+def test_validate_fit_and_test_in_any_order(digits: ImageData, tmp_path: Any) -> None:
+    module, loop = classifier("resnet20", width=2), trainer(tmp_path)
+    loop.validate(module, digits, verbose=False)
+    loop.fit(module, digits)
+    tested = loop.test(module, digits, verbose=False)[0]
+    assert loop.test(module, digits, verbose=False)[0] == tested, "nothing is left over from the first time"
+    loop.fit_loop.max_epochs = 2
+    loop.fit(module, digits)
+    assert loop.test(module, digits, verbose=False)[0] != tested
+
+
+def test_auxiliary_heads_take_part_in_training_alone(digits: ImageData, tmp_path: Any) -> None:
+    module = classifier("googlenet_cifar", width=4, auxiliary=True)
+    before = {name: p.clone() for name, p in module.network.named_parameters() if name.startswith("auxiliary.")}
+    assert before
+    loop = trainer(tmp_path)
+    loop.fit(module, digits)
+    after = dict(module.network.named_parameters())
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert 0 <= loop.test(module, digits, verbose=False)[0]["test/top1_error"] <= 100
+
+
+def test_a_sequence_is_wrong_if_any_of_its_places_is() -> None:
+    module = classifier("resnet20", classes=3, width=2)
+    logits = torch.nn.functional.one_hot(torch.tensor([[0, 1], [2, 2], [1, 0]]), 3).float().transpose(1, 2)
+    labels = torch.tensor([[0, 1], [2, 1], [0, 1]])
+    module._update("val", torch.tensor(0.5), logits, labels)
+    totals = module.sums.totals("val")
+    assert (totals["images"], totals["top1_error"]) == (3, 2)
+    assert totals["loss"] == pytest.approx(1.5)
