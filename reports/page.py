@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import csv
 import json
 import math
 import re
@@ -60,6 +61,7 @@ def write_page(folder: str | Path) -> Path:
         figures=figures,
         arms=arms,
         differences=_differences(arms),
+        searches=_each(ablation["search"], _search, "ablation.json, search", problems),
         runs=runs,
         summaries=_summaries(runs),
         records=records,
@@ -113,6 +115,8 @@ def _read_ablation(folder: Path, problems: list[str]) -> Json:
         if content is not None and not isinstance(value, kind):
             problems.append(f'ablation.json holds no {kind.__name__} named "{key}".')
         known[key] = value if isinstance(value, kind) else kind()
+    searches = (content or {}).get("search")  # absent from the files of earlier versions
+    known["search"] = searches if isinstance(searches, list) else []
     return known
 
 
@@ -192,6 +196,27 @@ def _arm(arm: Json) -> Json:
     return {"name": _plain(arm["name"]), "note": _plain(arm["note"]), "fields": fields, **counts}
 
 
+def _search(search: Json) -> Json:
+    """What `--search` tried for one arm, the candidates from the best to those that diverged."""
+    candidates = [
+        {"values": _plain(each["values"]), "run": _plain(each["run"]), "loss": _optional(each["train_loss"])}
+        for each in search["candidates"]
+    ]
+    ranges = {
+        name: (" or " if any(isinstance(end, str) for end in ends) else " to ").join(map(_plain, ends))
+        for name, ends in search["ranges"].items()
+    }
+    return {
+        "arm": _plain(search["arm"]),
+        "criterion": _plain(search["criterion"]),
+        "ranges": _plain(ranges),
+        "chosen": None if search["chosen"] is None else _plain(search["chosen"]),
+        "loss": _optional(search["train_loss"]),
+        "candidates": sorted(candidates, key=lambda each: math.inf if each["loss"] is None else each["loss"]),
+        "diverged": sum(each["loss"] is None for each in candidates),
+    }
+
+
 def _differences(arms: Sequence[Json]) -> list[tuple[str, str]]:
     """The (group, name) of the fields in which the arms differ; not to set a field is a difference too."""
     keys = sorted(dict.fromkeys(key for arm in arms for key in arm["fields"]), key=lambda key: key[0])  # by group
@@ -238,7 +263,10 @@ def _not_done(ablation: Json, arms: Sequence[Json], runs: Sequence[Json], record
 
 
 def _figure(folder: Path, entry: Json) -> Json:
-    """One figure as a data URI with its size in pixels; raises ValueError saying what is wrong with the file."""
+    """One figure as a data URI with its size in pixels, or the cells of a table (.csv).
+
+    Raises ValueError saying what is wrong with the file.
+    """
     file, title, caption = entry["file"], entry["title"], entry["caption"]
     path = (folder / file).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -247,6 +275,12 @@ def _figure(folder: Path, entry: Json) -> Json:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{file} ({title}) cannot be read, {error.strerror}") from error
+    if path.suffix == ".csv":
+        try:
+            columns, *rows = csv.reader(content.decode().splitlines())
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{file} ({title}) is no table") from error
+        return {"columns": columns, "rows": rows, "title": title, "caption": caption}
     header = PNG_HEADER.unpack(content[: PNG_HEADER.size].ljust(PNG_HEADER.size))
     if header[:2] != (b"\x89PNG\r\n\x1a\n", b"IHDR") or not content.endswith(b"IEND\xaeB\x60\x82"):
         raise ValueError(f"{file} ({title}) is no complete PNG")

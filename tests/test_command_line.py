@@ -70,10 +70,11 @@ def refused(command, tmp_path, monkeypatch):
         (["--trainer.strategy", "ddp_spawn", "--trainer.devices", "2"], ["ddp_spawn", "such as ddp"]),
         (["--trainer.precision", "64-true"], ["precision", "32-true, bf16-mixed", "64-true"]),
         (["--trainer.gradient_clip_val", "much"], ["gradient_clip_val", "much"]),
+        (["--workers", "2", "--trainer.devices", "2", "--trainer.accelerator", "cpu"], ["--workers", "one device"]),
+        (["--workers", "0"], ["--workers 0", "1 or more"]),
         (["--network", "resnet20"], ["--weights"]),
         (["--weights", "random"], ["--network"]),
-        (["--network", "resnet21", "--weights", "random"], ["unknown network 'resnet21'", "did you mean resnet"]),
-        (["--network", "resnet_cifar", "--weights", "random"], ["needs the argument depth"]),
+        (["--network", "resnet21", "--weights", "random"], ["unknown network 'resnet21'", "close are resnet"]),
         (["--network", "resnet20", "--weights", "pretrained"], ["timm:"]),
         (["--network", "resnet20", "--weights", "/no/such.safetensors"], ["/no/such.safetensors"]),
         (["--network", "resnet20", "--weights", "random", "--arms", "vgg"], ["unknown arm 'vgg'"]),
@@ -310,7 +311,7 @@ def test_a_failure_says_which_run_and_how_to_go_on(command, monkeypatch):
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.trial.train", fail)
+        patch.setattr("ablations.harness.job.train", fail)
         code, _, err = command("--budget", "smoke", "--arms", "preact_resnet", "--seeds", "1")
     assert code == 1
     assert "out of memory" in err
@@ -322,7 +323,7 @@ def test_a_full_disk_is_told_not_traced(command, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device", "/runs/x")
 
-    monkeypatch.setattr("ablations.harness.trial.train", fail)
+    monkeypatch.setattr("ablations.harness.job.train", fail)
     code, _, err = command("--budget", "smoke", "--arms", "preact_resnet", "--seeds", "1")
     assert code == 1
     assert "No space left on device" in err

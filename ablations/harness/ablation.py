@@ -23,6 +23,8 @@ class Arm:
     """What is trained: an architecture's name, its arguments, and what differs from its default recipe.
 
     note: one remark for the report, "" for none.
+    search: what `--search` may vary: a recipe field or an argument -> the ends of a range of one sign, or words.
+    Raises ValueError for a range that cannot be drawn from log-uniformly.
     """
 
     name: str
@@ -30,6 +32,17 @@ class Arm:
     arguments: Mapping[str, object] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
     note: str = ""
+    search: Mapping[str, tuple[float, float] | tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, allowed in self.search.items():
+            words = [each for each in allowed if isinstance(each, str)]
+            ends = [each for each in allowed if not isinstance(each, str)]
+            if words and not ends:
+                continue
+            if words or len(ends) != 2 or not ends[0] < ends[1] or not ends[0] * ends[1] > 0:
+                wanted = "words, or two numbers of one sign that rise"
+                raise ValueError(f"arm {self.name!r}: search of {name} takes {wanted}; got {allowed}")
 
 
 @dataclass(frozen=True)
@@ -108,11 +121,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a budget means on given data: the arms, the number of seeds per arm, and the probe's settings."""
+    """What a budget means on given data: the arms, the number of seeds per arm, and the probe's settings.
+
+    snapshots: how many times during training the weights are kept for the probe, the untrained and the trained ones
+    included; 0 for a probe that looks at the trained network alone.
+    """
 
     arms: tuple[Arm, ...]
     seeds: int
     settings: Mapping[str, object] = field(default_factory=dict)
+    snapshots: int = 0
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,11 @@ class Options:
     data: str
     data_root: Path
     out: Path
+    workers: int | None = None
     seeds: int | None = None
     arms: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
+    search: int = 0
     network: str | None = None
     weights: str | None = None
     image_size: int | None = None
@@ -83,11 +85,20 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     add("--seeds", type=int, default=None, help="seeds per arm (default: the budget's)")
     add("--arms", nargs="+", type=str, default=[], help="only these arms (default: all)")
     add("--claims", nargs="+", type=str, default=[], help="only these claims (default: all)")
+    add("--search", type=int, default=0,
+        help="try N random candidates of every arm that may be searched, and take each arm's lowest training loss "
+        "(default: 0, the script's own values)")  # fmt: skip
     add("--network", type=str, default=None,
         help="probe this network instead of training arms: a name from `modules`, or timm:NAME")  # fmt: skip
     add("--weights", type=str, default=None,
         help="weights of --network: safetensors or a state dict, `pretrained` (from timm) or `random`")  # fmt: skip
     add("--out", type=str, default="runs", help="root of everything written")
+    add(
+        "--workers",
+        type=int,
+        default=None,
+        help="runs at once, each in a process of one thread (default: one per core of a CPU if there is much to do)",
+    )
     add("--wandb", choices=["offline", "online", "disabled"], default="offline", help="Weights & Biases")
     add("--dry-run", action="store_true", help="show arms, runs, costs and expected time; train nothing")
     add("--fresh", action="store_true", help="ignore finished runs")
@@ -114,9 +125,11 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         default = parser.get_defaults().trainer
         given = {key: value for key, value in vars(found.trainer).items() if value != default[key]}
         given["devices"] = _devices(given.get("devices", 1))
-    for what, count in (("--seeds", found.seeds), ("--image-size", found.image_size)):
+    for what, count in (("--seeds", found.seeds), ("--image-size", found.image_size), ("--workers", found.workers)):
         if count is not None and count < 1:
             raise WrongInput(f"{what} {count}: give 1 or more")
+    if found.search < 0:
+        raise WrongInput(f"--search {found.search}: give 0 (the script's own values) or more")
     known = [claim.id for claim in ablation.claims]
     for claim in found.claims:
         if claim not in known:
@@ -130,9 +143,11 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         data=found.data,
         data_root=Path(found.data_root),
         out=Path(found.out),
+        workers=found.workers,
         seeds=found.seeds,
         arms=tuple(found.arms),
         claims=tuple(found.claims),
+        search=found.search,
         network=found.network,
         weights=found.weights,
         image_size=found.image_size,

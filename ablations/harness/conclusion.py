@@ -104,6 +104,7 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
         "settings": dict(trial.plan.settings),
         "arms": arms,
         "runs": runs,
+        "search": [found.summary() for found in trial.searches],
         "environment": environment(trial.device.type),
         "figures": [],
         "not_done": _not_done(trial),

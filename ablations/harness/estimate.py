@@ -34,7 +34,7 @@ def count(network: Network, name: str, in_channels: int, image_size: int) -> Cos
     shape = (in_channels, image_size, image_size)
     try:
         return cost(network, shape)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"network {name} does not take images of shape {shape}: {reason}") from error
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from ablations.harness.records import Record, Records, read_csv, write_csv
 from ablations.harness.runs import digest
 from datamodules.images import ImageData
 from modules import Network
+from modules.weights import load_weights
 
 
 class Measurement(NamedTuple):
@@ -30,7 +32,7 @@ class Subject:
     """A trained network with all that a probe may use.
 
     settings: the plan's. seed: the run's; a probe draws from generators seeded by it. on_pass: to be called after each
-    pass over a batch, for the progress bar.
+    pass over a batch, for the progress bar. snapshots: epoch -> weights after it, as many as the plan asks for.
     """
 
     network: Network
@@ -40,6 +42,13 @@ class Subject:
     seed: int
     device: torch.device
     on_pass: Callable[[], object] = lambda: None
+    snapshots: Mapping[int, Path] = field(default_factory=dict)
+
+    def at(self, epoch: int) -> Network:
+        """A copy of the network with its weights after that epoch; raises KeyError for one that was not kept."""
+        network = copy.deepcopy(self.network)
+        load_weights(network, self.snapshots[epoch])
+        return network
 
 
 def answers_file(ablation: Ablation, settings: Mapping[str, Any], run_folder: Path) -> Path:

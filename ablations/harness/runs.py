@@ -101,3 +101,12 @@ def outcome(folder: Path) -> dict[str, Any] | None:
         except FileNotFoundError:
             continue
     return None
+
+
+def snapshot_files(folder: Path, epochs: int, snapshots: int) -> dict[int, Path]:
+    """Epoch -> file of the weights after it, for evenly spread epochs: first 0, untrained, last all epochs.
+
+    snapshots: how many at most; 0 for none.
+    """
+    spread = {round(index * epochs / max(1, snapshots - 1)) for index in range(snapshots)}
+    return {epoch: folder / "snapshots" / f"epoch{epoch:04d}.safetensors" for epoch in sorted(spread)}

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,20 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message=text)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     os.environ.setdefault("WANDB_SILENT", "true")
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """So many threads for tensor operations until exit; None leaves them as they are."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def compiling_pays() -> bool:

@@ -28,13 +28,15 @@ from tqdm import tqdm
 
 from ablations.harness import runtime
 from ablations.harness.files import atomic_write_text, write_json
-from ablations.harness.runs import Run
+from ablations.harness.runs import Run, snapshot_files
 from datamodules.augment import Augment
 from datamodules.images import ImageData
 from modules.classifier import Classifier
 from modules.cost import cost
 from modules.recipe import Recipe
+from modules.segmenter import Segmenter
 from modules.weights import save_weights
+from modules.wrapped import wrapped
 
 # Compiling takes 30 to 60 s on a CPU and halves a step at best: worth it from about seven epochs of CIFAR-10 on
 # ResNet-20. Decided from the size of the work, not from a clock, so that a resumed run decides alike.
@@ -113,6 +115,25 @@ class StopsOnNan(Callback):
                 raise Diverged(int(step), trainer.current_epoch)
 
 
+class Snapshots(Callback):
+    """Keeps the weights after some epochs; they are part of the run, yet change no number of it."""
+
+    def __init__(self, network: torch.nn.Module, files: dict[int, Path]) -> None:
+        self.network, self.files = network, files
+
+    def _keep(self, epoch: int, trainer: lightning.Trainer) -> None:
+        if epoch in self.files and trainer.is_global_zero:
+            self.files[epoch].parent.mkdir(exist_ok=True)
+            save_weights(self.network, self.files[epoch])
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if trainer.global_step == 0:
+            self._keep(0, trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        self._keep(trainer.current_epoch + 1, trainer)
+
+
 class History(Checkpoint):
     """Writes metrics.csv and last.ckpt at the end of every epoch, each in one step.
 
@@ -184,25 +205,34 @@ def as_csv(rows: list[dict[str, float]]) -> str:
 
 def compiles(run: Run, device: str) -> bool:
     """Whether the run is long enough for torch.compile; random routes would be compiled anew at every draw."""
-    if device != "cpu" or run.arguments.get("survival_prob", 1.0) != 1.0 or not runtime.compiling_pays():
+    is_random = run.arguments.get("survival_prob", 1.0) != 1.0 or run.arguments.get("kept_blocks", 0) != 0
+    if device != "cpu" or is_random or not runtime.compiling_pays():
         return False
-    classifier = _classifier(run)
+    module = _module(run)
     shape = (run.data["in_channels"], run.data["image_size"], run.data["image_size"])
-    per_image = cost(classifier.network, shape).multiply_adds
+    per_image = cost(module.network, shape).multiply_adds
     return per_image * run.data["num_train"] * run.recipe.epochs >= COMPILE_FROM_MULTIPLY_ADDS
 
 
-def _classifier(run: Run) -> Classifier:
+def _module(run: Run) -> Classifier | Segmenter:
     identity = run.identity()
     sizes = (run.data["num_classes"], run.data["in_channels"])
     # Lists, because a checkpoint is read with weights_only=True and holds plain values.
-    return Classifier(run.network, dict(run.arguments), json.loads(json.dumps(identity["recipe"])), *sizes)
+    return wrapped(run.network, dict(run.arguments), json.loads(json.dumps(identity["recipe"])), *sizes)
 
 
 def train(
-    run: Run, data: ImageData, out: Path, logger: Logger | None = None, label: str = "", show_progress: bool = True
+    run: Run,
+    data: ImageData,
+    out: Path,
+    logger: Logger | None = None,
+    label: str = "",
+    show_progress: bool = True,
+    snapshots: int = 0,
 ) -> dict[str, Any]:
     """Trains the run, or goes on with it, tests it once with its last weights, and returns what `done` then says.
+
+    snapshots: how many times the weights are kept on the way, see `runs.snapshot_files`.
 
     Raises Diverged (the folder then holds `diverged` and the last good checkpoint) and KeyboardInterrupt (the folder
     holds the last finished epoch).
@@ -210,7 +240,7 @@ def train(
     folder = run.folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(run.seed)
-    classifier = _classifier(run)
+    module = _module(run)
     data = copy.copy(data)  # shares the pixels
     data.augment = data.augment if run.recipe.augmentation == "usual" else Augment()
     data.seed, data.batch_size, data.trainer = run.seed, run.recipe.batch_size, None
@@ -220,6 +250,7 @@ def train(
     steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
     with tqdm(total=steps, desc=label, unit="step", disable=not show_progress, leave=False, mininterval=0.5) as bar:
         history = History(folder, logger, bar)
+        kept = Snapshots(module.network, snapshot_files(folder, run.recipe.epochs, snapshots))
         trainer = lightning.Trainer(
             **{
                 "enable_progress_bar": False,
@@ -228,7 +259,7 @@ def train(
                 "max_epochs": run.recipe.epochs,
                 "logger": False,  # History logs, from the rows that metrics.csv holds
                 "enable_checkpointing": True,
-                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), history, StopsOnCtrlC()],
+                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), kept, history, StopsOnCtrlC()],
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
             }
@@ -240,17 +271,17 @@ def train(
             write_json(folder / "environment.json", {**runtime.environment(device), **processes})
         if compiles(run, trainer.strategy.root_device.type):
             torch.compiler.reset()  # torch gives up silently after a few networks compiled in one process
-            classifier.network.compile()
+            module.network.compile()
         checkpoint = folder / "last.ckpt"
         started = time.perf_counter()
         try:
             trainer.fit(
-                classifier, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True
+                module, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True
             )
             if trainer.interrupted:
                 raise KeyboardInterrupt
             seconds = time.perf_counter() - started
-            tested = dict(trainer.test(classifier, datamodule=data, verbose=False)[0])
+            tested = dict(trainer.test(module, datamodule=data, verbose=False)[0])
             if not all(map(math.isfinite, tested.values())):
                 raise Diverged(trainer.global_step, run.recipe.epochs - 1)
         except Diverged as error:
@@ -274,7 +305,7 @@ def train(
     if trainer.is_global_zero:
         # Again, because a kill may have come between the last checkpoint and its table.
         atomic_write_text(folder / "metrics.csv", as_csv(history.rows))
-        save_weights(classifier.network, folder / "weights.safetensors")
+        save_weights(module.network, folder / "weights.safetensors")
         write_json(folder / "done", done)
     return done
 
@@ -297,7 +328,7 @@ def main(request_file: Path) -> None:
     out = Path(request["out"])
     logger = tracker(out, request["wandb"], **request["tracking"])
     try:
-        train(run, data, out, logger, request["label"], sys.stderr.isatty())
+        train(run, data, out, logger, request["label"], sys.stderr.isatty(), request["snapshots"])
     except Diverged:
         raise SystemExit(DIVERGED) from None
     except KeyboardInterrupt:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from tqdm import tqdm
 
 import datamodules
 from ablations.harness import external, runtime
@@ -26,33 +25,21 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, check
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.conclusion import conclude
 from ablations.harness.estimate import Estimate, count, describe, estimate, in_words
-from ablations.harness.files import write_json
-from ablations.harness.probing import Subject, answers_file, ask
+from ablations.harness.job import Answer, Job, carry_out, in_one_process, is_asked, is_finished, num_processes, question
 from ablations.harness.records import Record, Records
-from ablations.harness.runs import Run, outcome
+from ablations.harness.runs import Run
 from ablations.harness.runtime import say
-from ablations.harness.tracking import tracker
-from ablations.harness.training import INTERRUPTED, Diverged, train
+from ablations.harness.search import SEED, Search, drawn, final_loss, searchable
+from ablations.harness.workers import side_by_side, worth
 from datamodules.images import ImageData
-from modules import Network, build, fitted, recipe_for
+from modules import fitted, recipe_for
 from modules.recipe import with_overrides
-from modules.weights import load_weights
 
 
-@dataclass(frozen=True)
-class Job:
-    """One arm with one seed: the run that answers for it."""
-
-    arm: Arm
-    run: Run
-
-    @property
-    def label(self) -> str:
-        return f"{self.arm.name} seed {self.run.seed}"
-
-
-def prepare(ablation: Ablation, options: Options) -> Trial:
+def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Trial:
     """Everything that must be right before training: data, plan, arms, networks, devices, and where to write.
+
+    searching: the trial is that of the candidates of `--search`, not that of the arms.
 
     Raises WrongInput, DataError or ValueError, each with one line.
     """
@@ -65,6 +52,8 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
         plan = replace(plan, seeds=options.seeds)
     check(ablation, plan)
     _check_trainer(options.trainer)
+    if (options.workers or 1) > 1 and not in_one_process(options):
+        raise WrongInput("--workers goes with runs of one device each; leave out --trainer.devices and strategy")
     if options.network is not None:
         plan = replace(plan, arms=(), seeds=1)
     names = [arm.name for arm in plan.arms]
@@ -72,7 +61,20 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
         if name not in names:
             raise WrongInput(f"unknown arm {name!r}; {ablation.name} has {', '.join(names) or 'none beside --network'}")
     chosen = [arm for arm in plan.arms if not options.arms or arm.name in options.arms]
-    jobs = [Job(arm, _run(arm, data, seed, options)) for seed in range(plan.seeds) for arm in chosen]
+    searches = tuple(_search(arm, data, options) for arm in searchable(chosen, ablation.name)) if options.search else ()
+    if searching:
+        chosen, plan = [found.arm for found in searches], replace(plan, snapshots=0)
+        jobs = [
+            Job(found.arm, run, number)
+            for number in range(options.search)
+            for found in searches
+            for run in found.runs[number : number + 1]
+        ]
+    else:
+        best = {found.arm.name: found.chosen for found in searches}
+        plan = replace(plan, arms=tuple(best.get(arm.name, arm) for arm in plan.arms))
+        chosen = [best.get(arm.name, arm) for arm in chosen]
+        jobs = [Job(arm, _run(arm, data, seed, options)) for seed in range(plan.seeds) for arm in chosen]
     for job in jobs[: len(chosen)]:
         _check_batch(job, data, options.trainer)
         describe(job.run)  # refuses networks that do not take the images
@@ -80,7 +82,7 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     if stranger is not None:
         count(stranger.network, stranger.arm, data.in_channels, data.image_size)
     claims = tuple(c for c in ablation.claims if not options.claims or c.id in options.claims)
-    return Trial(ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), stranger)
+    return Trial(ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching)
 
 
 def _check_trainer(options: dict[str, Any]) -> None:
@@ -105,6 +107,13 @@ def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
     return run
 
 
+def _search(arm: Arm, data: ImageData, options: Options) -> Search:
+    """The arm's candidates, and the losses of those that are trained."""
+    candidates = drawn(arm, options.search)
+    runs = tuple(_run(candidate, data, SEED, options) for candidate in candidates)
+    return Search(arm, candidates, runs, tuple(final_loss(run.folder(options.out)) for run in runs))
+
+
 def _check_batch(job: Job, data: ImageData, trainer: dict[str, Any]) -> None:
     processes = num_processes(trainer)
     batch = job.run.recipe.batch_size
@@ -112,18 +121,6 @@ def _check_batch(job: Job, data: ImageData, trainer: dict[str, Any]) -> None:
         raise WrongInput(f"arm {job.arm.name}: batch size {batch} does not divide among {processes} devices")
     if batch > len(data.train):
         raise WrongInput(f"arm {job.arm.name}: batch size {batch} exceeds the {len(data.train)} training images")
-
-
-def num_processes(trainer: dict[str, Any]) -> int:
-    """Devices times nodes that the options ask for; `auto` and -1 are all GPUs there are."""
-    devices = trainer.get("devices", 1)
-    if devices in ("auto", -1):
-        devices = max(1, torch.cuda.device_count()) if trainer.get("accelerator") != "cpu" else 1
-    elif isinstance(devices, str | list):
-        devices = len(devices if isinstance(devices, list) else devices.split(","))
-    if trainer.get("accelerator") in ("gpu", "cuda") and devices > torch.cuda.device_count():
-        raise WrongInput(f"--trainer.devices {devices}: this machine has {torch.cuda.device_count()} GPUs")
-    return int(devices) * int(trainer.get("num_nodes", 1))
 
 
 def _check_writable(out: Path) -> None:
@@ -153,6 +150,8 @@ class Trial:
     claims: tuple[Claim, ...]
     jobs: tuple[Job, ...]
     stranger: external.Stranger | None
+    searches: tuple[Search, ...] = ()
+    searching: bool = False
 
     @property
     def folder(self) -> Path:
@@ -168,31 +167,32 @@ class Trial:
 
     def carry_out(self) -> bool:
         """Trains, probes, judges and reports; True if a run or the report failed. Only estimates at --dry-run."""
-        estimates = self._estimates()
-        left = self._tell_plan(estimates)
+        if self.options.search and not self.searching:
+            prepare(self.ablation, self.options, searching=True)._carry_out()
+            if not self.options.dry_run:
+                return prepare(self.ablation, self.options)._carry_out()
+        return self._carry_out()
+
+    def _carry_out(self) -> bool:
+        workers = worth(self, self.groups)
+        with runtime.threads(1 if workers > 1 else None):
+            estimates = self._estimates()
+        expected = self._expected(estimates)
+        left = self._tell_plan(estimates, expected, workers)
         if self.options.dry_run:
             return False
         started, spent = time.perf_counter(), 0.0
-        records: list[Record] = []
-        failures: list[str] = []
-        for number, job in enumerate(self.jobs, start=1):
-            expected = self._expected(job, estimates)
-            try:
-                rows, words = self._do(job)
-                records += rows
-            except Diverged as error:
-                failures.append(
-                    f"{job.label}: {error}; its last good checkpoint is in {job.run.folder(self.options.out)}"
-                )
-                records.append(self._row(job, "test", "test/top1_error", float("nan"), "%"))
-                words = str(error)
-            except Exception as error:
-                error.add_note(f"at {job.label}, whose files are in {job.run.folder(self.options.out)}")
-                raise
-            spent += expected
+        answers: dict[int, Answer] = {}
+        for index, answer in self._answers(workers):
+            answers[index] = answer
+            spent += expected[index] / workers
             pace = (time.perf_counter() - started) / spent if spent else 1.0
             rest = f", about {in_words((left - spent) * pace)} left" if left - spent > 1 else ""
-            say(f"[{number}/{len(self.jobs)}] {job.label}: {words}{rest}")
+            say(f"[{len(answers)}/{len(self.jobs)}] {self.jobs[index].label}: {answer.words}{rest}")
+        if self.searching:
+            return False
+        records = [row for index in sorted(answers) for row in answers[index].rows]
+        failures = [answers[index].failure for index in sorted(answers) if answers[index].failure]
         if self.stranger is not None:
             records += self._ask_stranger(self.stranger)
         failed_report = conclude(self, Records(records), estimates)
@@ -200,158 +200,89 @@ class Trial:
             print(f"failed: {failure}; --fresh trains it again", file=sys.stderr)
         return bool(failures) or failed_report
 
+    @cached_property
+    def groups(self) -> list[list[int]]:
+        """Indices of the jobs, those that share a run together, in the order of the jobs."""
+        by_run: dict[str, list[int]] = {}
+        for index, job in enumerate(self.jobs):
+            by_run.setdefault(job.run.name, []).append(index)
+        return list(by_run.values())
+
+    def _answers(self, workers: int) -> Iterator[tuple[int, Answer]]:
+        """(index of the job, answer) as they are ready, in this process or in several."""
+        left = []
+        for group in self.groups:
+            if workers > 1 and not all(is_asked(self, self.jobs[index]) for index in group):
+                left.append(group)
+                continue
+            for number, index in enumerate(group):
+                # What the first job of a group has trained, the others share.
+                mine = replace(self, options=replace(self.options, fresh=self.options.fresh and number == 0))
+                yield index, carry_out(mine, self.jobs[index])
+        if left:
+            yield from side_by_side(self, left, min(workers, len(left)))
+
     # -- what is to be done, and how long it takes --------------------------------------------------------------------
-
-    def _finished(self, job: Job) -> bool:
-        return not self.options.fresh and outcome(job.run.folder(self.options.out)) is not None
-
-    def _asked(self, job: Job) -> bool:
-        kept = answers_file(self.ablation, self.plan.settings, job.run.folder(self.options.out))
-        return self._finished(job) and kept.exists()
 
     def _estimates(self) -> dict[str, Estimate]:
         """Per arm; only arms with work left are timed, the others are only counted."""
         found = {}
         for arm in self.arms:
             jobs = [job for job in self.jobs if job.arm is arm]
-            if all(self._asked(job) for job in jobs):
+            if all(is_asked(self, job) for job in jobs):
                 counted, network = describe(jobs[0].run)
                 found[arm.name] = Estimate(counted, len(network.blocks), 0.0, 0.0)
             else:
                 found[arm.name] = estimate(jobs[0].run, self.data, self.device)
         return found
 
-    def _expected(self, job: Job, estimates: dict[str, Estimate]) -> float:
-        found = estimates[job.arm.name]
-        seconds = 0.0 if self._finished(job) else found.training
-        if not self._asked(job):
-            limit = self.plan.settings.get("limit")
-            images = limit if isinstance(limit, int) else len(self.data.test)
-            settings = {**self.plan.settings, "arm": job.arm.name}
-            seconds += found.per_image * images * self.ablation.passes(found.blocks, settings)
+    def _expected(self, estimates: dict[str, Estimate]) -> list[float]:
+        """Seconds that each job will take; a run that several share is trained once."""
+        limit = self.plan.settings.get("limit")
+        images = limit if isinstance(limit, int) else len(self.data.test)
+        seconds = [0.0] * len(self.jobs)
+        for group in self.groups:
+            for number, index in enumerate(group):
+                job = self.jobs[index]
+                found = estimates[job.arm.name]
+                if number == 0 and not is_finished(self, job):
+                    seconds[index] += found.training
+                if not self.searching and not is_asked(self, job):
+                    settings = {**self.plan.settings, "arm": job.arm.name}
+                    seconds[index] += found.per_image * images * self.ablation.passes(found.blocks, settings)
         return seconds
 
-    def _tell_plan(self, estimates: dict[str, Estimate]) -> float:
+    def _tell_plan(self, estimates: dict[str, Estimate], expected: list[float], workers: int) -> float:
         """Prints arms, costs and expected time; returns the seconds of work left."""
-        settings = f"{self.options.budget} budget, {self.data.name}, {self.plan.seeds} seeds"
+        tried = f"{self.options.search} candidates each" if self.searching else f"{self.plan.seeds} seeds"
+        settings = f"{self.options.budget} budget, {self.data.name}, {tried}"
         say(f"{self.ablation.title} ({settings})")
         if not self.jobs:
             return 0.0
-        say(f"  {'arm':<18} {'network':<16} {'blocks':>6} {'parameters':>11} {'multiply-adds':>13} {'epochs':>6}  runs")
-        total = 0.0
+        arm_width = max(len(arm.name) for arm in self.arms)
+        say(
+            f"  {'arm':<{arm_width}} {'network':<16} {'blocks':>6} {'parameters':>11} {'multiply-adds':>13} "
+            f"{'epochs':>6}  runs"
+        )
         for arm in self.arms:
             jobs = [job for job in self.jobs if job.arm is arm]
             found = estimates[arm.name]
-            trained = sum(self._finished(job) for job in jobs)
-            seconds = sum(self._expected(job, estimates) for job in jobs)
-            total += seconds
+            trained = sum(is_finished(self, job) for job in jobs)
             runs = f"{len(jobs)} of {in_words(found.training)}" if trained < len(jobs) else f"{len(jobs)}"
             runs += f", {trained} already trained" if trained else ""
             say(
-                f"  {arm.name:<18} {arm.network:<16} {found.blocks:>6} {found.cost.parameters:>11,} "
+                f"  {arm.name:<{arm_width}} {arm.network:<16} {found.blocks:>6} {found.cost.parameters:>11,} "
                 f"{found.cost.multiply_adds / 1e6:>11.1f} M {jobs[0].run.recipe.epochs:>6}  {runs}"
             )
-        say(f"  expected: {in_words(total)} on this machine, probes included; everything goes to {self.options.out}/")
-        return total
-
-    # -- one run ------------------------------------------------------------------------------------------------------
-
-    def _row(self, job: Job, point: str, metric: str, value: float, unit: str) -> Record:
-        return Record(self.ablation.name, job.arm.name, job.run.seed, point, metric, value, unit, job.run.name)
-
-    def _do(self, job: Job) -> tuple[list[Record], str]:
-        """Records of one job, trained and asked where that was not done before; raises Diverged."""
-        folder = job.run.folder(self.options.out)
-        if self.options.fresh and folder.exists():
-            shutil.rmtree(folder)
-        done = outcome(folder)
-        fresh = done is None
-        if done is None:
-            done = self._train(job)
-        if done["state"] == "diverged":
-            raise Diverged(int(done["step"]), int(done["epoch"]) - 1)
-        rows = [self._row(job, "test", metric, done[metric], "%") for metric in done if metric.endswith("_error")]
-        rows += [self._row(job, "test", "test/loss", done["test/loss"], "nats")]
-        rows += [self._row(job, "train", "seconds", done["seconds"], "s")]
-        network = build(job.run.network, self.data.num_classes, self.data.in_channels, **job.run.arguments)
-        load_weights(network, folder / "weights.safetensors")
-        asked, started = self._asked(job), time.perf_counter()
-        rows += self._ask(network, job.arm.name, job.run.seed, job.run.name, folder, job.label)
-        words = f"test error {done['test/top1_error']:.2f} %"
-        words += f", trained in {in_words(done['seconds'])}" if fresh else ", already trained"
-        return rows, words + (", already probed" if asked else f", probed in {in_words(time.perf_counter() - started)}")
-
-    def _train(self, job: Job) -> dict[str, Any]:
-        options = self.options
-        found, _ = describe(job.run)
-        description: dict[str, Any] = {
-            "group": self.ablation.name,
-            "job_type": job.arm.name,
-            "name": f"{job.arm.name}/seed={job.run.seed}",
-            "tags": [self.data.name, options.budget, *(claim.id for claim in self.ablation.claims)],
-            "arm": job.arm.name,
-            "seed": job.run.seed,
-            "claims": [claim.id for claim in self.ablation.claims],
-            "data": self.data.name,
-            "run": job.run.name,
-            **found._asdict(),
-            # W&B filters by flat names: `data` is the data's name, its identity has a name of its own.
-            **{("data_identity" if key == "data" else key): value for key, value in job.run.identity().items()},
-        }
-        show = sys.stderr.isatty()
-        if num_processes(options.trainer) == 1 and not str(options.trainer.get("strategy", "auto")).startswith("ddp"):
-            logger = tracker(options.out, options.wandb, **description)
-            try:
-                return {"state": "done", **train(job.run, self.data, options.out, logger, job.label, show)}
-            finally:
-                if logger is not None:
-                    logger.finish()
-        return self._train_in_processes(job, description)
-
-    def _train_in_processes(self, job: Job, description: dict[str, Any]) -> dict[str, Any]:
-        """Trains in a program of its own, which a strategy such as DDP starts once per device."""
-        folder = job.run.folder(self.options.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        run = job.run
-        request = {
-            "run": {
-                "network": run.network,
-                "arguments": dict(run.arguments),
-                "recipe": asdict(run.recipe),
-                "seed": run.seed,
-                "trainer": dict(run.trainer),
-            },
-            "load": {
-                "name": self.options.data,
-                "root": str(self.options.data_root),
-                "image_size": self.options.image_size,
-            },
-            "out": str(self.options.out),
-            "wandb": self.options.wandb,
-            "tracking": description,
-            "label": job.label,
-        }
-        write_json(folder / "request.json", request)
-        command = [sys.executable, "-m", "ablations.harness.training", str(folder / "request.json")]
-        code = subprocess.run(command, check=False).returncode
-        done = outcome(folder)
-        if done is None and code in (INTERRUPTED, -signal.SIGINT):
-            raise KeyboardInterrupt
-        if done is None:
-            raise OSError(f"run {run.name} ended with exit code {code}; its messages stand above")
-        return done
-
-    def _ask(
-        self, network: Network, arm: str, seed: int, run: str, folder: Path, label: str, **extra_settings: str
-    ) -> list[Record]:
-        network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        settings = {**self.plan.settings, **extra_settings}
-        with tqdm(desc=f"{label}: probing", unit="pass", disable=not sys.stderr.isatty(), leave=False) as bar:
-            subject = Subject(network, self.data, settings, arm, seed, self.device, bar.update)
-            return list(ask(self.ablation, subject, run, folder))
+        for search in () if self.searching else self.searches:
+            say(f"  searched: {search}")
+        left = sum(expected) / workers
+        at_once = f"{workers} runs at once, " if workers > 1 else ""
+        say(f"  expected: {in_words(left)} on this machine, {at_once}probes included; files go to {self.options.out}/")
+        return left
 
     def _ask_stranger(self, stranger: external.Stranger) -> list[Record]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self._ask(
-            stranger.network, stranger.arm, 0, stranger.run, self.folder, stranger.arm, weights=stranger.run
+        return question(
+            self, stranger.network, stranger.arm, 0, stranger.run, self.folder, stranger.arm, weights=stranger.run
         )

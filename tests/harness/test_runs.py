@@ -93,7 +93,7 @@ def test_defaults_are_written_out():
         "builder": "resnet_cifar", "depth": 20, "width": 16, "block": "basic", "order": "original", "shortcut": "A",
         "stride_on": "3x3", "average_shortcut": False, "skip": True, "shortcut_scale": 1.0, "branch_scale": 1.0,
         "shortcut_dropout": 0.0, "gate": "none", "gate_bias": 0.0, "survival_prob": 1.0, "survival_rule": "linear",
-        "drop_per": "batch", "num_classes": 10, "in_channels": 1,
+        "drop_per": "batch", "kept_blocks": 0, "num_classes": 10, "in_channels": 1,
     }  # fmt: skip
     assert (identity["recipe"]["momentum"], identity["recipe"]["precision"]) == (0.9, "32-true")
     assert identity["data"] == DATA

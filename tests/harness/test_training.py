@@ -355,7 +355,7 @@ def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, c
         raise AssertionError("trained or asked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.trial.train", refuse)
+        patch.setattr("ablations.harness.job.train", refuse)
         patch.setattr("ablations.probes.lesions.error_rates", refuse)
         assert prepare(ablation, options(tmp_path)).carry_out() is False
     out = capsys.readouterr().out
@@ -386,7 +386,7 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     assert (folder_of(tmp_path) / "report.html").exists()
     # It stays diverged: the same command would compute the same.
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.trial.train", None)
+        patch.setattr("ablations.harness.job.train", None)
         assert prepare(ablation, options(tmp_path)).carry_out() is True
     capsys.readouterr()
     assert prepare(ablation, options(tmp_path, fresh=True)).carry_out() is False

@@ -1,0 +1,233 @@
+"""One job: an arm with a seed, trained and asked where that was not done before, and what the files then say of it."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from ablations.harness.ablation import Arm
+from ablations.harness.command_line import Options, WrongInput
+from ablations.harness.estimate import describe, in_words
+from ablations.harness.files import write_json
+from ablations.harness.probing import Subject, answers_file, ask
+from ablations.harness.records import Record, point
+from ablations.harness.runs import Run, outcome, snapshot_files
+from ablations.harness.search import final_loss
+from ablations.harness.tracking import tracker
+from ablations.harness.training import INTERRUPTED, Diverged, train
+from modules import Network, build
+from modules.weights import load_weights
+
+if TYPE_CHECKING:
+    from ablations.harness.trial import Trial
+
+UNITS = {"error": "%", "loss": "nats", "seconds": "s"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm with one seed: the run that answers for it."""
+
+    arm: Arm
+    run: Run
+    candidate: int | None = None  # its number in a search
+
+    @property
+    def label(self) -> str:
+        what = f"seed {self.run.seed}" if self.candidate is None else f"candidate {self.candidate}"
+        return f"{self.arm.name} {what}"
+
+
+class Answer(NamedTuple):
+    """What became of a job: its records, a few words for the user, and why it failed ("" if it did not)."""
+
+    rows: list[Record]
+    words: str
+    failure: str = ""
+
+
+def is_finished(trial: Trial, job: Job) -> bool:
+    """Whether the run has ended, with the snapshots that this trial's probe needs."""
+    folder = job.run.folder(trial.options.out)
+    found = outcome(folder)
+    if trial.options.fresh or found is None:
+        return False
+    wanted = snapshot_files(folder, job.run.recipe.epochs, trial.plan.snapshots)
+    return found["state"] == "diverged" or all(file.exists() for file in wanted.values())
+
+
+def is_asked(trial: Trial, job: Job) -> bool:
+    """Whether the probe's answers are there too."""
+    if trial.searching:  # candidates are trained and nothing else
+        return is_finished(trial, job)
+    kept = answers_file(trial.ablation, trial.plan.settings, job.run.folder(trial.options.out))
+    return is_finished(trial, job) and kept.exists()
+
+
+def carry_out(trial: Trial, job: Job) -> Answer:
+    """Trains and asks the job's network where that was not done before; a run that diverges is an answer too."""
+    folder = job.run.folder(trial.options.out)
+    try:
+        was_finished, was_asked = is_finished(trial, job), is_asked(trial, job)
+        if not was_finished:
+            if outcome(folder) is not None:  # --fresh, or a run that lacks snapshots
+                shutil.rmtree(folder)
+            _train(trial, job)
+        done = outcome(folder) or {}
+        if done["state"] == "diverged":
+            raise Diverged(int(done["step"]), int(done["epoch"]) - 1)
+        if trial.searching:
+            return Answer([], f"training loss {final_loss(folder):.3g}" + (", already trained" if was_finished else ""))
+        rows = list(_rows(trial, job, done))
+        network = build(job.run.network, trial.data.num_classes, trial.data.in_channels, **job.run.arguments)
+        load_weights(network, folder / "weights.safetensors")
+        started = time.perf_counter()
+        snapshots = snapshot_files(folder, job.run.recipe.epochs, trial.plan.snapshots)
+        rows += question(trial, network, job.arm.name, job.run.seed, job.run.name, folder, job.label, snapshots)
+    except Diverged as error:
+        if trial.searching:
+            return Answer([], str(error))
+        rows = [*_curves(trial, job), _row(trial, job, "test", "test/top1_error", float("nan"), "%")]
+        rows.append(_row(trial, job, "diverged", "step", error.step, ""))
+        where = job.run.folder(trial.options.out)
+        return Answer(rows, str(error), f"{job.label}: {error}; its last good checkpoint, if any, is in {where}")
+    except Exception as error:
+        error.add_note(f"at {job.label}, whose files are in {folder}")
+        raise
+    error_name = next(metric for metric in done if metric.endswith("_error"))
+    words = f"test error {done[error_name]:.2f} %"
+    words += ", already trained" if was_finished else f", trained in {in_words(done['seconds'])}"
+    words += ", already probed" if was_asked else f", probed in {in_words(time.perf_counter() - started)}"
+    return Answer(rows, words)
+
+
+def question(
+    trial: Trial,
+    network: Network,
+    arm: str,
+    seed: int,
+    run: str,
+    folder: Path,
+    label: str,
+    snapshots: dict[int, Path] | None = None,
+    **extra_settings: str,
+) -> list[Record]:
+    """The records of the ablation's probe on one network."""
+    network = network.to(trial.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    settings = {**trial.plan.settings, **extra_settings}
+    with tqdm(desc=f"{label}: probing", unit="pass", disable=not sys.stderr.isatty(), leave=False) as bar:
+        subject = Subject(network, trial.data, settings, arm, seed, trial.device, bar.update, snapshots or {})
+        return list(ask(trial.ablation, subject, run, folder))
+
+
+def _row(trial: Trial, job: Job, where: str, metric: str, value: float, unit: str) -> Record:
+    return Record(trial.ablation.name, job.arm.name, job.run.seed, where, metric, value, unit, job.run.name)
+
+
+def _rows(trial: Trial, job: Job, done: dict[str, Any]) -> Iterator[Record]:
+    for metric, value in done.items():
+        if metric.startswith("test/"):
+            yield _row(trial, job, "test", metric, value, _unit(metric))
+    yield _row(trial, job, "train", "seconds", done["seconds"], "s")
+    yield from _curves(trial, job)
+
+
+def _curves(trial: Trial, job: Job) -> Iterator[Record]:
+    """The training curves that the run's table holds: one row for each epoch and metric."""
+    try:
+        with (job.run.folder(trial.options.out) / "metrics.csv").open(newline="") as stream:
+            table = list(csv.DictReader(stream))
+    except FileNotFoundError:  # diverged in the first epoch
+        return
+    for line in table:
+        for metric, value in line.items():
+            if value and (metric.startswith(("train/", "val/")) or metric == "seconds"):
+                yield _row(trial, job, point("epoch", epoch=int(line["epoch"])), metric, float(value), _unit(metric))
+
+
+def _unit(metric: str) -> str:
+    return next((unit for word, unit in UNITS.items() if metric.endswith(word)), "")
+
+
+def num_processes(options: dict[str, Any]) -> int:
+    """Devices times nodes that the trainer's options ask for; `auto` and -1 are all GPUs there are."""
+    devices = options.get("devices", 1)
+    if devices in ("auto", -1):
+        devices = max(1, torch.cuda.device_count()) if options.get("accelerator") != "cpu" else 1
+    elif isinstance(devices, str | list):
+        devices = len(devices if isinstance(devices, list) else devices.split(","))
+    if options.get("accelerator") in ("gpu", "cuda") and devices > torch.cuda.device_count():
+        raise WrongInput(f"--trainer.devices {devices}: this machine has {torch.cuda.device_count()} GPUs")
+    return int(devices) * int(options.get("num_nodes", 1))
+
+
+def in_one_process(options: Options) -> bool:
+    """Whether a run needs no processes of its own."""
+    return num_processes(options.trainer) == 1 and not str(options.trainer.get("strategy", "auto")).startswith("ddp")
+
+
+def _train(trial: Trial, job: Job) -> None:
+    options = trial.options
+    found, _ = describe(job.run)
+    description: dict[str, Any] = {
+        "group": trial.ablation.name,
+        "job_type": job.arm.name,
+        "name": f"{job.arm.name}/seed={job.run.seed}",
+        "tags": [trial.data.name, options.budget, *(claim.id for claim in trial.ablation.claims)],
+        "arm": job.arm.name,
+        "seed": job.run.seed,
+        "claims": [claim.id for claim in trial.ablation.claims],
+        "data": trial.data.name,
+        "run": job.run.name,
+        **found._asdict(),
+        # W&B filters by flat names: `data` is the data's name, its identity has a name of its own.
+        **{("data_identity" if key == "data" else key): value for key, value in job.run.identity().items()},
+    }
+    if not in_one_process(options):
+        _train_in_processes(trial, job, description)
+        return
+    logger = tracker(options.out, options.wandb, **description)
+    try:
+        train(job.run, trial.data, options.out, logger, job.label, sys.stderr.isatty(), trial.plan.snapshots)
+    finally:
+        if logger is not None:
+            logger.finish()
+
+
+def _train_in_processes(trial: Trial, job: Job, description: dict[str, Any]) -> None:
+    """Trains in a program of its own, which a strategy such as DDP starts once per device."""
+    folder, run, options = job.run.folder(trial.options.out), job.run, trial.options
+    folder.mkdir(parents=True, exist_ok=True)
+    request = {
+        "run": {
+            "network": run.network,
+            "arguments": dict(run.arguments),
+            "recipe": asdict(run.recipe),
+            "seed": run.seed,
+            "trainer": dict(run.trainer),
+        },
+        "load": {"name": options.data, "root": str(options.data_root), "image_size": options.image_size},
+        "out": str(options.out),
+        "wandb": options.wandb,
+        "tracking": description,
+        "label": job.label,
+        "snapshots": trial.plan.snapshots,
+    }
+    write_json(folder / "request.json", request)
+    command = [sys.executable, "-m", "ablations.harness.training", str(folder / "request.json")]
+    code = subprocess.run(command, check=False).returncode
+    if outcome(folder) is None and code in (INTERRUPTED, -signal.SIGINT):
+        raise KeyboardInterrupt
+    if outcome(folder) is None:
+        raise OSError(f"run {run.name} ended with exit code {code}; its messages stand above")
