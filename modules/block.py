@@ -32,7 +32,7 @@ Stochastic depth (Huang et al. 2016, arXiv:1603.09382) is the same mechanism wit
 `survival_prob` is the probability in (0, 1] that a branch is kept. `drop_per="batch"` is the paper's rule: one draw per
 mini-batch, a dropped branch is really skipped, and at test time the branch is scaled by `survival_prob`.
 `drop_per="sample"` is timm's rule: one draw per sample, survivors are divided by `survival_prob`, nothing is scaled at
-test time.
+test time. Where exactly k blocks of a network are kept per mini-batch, the network draws for all of them (`is_kept`).
 """
 
 from __future__ import annotations
@@ -158,6 +158,7 @@ class Block(nn.Module):
         self.route: Route = "both"
         self.survival_prob = 1.0
         self.drop_per: DropPer = "batch"
+        self.is_kept: bool | None = None  # drawn by the network, see `Network.kept_blocks`; None: the block draws alone
 
     def forward(self, x: Tensor, route: Route | None = None) -> Tensor:
         """Maps x by the given route, or by the block's own if none is given."""
@@ -199,7 +200,7 @@ class Block(nn.Module):
         if not self.training:
             return self.shortcut(u) + self.survival_prob * self.branch(u)
         # One draw per mini-batch, from the CPU generator: reading it back never waits for a device.
-        if torch.rand(()).item() < self.survival_prob:
+        if torch.rand(()).item() < self.survival_prob if self.is_kept is None else self.is_kept:
             return self.shortcut(u) + self.branch(u)
         # Zero gradients instead of none: DistributedDataParallel sees every parameter used, ranks may draw on their
         # own, and weight decay and momentum go on for a skipped branch as in the authors' code.

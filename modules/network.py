@@ -58,6 +58,8 @@ class Network(nn.Module):
     recompute: 0, or the number of neighbouring blocks whose activations are thrown away in training and computed anew
         for the gradient (Chen et al. 2016, arXiv:1604.06174): less memory, a third more time, the same numbers up to
         rounding.
+    kept_blocks: 0, or the number of blocks that are drawn for each mini-batch of training, the others being skipped;
+        `modules.surgery.set_kept_blocks` sets it.
     """
 
     def __init__(
@@ -81,9 +83,12 @@ class Network(nn.Module):
         if recompute < 0:
             raise ValueError(f"recompute must be a number of blocks, 0 for none, got {recompute}")
         self.recompute = recompute
+        self.kept_blocks = 0
 
     def forward(self, x: Tensor) -> Tensor | TrainingOutputs:
         self.input_size.check(x.shape)
+        if self.training and self.kept_blocks:
+            self._draw_blocks()
         x = self.stem(x)
         if self.training and self.recompute and torch.is_grad_enabled():
             return self._recomputed(x)
@@ -95,6 +100,12 @@ class Network(nn.Module):
             if name in heads:
                 found.append(heads[name](x))
         return TrainingOutputs(self.head(x), tuple(found)) if heads else self.head(x)
+
+    def _draw_blocks(self) -> None:
+        # From the CPU generator, as blocks that draw alone do; ranks may draw on their own.
+        kept = set(torch.randperm(len(self.blocks))[: self.kept_blocks].tolist())
+        for index, (_, block) in enumerate(self.named_blocks()):
+            block.is_kept = index in kept
 
     def _auxiliary_heads(self) -> Mapping[str, nn.Module]:
         return dict(self.auxiliary.items()) if self.training and "auxiliary" in self._modules else {}

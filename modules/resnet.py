@@ -36,7 +36,7 @@ from modules.residual_block import (
     check,
     residual_block,
 )
-from modules.surgery import set_survival
+from modules.surgery import set_kept_blocks, set_survival
 
 Stem = Literal["7x7", "3x3"]
 StemKind = Literal["small", "7x7", "3x3"]
@@ -129,12 +129,14 @@ def resnet_cifar(
     survival_prob: float = 1.0,
     survival_rule: SurvivalRule = "linear",
     drop_per: DropPer = "batch",
+    kept_blocks: int = 0,
 ) -> Network:
     """The CIFAR residual network of `depth` layers: 6n + 2 with basic blocks, 9n + 2 with bottlenecks.
 
     width: channels of the first stage (16 in the papers); stages have width, 2 width and 4 width. The block's arguments
-    are explained at `BlockDesign`; survival_prob: of the last block, 1 is no stochastic depth.
-    Raises ValueError for a depth that the formula does not allow or an unknown variant.
+    are explained at `BlockDesign`; survival_prob: of the last block, 1 is no stochastic depth. kept_blocks: exactly so
+    many random blocks per mini-batch instead (see `surgery.set_kept_blocks`), 0 for all.
+    Raises ValueError for a depth that the formula does not allow, an unknown variant, or both kinds of random depth.
     """
     stages = stages_of(depth, block)
     design = BlockDesign(
@@ -142,7 +144,11 @@ def resnet_cifar(
         gate, gate_bias,
     )  # fmt: skip
     network = residual_network(design, stages, width, num_classes, in_channels)
-    return surviving(network, survival_prob, survival_rule, drop_per)
+    if kept_blocks == 0:
+        return surviving(network, survival_prob, survival_rule, drop_per)
+    if survival_prob != 1.0:
+        raise ValueError(f"kept_blocks {kept_blocks} excludes survival_prob {survival_prob}; give one of them")
+    return set_kept_blocks(network, kept_blocks)
 
 
 IMAGENET_STAGES: dict[int, tuple[BlockKind, tuple[int, int, int, int]]] = {

@@ -78,10 +78,27 @@ def set_survival(
         raise ValueError(f"survival rule must be linear or uniform, got {rule!r}")
     if per not in ("batch", "sample"):
         raise ValueError(f"stochastic depth drops per batch or per sample, got {per!r}")
-    depth = len(network.blocks)
-    for index, (name, block) in enumerate(network.named_blocks(), start=1):
+    for name, block in network.named_blocks():
         if block.merge != "add":
             raise ValueError(f"stochastic depth needs residual blocks, but {name} is merged by {block.merge!r}")
+    depth = len(network.blocks)
+    for index, (_, block) in enumerate(network.named_blocks(), start=1):
         block.survival_prob = 1.0 - index / depth * (1.0 - last) if rule == "linear" else last
-        block.drop_per = per
+        block.drop_per, block.is_kept = per, None
+    network.kept_blocks = 0
+    return network
+
+
+def set_kept_blocks(network: Network, number: int) -> Network:
+    """Trains with exactly `number` random blocks per mini-batch, any subset alike (Veit et al. 2016, section 5).
+
+    Skipped blocks are treated as those of stochastic depth. The paper does not say what it does at test time: here all
+    blocks are used, each branch times number / blocks, the share of mini-batches that kept it.
+    Raises ValueError for a number outside 1..blocks, or a block that is not merged by adding.
+    """
+    depth = len(network.blocks)
+    if not 1 <= number <= depth:
+        raise ValueError(f"kept_blocks must lie in 1..{depth}, the number of blocks, got {number}")
+    set_survival(network, number / depth, "uniform")
+    network.kept_blocks = number
     return network

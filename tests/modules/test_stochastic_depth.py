@@ -139,3 +139,89 @@ def test_plain_networks_have_no_stochastic_depth() -> None:
         plain = build("vgg15")
     with pytest.raises(ValueError, match="merged by 'replace'"):
         set_survival(plain, 0.5)
+
+
+# -- exactly k blocks per mini-batch (Veit et al. 2016, section 5) --
+
+
+def kept(network: nn.Module) -> list[str]:
+    """The blocks whose branch the next training pass runs."""
+    ran: list[str] = []
+    hooks = [
+        block.branch.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+        for name, block in network.named_blocks()  # type: ignore[operator]
+    ]
+    network(X)
+    for hook in hooks:
+        hook.remove()
+    return ran
+
+
+def test_exactly_so_many_blocks_are_kept_and_all_alike() -> None:
+    torch.manual_seed(0)
+    network = build("resnet_cifar", depth=20, width=2, kept_blocks=4).train()
+    draws = [kept(network) for _ in range(200)]
+    assert {len(draw) for draw in draws} == {4}
+    times = [sum(name in draw for draw in draws) for name in network.blocks]
+    # 200 draws of probability 4/9: five standard deviations are 35.
+    assert all(abs(count - 200 * 4 / 9) < 35 for count in times)
+    assert len(kept(network.eval())) == 9
+
+
+def test_evaluation_weighs_every_branch_by_the_share_that_kept_it() -> None:
+    torch.manual_seed(0)
+    network = build("resnet_cifar", depth=20, width=2, kept_blocks=3).eval()
+    x = torch.randn(2, 2, 8, 8)
+    block = network.block("stage1_block2")
+    torch.testing.assert_close(block(x), block.post(x + 3 / 9 * block.branch(x)))
+
+
+def test_blocks_that_were_not_kept_have_zero_gradients() -> None:
+    torch.manual_seed(0)
+    network = build("resnet_cifar", depth=14, width=2, kept_blocks=2).train()
+    network(X).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters()), "DDP waits for every parameter"
+    with_gradient = [
+        name for name, block in network.named_blocks() if any(p.grad.any() for p in block.branch.parameters())
+    ]
+    assert with_gradient == [name for name, block in network.named_blocks() if block.is_kept]
+    assert len(with_gradient) == 2
+
+
+def test_the_seed_decides_which_blocks_are_kept_also_when_activations_are_computed_anew() -> None:
+    gradients = []
+    for recompute in (0, 0, 4):
+        torch.manual_seed(5)
+        network = build("resnet_cifar", depth=20, width=2, kept_blocks=5).train()
+        network.recompute = recompute
+        network(X).square().sum().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]))
+    assert torch.equal(gradients[0], gradients[1])
+    torch.testing.assert_close(gradients[0], gradients[2])
+
+
+def test_keeping_all_blocks_is_the_whole_network() -> None:
+    outputs = []
+    for number in (0, 6):
+        torch.manual_seed(3)
+        outputs.append(build("resnet_cifar", depth=14, width=2, kept_blocks=number).train()(X))
+    assert torch.equal(*outputs)
+
+
+def test_survival_set_later_ends_the_joint_draw() -> None:
+    network = set_survival(build("resnet_cifar", depth=8, width=2, kept_blocks=1), 1.0).train()
+    assert len(kept(network)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"kept_blocks": 10}, "1..9"),
+        ({"kept_blocks": -1}, "1..9"),
+        ({"kept_blocks": 4, "survival_prob": 0.5}, "excludes"),
+        ({"kept_blocks": 4, "skip": False}, "replace"),
+    ],
+)
+def test_wrong_numbers_of_kept_blocks(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build("resnet_cifar", depth=20, width=2, **arguments)
