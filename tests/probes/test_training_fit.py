@@ -1,0 +1,56 @@
+"""The fit of a network against plain formulas."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ablations.probes.training_fit import fit
+from modules import build
+
+
+class Same(nn.Module):
+    """Answers every image with the same logits."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.tensor(logits)
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+
+def test_loss_and_error_of_constant_answers():
+    """Unequal batches weigh by their samples: three of five labels are not the class with the largest logit."""
+    batches = [(torch.zeros(2, 1, 4, 4), torch.tensor([1, 0])), (torch.zeros(3, 1, 4, 4), torch.tensor([1, 2, 2]))]
+    logits = [0.0, math.log(2.0), 0.0]  # probabilities 1/4, 1/2, 1/4
+    found = fit(Same(logits), batches)
+    assert found.error == pytest.approx(60.0)
+    assert found.loss == pytest.approx((2 * math.log(2) + 3 * math.log(4)) / 5)
+
+
+def test_a_guess_costs_the_logarithm_of_the_classes():
+    found = fit(Same([0.0] * 10), [(torch.zeros(4, 1, 4, 4), torch.arange(4))])
+    assert found.loss == pytest.approx(math.log(10))
+
+
+def test_dropout_and_batch_norm_rest_and_the_mode_comes_back():
+    torch.manual_seed(0)
+    network = build("resnet_cifar", 10, 1, depth=8, width=4, shortcut_dropout=0.5, shortcut_scale=0.5).train()
+    batches = [(torch.randn(6, 1, 8, 8), torch.arange(6))]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    calls = []
+    first = fit(network, batches, lambda: calls.append(1))
+    assert first == fit(network, batches)
+    assert calls == [1]
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    with torch.no_grad():
+        logits = network.eval()(batches[0][0])
+    assert first.loss == pytest.approx(nn.functional.cross_entropy(logits, batches[0][1]).item())
+
+
+def test_nothing_to_fit_is_refused():
+    with pytest.raises(ValueError, match="no samples"):
+        fit(Same([0.0, 1.0]), [])
