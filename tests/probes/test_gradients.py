@@ -1,0 +1,131 @@
+"""Gradients: norms against plain backward passes, the residual identity, derivatives against their formulas."""
+
+import pytest
+import torch
+from torch import nn
+
+from ablations.probes.gradients import (
+    NUM_BINS,
+    SMALL,
+    activation_derivatives,
+    block_norms,
+    derivative,
+    forward,
+    identity_deviations,
+    stages,
+)
+from modules import build
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def small(name="resnet_cifar", **arguments):
+    torch.manual_seed(0)
+    defaults = {"lenet5": {"image_size": 16}, "resnet_cifar": {"depth": 14, "width": 4}}
+    return build(name, **{**defaults[name], **arguments})
+
+
+def batch(count, seed=1, size=16):
+    draws = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, size, size, generator=draws), torch.randint(10, (count,), generator=draws)
+
+
+def state(network):
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def test_forward_is_the_network():
+    network, (images, _) = small().eval(), batch(4)
+    outputs, logits = forward(network, images)
+    assert torch.equal(logits, network(images))
+    assert list(outputs) == list(network.blocks)
+
+
+def test_norms_are_those_of_plain_backward_passes_and_leave_the_network_alone():
+    network, batches = small().eval(), [batch(6, 1), batch(4, 2)]
+    before = state(network)
+    found = block_norms(network, batches)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not network.training
+    assert all(parameter.grad is None for parameter in network.parameters())
+    network.train()
+    expected = {name: [0.0, 0.0] for name in network.blocks}
+    for images, labels in batches:
+        outputs, logits = forward(network, images)
+        for output in outputs.values():
+            output.retain_grad()
+        network.zero_grad()
+        nn.functional.cross_entropy(logits, labels).backward()
+        for name, output in outputs.items():
+            expected[name][0] += output.grad.norm().item() / 2
+            flat = torch.cat([parameter.grad.flatten() for parameter in network.block(name).parameters()])
+            expected[name][1] += flat.norm().item() / 2
+    for name, norms in found.items():
+        assert norms == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_stages_start_where_the_shape_changes_and_single_blocks_are_left_out():
+    assert stages(small()) == [[f"stage{s}_block1", f"stage{s}_block2"] for s in (1, 2, 3)]
+    assert stages(small(depth=8)) == []
+
+
+def test_the_identity_is_exact_for_preactivation_alone():
+    images, labels = batch(5)
+    exact = identity_deviations(small(depth=20, order="full_preactivation"), images, labels)
+    assert len(exact) == 3
+    assert max(exact) < 1e-12
+    original = identity_deviations(small(depth=20), images, labels)
+    assert min(original) > 0.01
+    network = small(order="full_preactivation")
+    before = state(network)
+    identity_deviations(network, images, labels)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_scaled_shortcut_breaks_the_identity():
+    images, labels = batch(5)
+    scaled = small(order="full_preactivation", shortcut_scale=0.5)
+    assert min(identity_deviations(scaled, images, labels)) > 0.01
+
+
+def test_derivatives_follow_their_formulas():
+    x = torch.linspace(-8, 8, 1001)
+    sigmoid = torch.sigmoid(x)
+    assert torch.allclose(derivative(nn.Sigmoid(), x), sigmoid * (1 - sigmoid), atol=1e-7)
+    assert derivative(nn.Sigmoid(), x).max() <= 0.25
+    assert torch.allclose(derivative(nn.Tanh(), x), 1 - torch.tanh(x) ** 2, atol=1e-6)
+    assert torch.equal(derivative(nn.ReLU(), x), (x > 0).float())
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+def test_derivatives_inside_a_network(activation):
+    network = small("lenet5", activation=activation)
+    batches = [batch(6, 1), batch(4, 2)]
+    found = activation_derivatives(network, batches)
+    assert list(found) == [f"{layer}.branch.activation" for layer in ("conv1", "conv2", "fc3", "fc4")]
+    assert not any(module._forward_hooks for module in network.modules())
+    first = network.block("conv1").branch
+    with torch.no_grad():
+        inputs = torch.cat([first.conv(images) for images, _ in batches])
+    slopes = derivative(first.activation, inputs)
+    mine = found["conv1.branch.activation"]
+    assert mine.mean == pytest.approx(slopes.mean().item(), rel=1e-5)
+    assert mine.largest == pytest.approx(slopes.max().item(), rel=1e-6)
+    assert mine.small == pytest.approx((slopes < SMALL).float().mean().item(), abs=1e-3)
+    assert len(mine.histogram) == NUM_BINS
+    assert sum(mine.histogram) == pytest.approx(1)
+    if activation == "relu":
+        assert mine.inexact == 0
+        assert mine.histogram[-1] == pytest.approx(1 - mine.small)
+    if activation == "sigmoid":
+        assert mine.largest <= 0.25
+        assert mine.inexact == 1
+        assert sum(mine.histogram[6:]) == 0
+
+
+def test_no_batches_are_refused():
+    network = small("lenet5")
+    for ask in (block_norms, activation_derivatives):
+        with pytest.raises(ValueError, match="no batches"):
+            ask(network, [])
