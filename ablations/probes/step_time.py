@@ -1,0 +1,62 @@
+"""Seconds of a training step, compared fairly: the arms take turns in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from modules import Network
+from modules.recipe import Recipe, optimiser
+
+
+def training_steps(
+    network: Network, recipe: Recipe, images: Tensor, labels: Tensor, count: int
+) -> Callable[[], object]:
+    """A function that trains `count` steps on one batch of (images (N, C, H, W), labels (N,)); one is done at once.
+
+    The network is set to training mode and its weights change.
+    """
+    network.train()
+    sgd = optimiser(recipe, network)
+    kind, is_bf16 = images.device.type, recipe.precision.startswith("bf16")
+
+    def step() -> None:
+        with torch.autocast(kind, torch.bfloat16, enabled=is_bf16):
+            logits = network(images)
+        loss = nn.functional.cross_entropy(logits.float(), labels)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+
+    def steps() -> None:
+        for _ in range(count):
+            step()
+
+    step()
+    return steps
+
+
+def in_turns(
+    arms: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    on_turn: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Arm -> the seconds of its turn in each round; every second round goes through the arms backwards."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for number in range(rounds):
+        for name in list(arms)[:: -1 if number % 2 else 1]:
+            started = _now(device)
+            arms[name]()
+            seconds[name].append(_now(device) - started)
+            on_turn()
+    return seconds
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
