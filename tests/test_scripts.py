@@ -1,0 +1,65 @@
+"""Every script at --budget smoke: it ends well, leaves every file, and its verdicts follow from records.csv alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ablations.__main__ import scripts
+from ablations.harness.ablation import Ablation
+from ablations.harness.records import read_csv
+from ablations.harness.verdict import judge
+
+pytestmark = pytest.mark.timeout(280)
+
+
+@pytest.fixture(scope="module", params=scripts(), ids=lambda ablation: ablation.name)
+def carried_out(
+    request: pytest.FixtureRequest, python: Callable[..., object], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Ablation, Path, str]:
+    """An ablation, its folder after a smoke run, and what was printed."""
+    ablation = request.param
+    out = tmp_path_factory.mktemp(ablation.name)
+    words = [f"ablations/{ablation.name}.py", "--budget", "smoke", "--trainer.accelerator", "cpu", "--out", out]
+    done = python(*words, "--wandb", "disabled")
+    assert done.returncode == 0, done.stderr[-2000:]  # type: ignore[attr-defined]
+    return ablation, out / "ablations" / ablation.name / "smoke-digits", done.stdout  # type: ignore[attr-defined]
+
+
+def test_it_leaves_every_file(carried_out: tuple[Ablation, Path, str]) -> None:
+    ablation, folder, printed = carried_out
+    names = {"records.csv", "verdicts.json", "ablation.json", "report.html"}
+    assert names <= {file.name for file in folder.iterdir()}
+    assert f"report: {folder / 'report.html'}" in printed
+    figures = json.loads((folder / "ablation.json").read_text())["figures"]
+    assert figures
+    for figure in figures:
+        assert (folder / figure["file"]).is_file()
+        assert figure["title"]
+        assert figure["caption"]
+    page = (folder / "report.html").read_text()
+    assert "is missing" not in re.sub(r"<[^>]*>", "", page.partition('<h2 id="figures"')[2])
+    assert [claim.id for claim in ablation.claims if claim.id not in page] == []
+    runs = list((folder.parents[2] / "trained").iterdir())
+    assert all((run / "done").is_file() or (run / "diverged").is_file() for run in runs)
+
+
+def test_its_verdicts_follow_from_the_records_alone(carried_out: tuple[Ablation, Path, str]) -> None:
+    ablation, folder, _ = carried_out
+    told = json.loads((folder / "verdicts.json").read_text())
+    seeds = json.loads((folder / "ablation.json").read_text())["seeds"]
+    records = read_csv(folder / "records.csv")
+    found = judge(ablation.claims, records, seeds, "smoke", "digits", num_claims=len(ablation.claims))
+    assert json.loads(json.dumps(found)) == told
+    judged_by_seeds = [verdict for verdict in told if verdict["seeds"] > 1]
+    assert {verdict["verdict"] for verdict in judged_by_seeds} <= {"undecided"}, "a smoke run proves nothing"
+
+
+def test_every_claim_names_its_paper_and_rule(carried_out: tuple[Ablation, Path, str]) -> None:
+    for claim in carried_out[0].claims:
+        assert claim.rule
+        assert re.search(r"arXiv:\d{4}\.\d{4,5}|NIPS|this suite", claim.source), claim.id
