@@ -71,7 +71,7 @@ def is_asked(trial: Trial, job: Job) -> bool:
     """Whether the probe's answers are there too."""
     if trial.searching:  # candidates are trained and nothing else
         return is_finished(trial, job)
-    kept = answers_file(trial.ablation, trial.plan.settings, job.run.folder(trial.options.out))
+    kept = answers_file(trial.ablation, trial.plan.settings, job.arm.name, job.run.folder(trial.options.out))
     return is_finished(trial, job) and kept.exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,17 +51,19 @@ class Subject:
         return network
 
 
-def answers_file(ablation: Ablation, settings: Mapping[str, Any], run_folder: Path) -> Path:
-    """Where the answers of one network to one ablation's probe lie; other settings are another file."""
-    return run_folder / "probes" / f"{ablation.name}-{digest(dict(settings))}.csv"
+def answers_file(ablation: Ablation, settings: Mapping[str, Any], arm: str, run_folder: Path) -> Path:
+    """Where the answers of one arm's network to one ablation's probe lie; other settings are another file.
+
+    By arm, because a probe may ask the baseline more than the others, and two arms may share a run.
+    """
+    return run_folder / "probes" / f"{ablation.name}-{digest({**settings, 'arm': arm})}.csv"
 
 
 def ask(ablation: Ablation, subject: Subject, run: str, run_folder: Path) -> Records:
     """The probe's records on the subject, read from their file where the same question was asked before."""
-    kept = answers_file(ablation, subject.settings, run_folder)
+    kept = answers_file(ablation, subject.settings, subject.arm, run_folder)
     if kept.exists():
-        # Arms may be renamed and runs shared; the answers are about the network.
-        return Records(replace(row, arm=subject.arm) for row in read_csv(kept))
+        return read_csv(kept)
     measured: Iterable[Measurement] = ablation.probe(subject)
     rows = Records(Record(ablation.name, subject.arm, subject.seed, *m, run) for m in measured)
     kept.parent.mkdir(parents=True, exist_ok=True)
