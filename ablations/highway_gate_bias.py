@@ -63,7 +63,7 @@ def plan(budget: str, data: ImageData) -> Plan:
     residual: dict[str, Any] = {"depth": 32, "width": 26}  # 1.22 M parameters, a highway32 has 1.23 M
     highway: dict[str, Any] = {"depth": 32, "width": 12}
     recipes: dict[str, dict[str, Any]] = {RESIDUAL: {}, HIGHWAY: {}}
-    gate_bias, limit = -6.0, None  # He et al. 2016, table 1: the one exclusive gate that trained
+    gate_bias, limit = -6.0, None  # He et al. 2016, table 1: the better of the two exclusive gates that trained
     if budget == "short":  # a twentieth of the paper's epochs
         dense = {"epochs": 5}
         recipes = {name: {"epochs": 8, "precision": "bf16-mixed"} for name in recipes}

@@ -20,7 +20,9 @@ class EpochSums(nn.ModuleDict):
     """Sums of named quantities per split, over all processes, in which every sample counts once."""
 
     def __init__(self, quantities: tuple[str, ...]) -> None:
-        super().__init__({f"{split}_{name}": SumMetric() for split in SPLITS for name in quantities})
+        # Double precision: single loses count beyond 2^24, which pixels reach.
+        sums = {f"{split}_{name}": SumMetric().set_dtype(torch.float64) for split in SPLITS for name in quantities}
+        super().__init__(sums)
         self.quantities = quantities
 
     def add(self, split: str, values: Mapping[str, Tensor | int]) -> None:

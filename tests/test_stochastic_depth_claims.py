@@ -146,6 +146,16 @@ def test_a_diverged_run_leaves_its_claims_undecided() -> None:
             assert found["why"] == f"arm {CONSTANT} seed 5 diverged"
 
 
+def test_a_diverged_rule_is_no_lost_comparison() -> None:
+    """NaN is neither more nor less: the linear rule must not lose because the uniform one blew up."""
+    broken = ("uniform_0.2", "uniform_0.4", "uniform_0.5")
+    kept = [record for record in evidence() if not (record.arm in broken and record.probe == "test")]
+    records = Records([*kept, *(error(arm, seed, math.nan) for arm in broken for seed in range(8))])
+    found = verdict_of("SD3", records)
+    assert found["verdict"] == "undecided"
+    assert "diverged" in found["why"]
+
+
 def test_plans_are_sound_for_every_budget(digits: Any) -> None:
     for budget in BUDGETS:
         planned = ABLATION.plan(budget, digits)

@@ -9,7 +9,7 @@ import torch
 
 from ablations.harness.runs import Run
 from datamodules.images import ImageData
-from modules import Network, build
+from modules import ARCHITECTURES, Network, build
 from modules.cost import Cost, cost
 from modules.recipe import optimiser, training_loss
 
@@ -31,6 +31,8 @@ def describe(run: Run) -> tuple[Cost, Network]:
 
 def count(network: Network, name: str, in_channels: int, image_size: int) -> Cost:
     """The network's cost per image; raises ValueError if it does not take the images."""
+    if name in ARCHITECTURES and ARCHITECTURES[name].task != "classify":
+        raise ValueError(f"network {name} gives a label for every pixel, and this data has one for an image")
     shape = (in_channels, image_size, image_size)
     try:
         return cost(network, shape)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import filecmp
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +24,7 @@ from ablations.harness.estimate import describe, in_words
 from ablations.harness.files import write_json
 from ablations.harness.probing import Subject, answers_file, ask
 from ablations.harness.records import Record, point
-from ablations.harness.runs import Run, outcome, snapshot_files
+from ablations.harness.runs import Run, held, outcome, snapshot_files
 from ablations.harness.search import final_loss
 from ablations.harness.tracking import tracker
 from ablations.harness.training import INTERRUPTED, Diverged, train
@@ -76,14 +78,20 @@ def is_asked(trial: Trial, job: Job) -> bool:
 
 
 def carry_out(trial: Trial, job: Job) -> Answer:
-    """Trains and asks the job's network where that was not done before; a run that diverges is an answer too."""
+    """Trains and asks the job's network where that was not done before; a run that diverges is an answer too.
+
+    Raises OSError if another process has the run.
+    """
+    with nullcontext() if is_asked(trial, job) else held(job.run, trial.options.out):
+        return _carry_out(trial, job)
+
+
+def _carry_out(trial: Trial, job: Job) -> Answer:
     folder = job.run.folder(trial.options.out)
     try:
         was_finished, was_asked = is_finished(trial, job), is_asked(trial, job)
         if not was_finished:
-            if outcome(folder) is not None:  # --fresh, or a run that lacks snapshots
-                shutil.rmtree(folder)
-            _train(trial, job)
+            _make_finished(trial, job)
         done = outcome(folder) or {}
         if done["state"] == "diverged":
             raise Diverged(int(done["step"]), int(done["epoch"]) - 1)
@@ -110,6 +118,40 @@ def carry_out(trial: Trial, job: Job) -> Answer:
     words += ", already trained" if was_finished else f", trained in {in_words(done['seconds'])}"
     words += ", already probed" if was_asked else f", probed in {in_words(time.perf_counter() - started)}"
     return Answer(rows, words)
+
+
+def _make_finished(trial: Trial, job: Job) -> None:
+    """Trains the run; one that ended without the snapshots that are wanted now is trained again beside itself."""
+    out, folder = trial.options.out, job.run.folder(trial.options.out)
+    if trial.options.fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    if outcome(folder) is None:
+        if _has_passed_snapshots(trial, job):
+            (folder / "last.ckpt").unlink()
+        _train(trial, job, out)
+        return
+    beside = out / ".again"  # what stands is replaced only when its like is complete
+    _train(trial, job, beside)
+    new, old = job.run.folder(beside), folder.with_name(f".{folder.name}.old")
+    if (folder / "probes").exists() and _same(folder / "weights.safetensors", new / "weights.safetensors"):
+        shutil.copytree(folder / "probes", new / "probes")  # answers of the very same network
+    folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old)
+
+
+def _has_passed_snapshots(trial: Trial, job: Job) -> bool:
+    """Whether an unfinished run is beyond epochs whose weights are wanted and were not kept."""
+    folder = job.run.folder(trial.options.out)
+    if not (folder / "last.ckpt").exists():
+        return False
+    passed = len(_table(folder))
+    wanted = snapshot_files(folder, job.run.recipe.epochs, trial.plan.snapshots)
+    return any(epoch <= passed and not file.exists() for epoch, file in wanted.items())
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and filecmp.cmp(one, other, shallow=False)
 
 
 def question(
@@ -145,15 +187,19 @@ def _rows(trial: Trial, job: Job, done: dict[str, Any]) -> Iterator[Record]:
 
 def _curves(trial: Trial, job: Job) -> Iterator[Record]:
     """The training curves that the run's table holds: one row for each epoch and metric."""
-    try:
-        with (job.run.folder(trial.options.out) / "metrics.csv").open(newline="") as stream:
-            table = list(csv.DictReader(stream))
-    except FileNotFoundError:  # diverged in the first epoch
-        return
-    for line in table:
+    for line in _table(job.run.folder(trial.options.out)):
         for metric, value in line.items():
             if value and (metric.startswith(("train/", "val/")) or metric == "seconds"):
                 yield _row(trial, job, point("epoch", epoch=int(line["epoch"])), metric, float(value), _unit(metric))
+
+
+def _table(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, one for each finished epoch; none if the run diverged in its first."""
+    try:
+        with (folder / "metrics.csv").open(newline="") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        return []
 
 
 def _unit(metric: str) -> str:
@@ -177,7 +223,8 @@ def in_one_process(options: Options) -> bool:
     return num_processes(options.trainer) == 1 and not str(options.trainer.get("strategy", "auto")).startswith("ddp")
 
 
-def _train(trial: Trial, job: Job) -> None:
+def _train(trial: Trial, job: Job, out: Path) -> None:
+    """Trains below `out`; a tracked run is kept with all others."""
     options = trial.options
     found, _ = describe(job.run)
     description: dict[str, Any] = {
@@ -195,19 +242,19 @@ def _train(trial: Trial, job: Job) -> None:
         **{("data_identity" if key == "data" else key): value for key, value in job.run.identity().items()},
     }
     if not in_one_process(options):
-        _train_in_processes(trial, job, description)
+        _train_in_processes(trial, job, out, description)
         return
     logger = tracker(options.out, options.wandb, **description)
     try:
-        train(job.run, trial.data, options.out, logger, job.label, sys.stderr.isatty(), trial.plan.snapshots)
+        train(job.run, trial.data, out, logger, job.label, sys.stderr.isatty(), trial.plan.snapshots)
     finally:
         if logger is not None:
             logger.finish()
 
 
-def _train_in_processes(trial: Trial, job: Job, description: dict[str, Any]) -> None:
+def _train_in_processes(trial: Trial, job: Job, out: Path, description: dict[str, Any]) -> None:
     """Trains in a program of its own, which a strategy such as DDP starts once per device."""
-    folder, run, options = job.run.folder(trial.options.out), job.run, trial.options
+    folder, run, options = job.run.folder(out), job.run, trial.options
     folder.mkdir(parents=True, exist_ok=True)
     request = {
         "run": {
@@ -218,7 +265,8 @@ def _train_in_processes(trial: Trial, job: Job, description: dict[str, Any]) -> 
             "trainer": dict(run.trainer),
         },
         "load": {"name": options.data, "root": str(options.data_root), "image_size": options.image_size},
-        "out": str(options.out),
+        "out": str(out),
+        "tracked_in": str(options.out),
         "wandb": options.wandb,
         "tracking": description,
         "label": job.label,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,19 @@ def outcome(folder: Path) -> dict[str, Any] | None:
         except FileNotFoundError:
             continue
     return None
+
+
+@contextmanager
+def held(run: Run, out: Path) -> Iterator[None]:
+    """Keeps other processes away from the run until exit; raises OSError if one of them has it."""
+    lock = out / ".locks" / run.name
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process ends
+        except BlockingIOError:
+            raise OSError(f"another process is at run {run.name}; wait for it, or give another --out") from None
+        yield
 
 
 def snapshot_files(folder: Path, epochs: int, snapshots: int) -> dict[int, Path]:

@@ -88,10 +88,14 @@ class StopsOnCtrlC(Callback):
             raise KeyboardInterrupt
 
     def on_train_end(self, *_: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.restore()
         if self.asked:
             raise KeyboardInterrupt
+
+    def restore(self) -> None:
+        """Gives Ctrl-C back; also after a run that ended otherwise."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StopsOnNan(Callback):
@@ -205,10 +209,11 @@ def as_csv(rows: list[dict[str, float]]) -> str:
 
 def compiles(run: Run, device: str) -> bool:
     """Whether the run is long enough for torch.compile; random routes would be compiled anew at every draw."""
-    is_random = run.arguments.get("survival_prob", 1.0) != 1.0 or run.arguments.get("kept_blocks", 0) != 0
-    if device != "cpu" or is_random or not runtime.compiling_pays():
+    if device != "cpu" or not runtime.compiling_pays():
         return False
     module = _module(run)
+    if module.network.kept_blocks or any(block.survival_prob < 1 for _, block in module.network.every_block()):
+        return False
     shape = (run.data["in_channels"], run.data["image_size"], run.data["image_size"])
     per_image = cost(module.network, shape).multiply_adds
     return per_image * run.data["num_train"] * run.recipe.epochs >= COMPILE_FROM_MULTIPLY_ADDS
@@ -250,6 +255,7 @@ def train(
     steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
     with tqdm(total=steps, desc=label, unit="step", disable=not show_progress, leave=False, mininterval=0.5) as bar:
         history = History(folder, logger, bar)
+        stops = StopsOnCtrlC()
         kept = Snapshots(module.network, snapshot_files(folder, run.recipe.epochs, snapshots))
         trainer = lightning.Trainer(
             **{
@@ -259,7 +265,7 @@ def train(
                 "max_epochs": run.recipe.epochs,
                 "logger": False,  # History logs, from the rows that metrics.csv holds
                 "enable_checkpointing": True,
-                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), kept, history, StopsOnCtrlC()],
+                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), kept, history, stops],
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
             }
@@ -290,8 +296,9 @@ def train(
                 write_json(folder / "diverged", where)
             raise
         except SystemExit as error:  # how Lightning ends what Ctrl-C interrupted
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from error
+        finally:
+            stops.restore()
     if logger is not None:
         logger.log_metrics(tested, trainer.global_step)
     done: dict[str, Any] = {
@@ -326,7 +333,7 @@ def main(request_file: Path) -> None:
     recipe = Recipe(**{**request["run"]["recipe"], "milestones": tuple(request["run"]["recipe"]["milestones"])})
     run = Run(**{**request["run"], "recipe": recipe, "data": data.identity})
     out = Path(request["out"])
-    logger = tracker(out, request["wandb"], **request["tracking"])
+    logger = tracker(Path(request["tracked_in"]), request["wandb"], **request["tracking"])
     try:
         train(run, data, out, logger, request["label"], sys.stderr.isatty(), request["snapshots"])
     except Diverged:

@@ -30,7 +30,7 @@ from ablations.harness.records import Record, Records
 from ablations.harness.runs import Run
 from ablations.harness.runtime import say
 from ablations.harness.search import SEED, Search, drawn, final_loss, searchable
-from ablations.harness.workers import side_by_side, worth
+from ablations.harness.workers import declaration, side_by_side, worth
 from datamodules.images import ImageData
 from modules import fitted, recipe_for
 from modules.recipe import with_overrides
@@ -54,6 +54,8 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     _check_trainer(options.trainer)
     if (options.workers or 1) > 1 and not in_one_process(options):
         raise WrongInput("--workers goes with runs of one device each; leave out --trainer.devices and strategy")
+    if (options.workers or 1) > 1 and declaration(ablation) is None:
+        raise WrongInput(f"--workers {options.workers}: {ablation.name} is declared in no file that others could read")
     if options.network is not None:
         plan = replace(plan, arms=(), seeds=1)
     names = [arm.name for arm in plan.arms]

@@ -103,6 +103,9 @@ def _gather(test: Test, records: Records, seeds: Sequence[int]) -> _Evidence:
         lacks += [f"arm {arm} lacks {_absent(seeds, got)}" for arm, got in present.items() if set(seeds) - got]
         complete = set(seeds).intersection(*present.values())
         rows = Records(row for row in rows if row.seed in complete)
+    else:  # a count needs no seeds, but of every arm a network that was trained
+        trained = {row.arm for row in rows if row.probe != "diverged" and math.isfinite(row.value)}
+        lacks += [f"arm {arm} has no trained network" for arm in test.arms if arm not in trained]
     found = test.estimate(rows) if rows else {}
     values = {int(seed): float(value) for seed, value in sorted(found.items()) if test.exact or seed in seeds}
     if test.exact and len(values) > 1:

@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +26,7 @@ import torch
 
 from ablations.harness import job, runtime
 from ablations.harness.ablation import Ablation
-from ablations.harness.command_line import Options, WrongInput
+from ablations.harness.command_line import Options
 
 if TYPE_CHECKING:
     from ablations.harness.trial import Trial
@@ -44,7 +46,7 @@ def worth(trial: Trial, groups: Sequence[Sequence[int]]) -> int:
         return min(asked, len(groups))
     runs = [trial.jobs[group[0]].run for group in groups]
     steps = sum(run.recipe.epochs * (len(trial.data.train) // run.recipe.batch_size) for run in runs)
-    if trial.device.type != "cpu" or steps < WORTH_STEPS:
+    if trial.device.type != "cpu" or steps < WORTH_STEPS or declaration(trial.ablation) is None:
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_EACH
     return max(1, min(torch.get_num_threads(), memory, len(groups)))
@@ -59,36 +61,39 @@ def side_by_side(trial: Trial, groups: Sequence[Sequence[int]], workers: int) ->
     left = list(reversed(groups))
     with _processes(trial, workers) as connections:
         idle = list(connections)
-        busy: dict[Connection, Sequence[int]] = {}
+        busy: dict[Connection, int] = {}  # how many answers it still owes
         while left or busy:
             while idle and left:
-                connection = idle.pop()
-                busy[connection] = left.pop()
-                connection.send(list(busy[connection]))
+                connection, group = idle.pop(), left.pop()
+                busy[connection] = len(group)
+                connection.send(list(group))
             for ready in wait(list(busy)):
                 assert isinstance(ready, Connection)
-                yield from _received(ready, len(busy[ready]))
-                idle.append(ready)
-                del busy[ready]
+                yield _received(ready)
+                busy[ready] -= 1
+                if not busy[ready]:
+                    idle.append(ready)
+                    del busy[ready]
 
 
-def _received(connection: Connection, number: int) -> Iterator[tuple[int, job.Answer]]:
-    for _ in range(number):
-        try:
-            found = connection.recv()
-        except EOFError:
-            raise OSError("a process ended without a word; its last messages stand above") from None
-        if isinstance(found, str):
-            if found == "interrupted":
-                raise KeyboardInterrupt
-            raise OSError(found)
-        yield found
+def _received(connection: Connection) -> tuple[int, job.Answer]:
+    try:
+        found = connection.recv()
+    except EOFError:
+        raise OSError("a process ended without a word; its last messages stand above") from None
+    if isinstance(found, str):
+        if found == "interrupted":
+            raise KeyboardInterrupt
+        raise OSError(found)
+    answer: tuple[int, job.Answer] = found
+    return answer
 
 
 @contextmanager
 def _processes(trial: Trial, workers: int) -> Iterator[list[Connection]]:
     """So many processes that wait for jobs; they end when the block does, at once after an error."""
-    declared = _declaration(trial.ablation)
+    declared = declaration(trial.ablation)
+    assert declared is not None  # `worth` and `prepare` have looked
     fresh = multiprocessing.get_context("spawn")
     connections: list[Connection] = []
     processes: list[SpawnProcess] = []
@@ -128,17 +133,18 @@ def _restore(environment: dict[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def _declaration(ablation: Ablation) -> tuple[Path, str]:
-    """The file that declares the ablation and its name there, by which another process can find it again."""
-    module = sys.modules[ablation.plan.__module__]
-    names = [name for name, value in vars(module).items() if value is ablation]
-    if not names or getattr(module, "__file__", None) is None:
-        raise WrongInput(f"--workers: {ablation.name} is declared in no file; give --workers 1")
-    return Path(str(module.__file__)), names[0]
+def declaration(ablation: Ablation) -> tuple[Path, str] | None:
+    """The file that declares the ablation and its name there, by which another process finds it again; None if none."""
+    module = sys.modules.get(ablation.plan.__module__)
+    names = [name for name, value in vars(module).items() if value is ablation] if module else []
+    file = getattr(module, "__file__", None)
+    return (Path(file), names[0]) if names and file else None
 
 
 def _serve(connection: Connection, script: Path, name: str, options: Options, searching: bool) -> None:
     """What a process does: prepare the trial, then job after job until nobody asks any more."""
+    os.setpgrp()  # Ctrl-C at a terminal reaches the parent alone, which passes it on once
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         runtime.quiet()
         torch.set_num_threads(1)
@@ -159,6 +165,15 @@ def _serve(connection: Connection, script: Path, name: str, options: Options, se
         _last_word(connection, f"{type(error).__name__}: {error}{notes}")
 
 
+def _end_with_parent(parent: int) -> None:
+    """Interrupts this process when the parent is gone, killed perhaps, so that no run has two processes at a time."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(30.0)
+    os._exit(1)
+
+
 def _last_word(connection: Connection, word: str) -> None:
     with suppress(OSError):
         connection.send(word)
@@ -171,5 +186,6 @@ def _trial(script: Path, name: str, options: Options, searching: bool) -> Trial:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look for it
     spec.loader.exec_module(module)
     return prepare(getattr(module, name), options, searching)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from ablations.harness.command_line import Options
 from ablations.harness.workers import WORTH_STEPS, worth
+from ablations.remove_layers import ABLATION
 
 ROOT = Path(__file__).parents[2]
 BROKEN = """
@@ -23,6 +25,12 @@ small_ablation = replace(small_ablation, probe=broken)
 """
 # A third arm that is the first under another name: the same run.
 TWICE = """
+from dataclasses import dataclass
+
+@dataclass
+class Needs:
+    its_module: "int" = 0
+
 def twice(budget, data):
     planned = small(budget, data)
     return replace(planned, arms=(*planned.arms, replace(planned.arms[0], name="again")), snapshots=3)
@@ -106,6 +114,7 @@ def trial(steps, device="cpu", workers=None, **trainer):
     """As much of a trial as the decision looks at: two runs of so many steps."""
     run = SimpleNamespace(recipe=SimpleNamespace(epochs=steps, batch_size=10))
     return SimpleNamespace(
+        ablation=ABLATION,
         options=Options("laptop", "digits", Path(), Path(), workers=workers, trainer=trainer),
         jobs=[SimpleNamespace(run=run)] * 2,
         data=SimpleNamespace(train=range(10)),
@@ -123,3 +132,6 @@ def test_processes_are_used_where_they_are_worth_it(monkeypatch):
     assert worth(trial(1, workers=2), groups) == 2
     assert worth(trial(WORTH_STEPS, workers=2), []) == 1
     assert worth(trial(WORTH_STEPS, devices=2), groups) == 1
+    unknown = trial(WORTH_STEPS)
+    unknown.ablation = replace(ABLATION)  # no name stands for it in a file
+    assert worth(unknown, groups) == 1

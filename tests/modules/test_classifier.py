@@ -12,6 +12,7 @@ import torch
 from datamodules import ImageData
 from modules import recipe_for
 from modules.classifier import Classifier
+from modules.epochs import EpochSums
 
 
 def classifier(name: str, classes: int = 10, **arguments: object) -> Classifier:
@@ -47,6 +48,13 @@ def test_auxiliary_heads_take_part_in_training_alone(digits: ImageData, tmp_path
     after = dict(module.network.named_parameters())
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert 0 <= loop.test(module, digits, verbose=False)[0]["test/top1_error"] <= 100
+
+
+def test_counts_are_exact_beyond_single_precision() -> None:
+    sums = EpochSums(("pixels",))
+    sums.add("val", {"pixels": 2**24})
+    sums.add("val", {"pixels": 1})
+    assert sums.totals("val") == {"pixels": 2**24 + 1}
 
 
 def test_a_sequence_is_wrong_if_any_of_its_places_is() -> None:
