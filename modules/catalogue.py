@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from modules import ARCHITECTURES, Network, build
+from modules import ARCHITECTURES, Network, build, resolve
 from modules.architecture import Architecture
-from modules.cost import cost, cost_by_part
+from modules.cost import Cost, cost, cost_by_part
 from modules.features import shapes
 from modules.meta import QuickShapes
 from modules.recipe import Recipe
@@ -22,9 +22,13 @@ def networks() -> list[Row]:
     Counted on the meta device, without memory. multiply_adds: per sample; input: channels, height, width in pixels.
     """
     rows: list[Row] = []
+    known: dict[str, tuple[Cost, int]] = {}  # several names may stand for one network
     for name, architecture in ARCHITECTURES.items():
-        network = _published(name)
-        counted = cost(network, _input(architecture))
+        same = f"{resolve(name)} {architecture.num_classes} {_input(architecture)}"
+        if same not in known:
+            network = _published(name)
+            known[same] = cost(network, _input(architecture)), len(network.blocks)
+        counted, num_blocks = known[same]
         rows.append(
             {
                 "name": name,
@@ -32,7 +36,7 @@ def networks() -> list[Row]:
                 "parameters": counted.parameters,
                 "multiply_adds": counted.multiply_adds,
                 "input": list(_input(architecture)),
-                "blocks": len(network.blocks),
+                "blocks": num_blocks,
                 "recipe": in_words(architecture.recipe),
             }
         )

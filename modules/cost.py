@@ -27,12 +27,16 @@ class Cost(NamedTuple):
 
 def cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
     """Counts one forward pass over a single sample of shape `input_shape` (C, H, W), without memory or time."""
-    return Cost(_parameters(network), _count(network, input_shape).get_total_flops() // 2)
+    with QuickShapes() as counter:
+        _pass_on_meta(network, input_shape)
+    return Cost(_parameters(network), counter.multiply_adds)
 
 
 def cost_by_part(network: Network, input_shape: tuple[int, ...]) -> dict[str, Cost]:
     """The cost of `stem`, of each block of the chain by its name, and of `head`; they add up to `cost`."""
-    counts = _count(network, input_shape).get_flop_counts()
+    with FlopCounterMode(display=False) as counter, QuickShapes():
+        _pass_on_meta(network, input_shape)
+    counts = counter.get_flop_counts()
     parts = {"stem": "stem", **{name: f"blocks.{name}" for name in network.blocks}, "head": "head"}
     top = type(network).__name__
     return {
@@ -41,13 +45,12 @@ def cost_by_part(network: Network, input_shape: tuple[int, ...]) -> dict[str, Co
     }
 
 
-def _count(network: nn.Module, input_shape: tuple[int, ...]) -> FlopCounterMode:
+def _pass_on_meta(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     # Only the tensors go to the meta device: a copy of the network would hold its weights a second time.
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     on_meta = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    with evaluating(network), FlopCounterMode(display=False) as counter, QuickShapes(), torch.no_grad():
+    with evaluating(network), torch.no_grad():
         functional_call(network, on_meta, (torch.empty(1, *input_shape, device="meta"),))
-    return counter
 
 
 def _parameters(part: nn.Module) -> int:
