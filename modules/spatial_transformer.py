@@ -16,6 +16,7 @@ digits of a position).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -63,7 +64,7 @@ def pixel_centres(size: int) -> Tensor:
     return torch.cartesian_prod(along, along).flip(1)
 
 
-class Grid(nn.Module):
+class Grid(nn.Module, ABC):
     """Where the pixels of a size x size output lie on the input, given theta (N, num_numbers).
 
     Positions are the points of the output plus a linear function of what theta differs by from the identity, so that
@@ -85,9 +86,9 @@ class Grid(nn.Module):
         self.register_buffer("basis", basis_at(points).float(), persistent=False)
         self.register_buffer("start", start.float(), persistent=False)
 
+    @abstractmethod
     def positions(self, theta: Tensor, points: Tensor, basis: Tensor) -> Tensor:
         """Where points (P, 2) of the output, with their basis, lie on the input: (N, P, 2)."""
-        raise NotImplementedError
 
     def forward(self, theta: Tensor) -> Tensor:
         """Maps theta to the positions of all pixels: (N, size, size, 2)."""

@@ -158,7 +158,8 @@ def test_flags_are_in_the_help() -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda text: text.splitlines()[0][:40])
 def test_program_runs(program: str) -> None:
-    run_program(program)
+    before = {"__name__", "__builtins__"}
+    assert set(run_program(program)) > before, "it defines what it is about"
 
 
 def test_recipe_for_an_architecture_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_half_a_file(network: Network, tmp_path: Path) -> None:
         whole = path.read_bytes()
         for length in range(0, len(whole), len(whole) // 50):
             path.write_bytes(whole[:length])
-            refused(network, path)
+            assert str(path) in refused(network, path), length
 
 
 def test_missing_and_unexpected_keys(network: Network, tmp_path: Path) -> None:

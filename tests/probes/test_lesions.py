@@ -6,78 +6,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_networks import BATCHES, make, naive, same_state, state_of
 
 from ablations.probes import lesions
-from modules import Block, Network, build, removed, reordered, routed
+from modules import Block, Network, removed, reordered, routed
 from modules.fold import folded
 from modules.parallel import parallel
 
 ROUTES = st.sampled_from(["both", "shortcut", "branch"])
-NETWORKS = ("resnet", "preact", "stochastic", "vgg", "vgg_bn")
-
-
-def make(name):
-    """A small network whose batch norms have seen data, so that evaluation differs from initialisation."""
-    torch.manual_seed(0)
-    vgg = {"width": 2, "hidden": 8, "num_pools": 3}
-    network = {
-        "resnet": lambda: build("resnet_cifar", depth=20, width=2),
-        "preact": lambda: build("resnet_cifar", depth=14, width=2, order="full_preactivation"),
-        "stochastic": lambda: build("resnet_cifar", depth=14, width=2, survival_prob=0.5),
-        "vgg": lambda: build("vgg_cifar", **vgg),
-        "vgg_bn": lambda: build("vgg_cifar", batch_norm=True, **vgg),
-    }[name]()
-    with torch.no_grad():
-        for _ in range(3):
-            network(torch.randn(16, 3, 16, 16))
-    return network.eval()
-
-
-BUILT = {name: make(name) for name in NETWORKS}
-
-
-def images_and_labels(count=7, seed=1):
-    draws = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 3, 16, 16, generator=draws), torch.randint(10, (count,), generator=draws)
-
-
-BATCHES = [images_and_labels(7, 1), images_and_labels(5, 2)]
-
-
-def state_of(network):
-    """Everything that a probe may not change, and a copy of its tensors."""
-    return (
-        {name: tensor.clone() for name, tensor in network.state_dict().items()},
-        {name: module.training for name, module in network.named_modules()},
-        {name: block.route for name, block in network.named_blocks()},
-        network.order,
-    )
-
-
-def same_state(one, other):
-    tensors = all(torch.equal(one[0][name], other[0][name]) for name in one[0])
-    return tensors and one[0].keys() == other[0].keys() and one[1:] == other[1:]
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(params=NETWORKS)
-def network(request):
-    """A small network; the test must leave it as it was, to the last bit."""
-    found = BUILT[request.param]
-    before = state_of(found)
-    yield found
-    assert same_state(state_of(found), before)
-
-
-@torch.no_grad()
-def naive(network, chain, images):
-    """Logits of one full pass, through the surgery that the rest of the suite uses."""
-    order = [step.name for step in chain]
-    routes = {name: route for step in chain for name, route in ((step.name, step.route), *step.inner)}
-    with reordered(network, order), routed(network, routes):
-        return network(images)
 
 
 @torch.no_grad()
@@ -268,74 +206,6 @@ def test_shared_prefixes_are_counted():
     assert lesions.shared_prefix(chain, other) == lesions.shared_prefix(other, chain) == 3
     assert lesions.shared_prefix(chain, chain[:4]) == 4
     assert lesions.shared_prefix((), chain) == 0
-
-
-# --- orders ---
-
-
-def test_interchangeable_blocks_of_a_residual_network_share_their_stage():
-    network = make("resnet")
-    assert lesions.interchangeable(network, BATCHES[0][0]) == [
-        ["stage1_block1", "stage1_block2", "stage1_block3"],
-        ["stage2_block2", "stage2_block3"],
-        ["stage3_block2", "stage3_block3"],
-    ]
-
-
-def test_interchangeable_blocks_of_a_plain_network_pool_nothing():
-    # conv1_2, conv2_2 and conv3_3 end in pooling, conv1_1, conv2_1, conv3_1 and conv4_1 widen, the last one flattens.
-    found = lesions.interchangeable(make("vgg"), BATCHES[0][0])
-    assert found == [["conv4_2", "conv4_3", "conv5_1", "conv5_2"]]
-
-
-def test_looking_for_interchangeable_blocks_writes_nothing(network):
-    expected = lesions.interchangeable(network, BATCHES[0][0])
-    network.train()
-    before = state_of(network)
-    try:
-        assert lesions.interchangeable(network, BATCHES[0][0]) == expected
-        assert same_state(state_of(network), before), "running statistics are as they were"
-    finally:
-        network.eval()
-
-
-def test_any_order_of_interchangeable_blocks_fits(network):
-    images, generator = BATCHES[0][0], torch.Generator().manual_seed(0)
-    names, groups = list(network.blocks), lesions.interchangeable(network, images)
-    for _ in range(5):
-        order = lesions.swapped(names, groups, 20, generator) if groups else names
-        assert naive(network, lesions.chain(network, order=order), images).shape == (7, 10)
-
-
-@settings(deadline=None)
-@given(st.integers(0, 30), st.integers(0, 10_000))
-def test_swaps_stay_within_their_group(swaps, seed):
-    names = list("abcdefgh")
-    groups = [["b", "c", "d"], ["f", "h"]]
-    before = list(names)
-    order = lesions.swapped(names, groups, swaps, torch.Generator().manual_seed(seed))
-    assert names == before
-    assert sorted(order) == names
-    for group in (*groups, ["a"], ["e"], ["g"]):
-        places = [names.index(name) for name in group]
-        assert sorted(order[place] for place in places) == sorted(group)
-    if swaps == 0:
-        assert order == names
-    if swaps == 1:
-        assert sum(a != b for a, b in zip(order, names, strict=True)) == 2, "one exchange moves exactly two"
-    assert order == lesions.swapped(names, groups, swaps, torch.Generator().manual_seed(seed))
-
-
-@settings(deadline=None)
-@given(st.permutations(range(8)), st.permutations(range(8)))
-def test_kendall_tau_is_scipys(order, reference):
-    from scipy.stats import kendalltau
-
-    expected = kendalltau([order.index(i) for i in range(8)], [reference.index(i) for i in range(8)]).statistic
-    found = lesions.kendall_tau([str(i) for i in order], [str(i) for i in reference])
-    assert found == pytest.approx(expected, abs=1e-12)
-    assert lesions.kendall_tau(order, order) == 1
-    assert lesions.kendall_tau(order, order[::-1]) == -1
 
 
 # --- folding ---

@@ -1,0 +1,79 @@
+"""A whole trial in this process: nothing is done twice, and a run that diverges stops no other."""
+
+import json
+
+import pytest
+from test_training import FILES, poison
+
+from ablations.harness.trial import prepare
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def options(out, **changes):
+    from ablations.harness.command_line import Options
+
+    given = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": "disabled"}
+    return Options(**{**given, "arms": ("preact_resnet", "original_resnet"), **changes})
+
+
+def trained(out):
+    return sorted((out / "trained").iterdir())
+
+
+def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, capsys):
+    ablation = small_ablation()
+    assert prepare(ablation, options(tmp_path)).carry_out() is False
+    times = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
+    assert len(trained(tmp_path)) == 2
+    assert len(times) == 2 * (len(FILES) + 1), "with the answers of the probe"
+    capsys.readouterr()
+
+    def refuse(*_, **__):
+        raise AssertionError("trained or asked again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ablations.harness.job.train", refuse)
+        patch.setattr("ablations.probes.lesions.error_rates", refuse)
+        assert prepare(ablation, options(tmp_path)).carry_out() is False
+    out = capsys.readouterr().out
+    assert out.count("already trained, already probed") == 2
+    found = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
+    assert found == times
+    assert prepare(ablation, options(tmp_path, fresh=True)).carry_out() is False
+    again = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
+    assert again.keys() == times.keys()
+    assert all(again[file] > times[file] for file in times), "--fresh trains and asks again"
+
+
+def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, monkeypatch, capsys):
+    ablation = small_ablation(epochs=2)
+    with monkeypatch.context() as patch:
+        poison(patch, 25)  # in the second epoch of the first arm
+        assert prepare(ablation, options(tmp_path)).carry_out() is True, "a run failed"
+    told = capsys.readouterr()
+    states = {row["arm"]: row["state"] for row in summary(tmp_path)["runs"]}
+    assert states == {"preact_resnet": "diverged", "original_resnet": "done"}
+    assert told.err.count("failed:") == 1
+    assert "preact_resnet seed 0" in told.err
+    assert "step 25" in told.err
+    assert "--fresh" in told.err
+    verdicts = json.loads((folder_of(tmp_path) / "verdicts.json").read_text())
+    assert {verdict["verdict"] for verdict in verdicts} == {"undecided"}
+    assert ",nan," in (folder_of(tmp_path) / "records.csv").read_text()
+    assert (folder_of(tmp_path) / "report.html").exists()
+    # It stays diverged: the same command would compute the same.
+    with monkeypatch.context() as patch:
+        patch.setattr("ablations.harness.job.train", None)
+        assert prepare(ablation, options(tmp_path)).carry_out() is True
+    capsys.readouterr()
+    assert prepare(ablation, options(tmp_path, fresh=True)).carry_out() is False
+    assert {row["state"] for row in summary(tmp_path)["runs"]} == {"done"}
+
+
+def folder_of(out):
+    return out / "ablations" / "remove_layers" / "smoke-digits"
+
+
+def summary(out):
+    return json.loads((folder_of(out) / "ablation.json").read_text())
