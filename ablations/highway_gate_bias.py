@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.records import Records, point
+from ablations.harness.records import Records, difference, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -227,11 +227,6 @@ def final_loss(records: Records, arm: str) -> dict[int, float]:
 def losses(records: Records, arm: str) -> list[float]:
     """Final training losses in nats, a value per seed, for a figure."""
     return [10**level for level in final_loss(records, arm).values()]
-
-
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """Paired by seed: first minus second."""
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
 def worst(records: Records, arms: Sequence[str]) -> dict[int, float]:

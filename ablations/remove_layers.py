@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.records import Records, point
+from ablations.harness.records import Records, difference, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -161,11 +161,6 @@ def damage(records: Records, arm: str) -> dict[int, float]:
         for seed, errors in deleted.items()
         if intact[seed][0] < chance[seed][0]
     }
-
-
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """Paired by seed: first minus second."""
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
 def curve(records: Records, seed: int) -> list[float]:

@@ -122,7 +122,7 @@ def step_seconds(subject: Subject, images: Any, labels: Any) -> dict[str, list[f
 
     import torch
 
-    from ablations.probes.step_time import in_turns, training_steps
+    from ablations.harness.stopwatch import in_turns, training_steps
     from modules import set_survival
     from modules.recipe import HUANG2016_CIFAR
 

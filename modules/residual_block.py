@@ -32,7 +32,7 @@ from typing import Literal, NamedTuple, get_args
 from torch import Tensor, nn
 
 from modules.block import Block, shape_match
-from modules.layers import conv, sequence
+from modules.layers import check_choice, conv, sequence
 from modules.parallel import Parallel
 
 
@@ -65,12 +65,6 @@ Form = Literal["grouped", "concat", "split"]
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
 
-def check(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raises ValueError naming the value and what is allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
-
-
 @dataclass(frozen=True)
 class BlockDesign:
     """What all blocks of a residual network have in common.
@@ -101,12 +95,12 @@ class BlockDesign:
     form: Form = "grouped"
 
     def __post_init__(self) -> None:
-        check("block", self.kind, get_args(BlockKind))
-        check("order", self.order, tuple(ORDERS))
-        check("shortcut", self.shortcut, get_args(Shortcut))
-        check("stride_on", self.stride_on, get_args(StrideOn))
-        check("gate", self.gate, get_args(Gating))
-        check("form", self.form, get_args(Form))
+        check_choice("block", self.kind, get_args(BlockKind))
+        check_choice("order", self.order, tuple(ORDERS))
+        check_choice("shortcut", self.shortcut, get_args(Shortcut))
+        check_choice("stride_on", self.stride_on, get_args(StrideOn))
+        check_choice("gate", self.gate, get_args(Gating))
+        check_choice("form", self.form, get_args(Form))
         for name in ("shortcut_scale", "branch_scale"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")

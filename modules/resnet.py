@@ -20,7 +20,7 @@ from torch import nn
 
 from modules.architecture import Architecture
 from modules.block import Block, DropPer
-from modules.layers import conv, initialise, pooled_head, sequence
+from modules.layers import check_choice, conv, initialise, pooled_head, sequence
 from modules.network import Network
 from modules.recipe import HE2015_CIFAR, HE2015_CIFAR_DEEP, HE2015_IMAGENET, HE2016_CIFAR
 from modules.residual_block import (
@@ -33,7 +33,6 @@ from modules.residual_block import (
     OrderName,
     Shortcut,
     StrideOn,
-    check,
     residual_block,
 )
 from modules.surgery import set_kept_blocks, set_survival
@@ -102,7 +101,7 @@ def stages_of(depth: int, kind: BlockKind) -> tuple[int, int, int]:
 
     Raises ValueError for a depth that is not 6n + 2 (basic blocks) or 9n + 2 (bottlenecks).
     """
-    check("block", kind, get_args(BlockKind))
+    check_choice("block", kind, get_args(BlockKind))
     layers = {"basic": 6, "bottleneck": 9}[kind]
     if depth < layers + 2 or (depth - 2) % layers:
         raise ValueError(f"depth must be {layers}n + 2 with n >= 1 for {kind} blocks, got {depth}")
@@ -181,8 +180,8 @@ def resnet_imagenet(
     stem: one 7x7 convolution, or three of 3x3 with width / 2, width / 2 and width channels (ResNet-C).
     Raises ValueError for another depth or an unknown variant.
     """
-    check("depth", depth, tuple(IMAGENET_STAGES))
-    check("stem", stem, get_args(Stem))
+    check_choice("depth", depth, tuple(IMAGENET_STAGES))
+    check_choice("stem", stem, get_args(Stem))
     kind, stages = IMAGENET_STAGES[depth]
     design = BlockDesign(kind, order, shortcut, stride_on, average_shortcut, skip)
     network = residual_network(design, stages, width, num_classes, in_channels, stem=stem)

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from modules.architecture import Architecture
 from modules.block import DropPer
+from modules.layers import check_choice
 from modules.network import Network
 from modules.recipe import HE2015_IMAGENET, Recipe
-from modules.residual_block import BlockDesign, Form, OrderName, Shortcut, check
+from modules.residual_block import BlockDesign, Form, OrderName, Shortcut
 from modules.resnet import IMAGENET_STAGES, StemKind, SurvivalRule, residual_network, stages_of, surviving
 
 XIE2016_CIFAR = Recipe(
@@ -123,7 +124,7 @@ def resnext_imagenet(
 
     Raises ValueError for another depth or an unknown variant.
     """
-    check("depth", depth, (50, 101, 152))
+    check_choice("depth", depth, (50, 101, 152))
     design = BlockDesign(
         "bottleneck", order, shortcut, skip=skip, cardinality=cardinality, base_width=base_width, form=form
     )

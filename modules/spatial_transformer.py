@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.block import Block
-from modules.layers import initialise
+from modules.layers import check_choice, initialise
 from modules.localisation import LOCALISATIONS, LocalisationName, check_least
 from modules.parallel import Parallel
 
@@ -42,12 +42,6 @@ ENTRIES: dict[str, tuple[tuple[int, ...], ...]] = {
     "projective": ((0,), (1,), (2,), (3,), (4,), (5,), (6,), (7,)),
 }
 NEAREST_HORIZON = 0.01  # the least denominator of a projection
-
-
-def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raises ValueError naming the value and what is allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
 
 
 def _autocast_off(x: Tensor) -> torch.autocast:

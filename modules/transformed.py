@@ -27,7 +27,7 @@ from torch import nn
 
 from modules.architecture import Architecture
 from modules.block import Block, shape_match
-from modules.layers import conv, initialise
+from modules.layers import check_choice, conv, initialise
 from modules.localisation import LocalisationName, check_least
 from modules.network import InputSize, Network
 from modules.recipe import HE2015_CIFAR, Recipe
@@ -36,7 +36,6 @@ from modules.spatial_transformer import (
     SpatialTransformer,
     Start,
     Transform,
-    check_choice,
     parallel_transformers,
     transformer_block,
 )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 import torch
 
 from ablations.harness.runs import Run
+from ablations.harness.stopwatch import now, training_steps
 from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
 from modules.cost import Cost, cost
-from modules.recipe import optimiser, training_loss
+from modules.recipe import with_overrides
 
 
 class Estimate(NamedTuple):
@@ -45,32 +45,21 @@ def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int =
     """Times a few optimiser steps and one evaluation batch of a throwaway network, after one step of warm-up."""
     counted, network = describe(run)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    sgd = optimiser(run.recipe, network)
     size = min(run.recipe.batch_size, len(data.test))
     images, labels = next(iter(data.evaluation_batches("test", batch_size=size, device=device)))
-    for step in range(timed_steps + 1):
-        if step == 1:
-            started = _now(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=run.precision.startswith("bf16")):
-            loss = training_loss(network(images), labels, run.recipe)
-        sgd.zero_grad()
-        loss.backward()
-        sgd.step()
-    per_step = (_now(device) - started) / timed_steps
+    recipe = with_overrides(run.recipe, {"precision": run.precision})
+    steps_in_a_row = training_steps(network, recipe, images, labels, timed_steps)
+    started = now(device)
+    steps_in_a_row()
+    per_step = (now(device) - started) / timed_steps
     network.eval()
     with torch.no_grad():
         network(images)
-        started = _now(device)
+        started = now(device)
         network(images)
-    per_image = (_now(device) - started) / size
+    per_image = (now(device) - started) / size
     steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
     return Estimate(counted, len(network.blocks), steps * per_step, per_image)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def in_words(seconds: float) -> str:

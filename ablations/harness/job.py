@@ -23,7 +23,7 @@ from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.estimate import describe, in_words
 from ablations.harness.files import write_json
 from ablations.harness.probing import Subject, answers_file, ask
-from ablations.harness.records import Record, point
+from ablations.harness.records import Record, point, read_csv
 from ablations.harness.runs import Run, held, outcome, snapshot_files
 from ablations.harness.search import final_loss
 from ablations.harness.tracking import tracker
@@ -98,11 +98,14 @@ def _carry_out(trial: Trial, job: Job) -> Answer:
         if trial.searching:
             return Answer([], f"training loss {final_loss(folder):.3g}" + (", already trained" if was_finished else ""))
         rows = list(_rows(trial, job, done))
-        network = build(job.run.network, trial.data.num_classes, trial.data.in_channels, **job.run.arguments)
-        load_weights(network, folder / "weights.safetensors")
         started = time.perf_counter()
-        snapshots = snapshot_files(folder, job.run.recipe.epochs, trial.plan.snapshots)
-        rows += question(trial, network, job.arm.name, job.run.seed, job.run.name, folder, job.label, snapshots)
+        if was_asked:
+            rows += read_csv(answers_file(trial.ablation, trial.plan.settings, job.arm.name, folder))
+        else:
+            network = build(job.run.network, trial.data.num_classes, trial.data.in_channels, **job.run.arguments)
+            load_weights(network, folder / "weights.safetensors")
+            snapshots = snapshot_files(folder, job.run.recipe.epochs, trial.plan.snapshots)
+            rows += question(trial, network, job.arm.name, job.run.seed, job.run.name, folder, job.label, snapshots)
     except Diverged as error:
         if trial.searching:
             return Answer([], str(error))

@@ -54,6 +54,11 @@ def _parse(text: str) -> tuple[str, Mapping[str, str]]:
     return probe, MappingProxyType(parsed)
 
 
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
+    """Paired by seed: first minus second."""
+    return {seed: first[seed] - second[seed] for seed in first if seed in second}
+
+
 @dataclass(frozen=True)
 class Record:
     """One row of records.csv: one value that one probe measured on one trained network.

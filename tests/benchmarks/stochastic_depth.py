@@ -8,43 +8,28 @@ Target: at most 0.80 of the time at constant depth; 0.745 would be the share of 
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from timing import arguments, conclude, interleaved, ratio, show, timed
-from torch import nn
 
 from ablations.harness import runtime
+from ablations.harness.stopwatch import training_steps
 from modules import Network, build
-from modules.recipe import HUANG2016_CIFAR, optimiser
+from modules.recipe import HUANG2016_CIFAR, Precision
 
 TARGET = 0.80
 
 
-def steps_of(network: Network, batch_size: int, precision: str, count: int) -> Callable[[], float]:
+def steps_of(network: Network, batch_size: int, precision: Precision, count: int) -> Callable[[], float]:
     """A function that trains so many steps on one batch of noise and returns their seconds."""
-    network = network.train().to(memory_format=torch.channels_last)
-    sgd = optimiser(HUANG2016_CIFAR, network)
+    network = network.to(memory_format=torch.channels_last)
     images = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch_size,))
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext():
-            logits = network(images)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
-        sgd.zero_grad()
-        loss.backward()
-        sgd.step()
-
-    def steps() -> None:
-        for _ in range(count):
-            step()
-
-    step()
-    return partial(timed, steps)
+    return partial(timed, training_steps(network, replace(HUANG2016_CIFAR, precision=precision), images, labels, count))
 
 
 def main() -> None:

@@ -244,12 +244,8 @@ def test_different_networks_resolve_differently() -> None:
         ("vgg_cifar", {"num_pools": 6}, ["6", "0..5"]),
     ],
 )
-def test_bad_arguments_are_named(name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        build(name, **arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in named if word not in message] == []
+def test_bad_arguments_are_named(lacking: Any, name: str, arguments: dict[str, Any], named: list[str]) -> None:
+    assert lacking(name, arguments, named) == []
 
 
 def test_plain_twin_has_the_parameters_of_option_a() -> None:

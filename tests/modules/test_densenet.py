@@ -111,12 +111,8 @@ def test_dropout_follows_every_convolution_but_the_first() -> None:
         ("densenet40_k12", {"growth_rate": 24}, ["densenet40_k12", "growth_rate=12"]),
     ],
 )
-def test_bad_arguments_are_named(name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        build(name, **arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in named if word not in message] == []
+def test_bad_arguments_are_named(lacking: Any, name: str, arguments: dict[str, Any], named: list[str]) -> None:
+    assert lacking(name, arguments, named) == []
 
 
 @pytest.mark.parametrize(("name", "arguments", "least"), [("densenet_cifar", BC, 4), ("densenet121", {}, 29)])

@@ -238,9 +238,5 @@ def test_against_torchvision() -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["googlenet", "googlenet_cifar"])
-def test_bad_arguments_are_named(name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        build(name, **arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in named if word not in message] == []
+def test_bad_arguments_are_named(lacking: Any, name: str, arguments: dict[str, Any], named: list[str]) -> None:
+    assert lacking(name, arguments, named) == []

@@ -366,9 +366,5 @@ def test_a_fully_connected_layer_holds_to_one_size(name: str, arguments: dict[st
         ("nin_imagenet", {"width": 64}, ["width", "64", "3"]),
     ],
 )
-def test_bad_arguments_are_named(name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        build(name, **arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in named if word not in message] == []
+def test_bad_arguments_are_named(lacking: Any, name: str, arguments: dict[str, Any], named: list[str]) -> None:
+    assert lacking(name, arguments, named) == []

@@ -270,9 +270,5 @@ def test_stochastic_depth(name: str, arguments: dict[str, Any], per: str) -> Non
         ("wide_resnet_cifar", {"widening": 0}, ["widening", "0"]),
     ],
 )
-def test_bad_arguments_are_named(name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        build(name, **arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in named if word not in message] == []
+def test_bad_arguments_are_named(lacking: Any, name: str, arguments: dict[str, Any], named: list[str]) -> None:
+    assert lacking(name, arguments, named) == []

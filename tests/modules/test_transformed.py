@@ -154,9 +154,5 @@ def test_another_image_size_is_refused() -> None:
         ("transformed", {"network": "vgg15", "output_size": 31}, ["31 x 31"]),
     ],
 )
-def test_bad_arguments_are_named(name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        build(name, **arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in named if word not in message] == []
+def test_bad_arguments_are_named(lacking: Any, name: str, arguments: dict[str, Any], named: list[str]) -> None:
+    assert lacking(name, arguments, named) == []

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ablations.harness.stopwatch import in_turns, training_steps
 from ablations.probes.first_gradient import first_convolution, mean_absolute_gradient
-from ablations.probes.step_time import in_turns, training_steps
 from modules import Network, build
 from modules.recipe import Recipe
 

@@ -1,4 +1,4 @@
-"""Seconds of a training step, compared fairly: the arms take turns in one process."""
+"""Seconds of training steps: of one network, or of several that take turns in one process, which compares fairly."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modules import Network
-from modules.recipe import Recipe, optimiser
+from modules.recipe import Recipe, optimiser, training_loss
 
 
 def training_steps(
@@ -25,8 +25,7 @@ def training_steps(
 
     def step() -> None:
         with torch.autocast(kind, torch.bfloat16, enabled=is_bf16):
-            logits = network(images)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
+            loss = training_loss(network(images), labels, recipe)
         sgd.zero_grad()
         loss.backward()
         sgd.step()
@@ -49,14 +48,15 @@ def in_turns(
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(rounds):
         for name in list(arms)[:: -1 if number % 2 else 1]:
-            started = _now(device)
+            started = now(device)
             arms[name]()
-            seconds[name].append(_now(device) - started)
+            seconds[name].append(now(device) - started)
             on_turn()
     return seconds
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds of a clock, once the device has done what it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
