@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ablations.harness.records import Records
-from reports.figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, RED, SKY, Drawn, legend, panels, save, style
+from reports.charts import lines
+from reports.figures import COLOURS, FAINT, Drawn, legend, panels, save, style
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, INK, FAINT)
 LINES = ("-", "--", ":", "-.")
 
 
@@ -36,8 +36,8 @@ def draw_curves(
 ) -> list[Drawn]:
     """Curves over the epochs of training to `folder`/figures/`name`.png, a panel for each metric (metric -> its label).
 
-    Thick lines are means over the seeds that reached an epoch, thin ones single seeds; a run that diverged ends early,
-    with a cross. Draws nothing without a value.
+    The same curves go to `name`.plotly.json as an interactive chart. Thick lines are means over the seeds that reached
+    an epoch, thin ones single seeds; a run that diverged ends early, with a cross. Draws nothing without a value.
     """
     found = {metric: curves(records, metric, arms) for metric in metrics}
     shown = [arm for arm in (arms or records.arms) if any(arm in by_arm for by_arm in found.values())]
@@ -65,7 +65,17 @@ def draw_curves(
     caption = "Thick lines are means over seeds, thin ones single seeds."
     if diverged:
         caption += " A cross ends a run whose loss was not a number any more."
-    return [Drawn(f"figures/{name}.png", title, caption)]
+    by_epoch = {
+        label: {arm: _by_epoch(seeds) for arm, seeds in found[metric].items()} for metric, label in metrics.items()
+    }
+    chart = lines(by_epoch, "epoch", folder, name, title, "", logarithmic)
+    return [Drawn(f"figures/{name}.png", title, caption), *chart]
+
+
+def _by_epoch(seeds: Mapping[int, Mapping[int, float]]) -> dict[float, list[float]]:
+    """Epoch -> the values of the seeds that reached it."""
+    epochs = sorted({epoch for curve in seeds.values() for epoch in curve})
+    return {epoch: [curve[epoch] for curve in seeds.values() if epoch in curve] for epoch in epochs}
 
 
 def curves(records: Records, metric: str, arms: Sequence[str] = ()) -> dict[str, dict[int, dict[int, float]]]:

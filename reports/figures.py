@@ -20,6 +20,7 @@ from ablations.harness.files import atomic_write_bytes
 # Okabe and Ito's colours, told apart by readers with any colour vision.
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 INK, FAINT = "#222222", "#8A8A8A"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, INK, FAINT)  # of lines, in this order
 WIDTH = 4.6  # inches; a phone shows it 350 px wide, so that 10 points are 10 px there
 STYLE: dict[str, Any] = {
     "figure.dpi": 160,

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ablations.harness.records import Record, Records
+from reports.charts import lines
 from reports.figures import BLUE, FAINT, INK, ORANGE, RED, Drawn, legend, panels, percent_axis, save, style, whole_ticks
 
 METRIC = "test/top1_error"
@@ -50,6 +51,22 @@ def draw(records: Records, folder: str | Path, intact_label: str = "intact netwo
             save(figure, Path(folder) / "figures" / name)
         shown = [row for row in records if row.arm in arms and row.probe in (probe, "delete", "intact")]
         drawn.append(Drawn(f"figures/{name}", title, caption + _gaps(shown)))
+    return drawn + _charts(records, Path(folder))
+
+
+def _charts(records: Records, folder: Path) -> list[Drawn]:
+    """The deletions once more as interactive charts, all arms in one panel."""
+    drawn = []
+    for name, probe, field, title, x_label, values in (
+        ("single_deletion", "delete", "position", "Deleting each block in turn", "index of the dropped block", "seeds"),
+        ("random_deletion", "delete_random", "k", "Deleting several blocks", "number of blocks deleted", "draws"),
+    ):
+        found = records.where(probe=probe)
+        series = {
+            arm: {float(x): [row.value for row in rows] for x, rows in _grouped(found.where(arm=arm), field)}
+            for arm in found.arms
+        }
+        drawn += lines({ERROR: series}, x_label, folder, name, title, "Test error at test time.", values=values)
     return drawn
 
 

@@ -219,11 +219,11 @@ def test_packages_are_those_on_disk() -> None:
     assert sorted(PYPROJECT["tool"]["setuptools"]["packages"]) == sorted(on_disk)
 
 
-def test_templates_are_packaged() -> None:
+def test_templates_and_scripts_are_packaged() -> None:
     patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["reports"]
     packaged = {file for pattern in patterns for file in (ROOT / "reports").glob(pattern)}
     assert packaged
-    assert set((ROOT / "reports").glob("*.j2")) == packaged
+    assert {file for file in (ROOT / "reports").iterdir() if file.suffix in (".j2", ".js")} == packaged
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.relative_to(ROOT).as_posix())

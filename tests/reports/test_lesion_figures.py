@@ -12,6 +12,7 @@ from reports.figures import STYLE, number, panels, save, strip, style
 from reports.lesion_figures import draw
 
 FILES = ["single_deletion_summary", "single_deletion", "random_deletion", "reordering", "shortcut_control"]
+CHARTS = ["single_deletion", "random_deletion"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,8 @@ def records():
 
 
 def names(drawn):
-    return [figure.file for figure in drawn]
+    """The pictures; charts follow them, see CHARTS."""
+    return [figure.file for figure in drawn if figure.file.endswith(".png")]
 
 
 def test_every_figure_is_drawn_in_the_same_bytes(records, tmp_path):
@@ -32,7 +34,11 @@ def test_every_figure_is_drawn_in_the_same_bytes(records, tmp_path):
     finally:
         mpl.rcdefaults()
     assert names(drawn) == [f"figures/{name}.png" for name in FILES]
-    for figure in drawn:
+    charts = drawn[len(FILES) :]
+    assert [chart.file for chart in charts] == [f"figures/{name}.plotly.json" for name in CHARTS]
+    for chart in charts:
+        assert (tmp_path / "a" / chart.file).read_bytes() == (tmp_path / "b" / chart.file).read_bytes()
+    for figure in drawn[: len(FILES)]:
         content = (tmp_path / "a" / figure.file).read_bytes()
         assert (tmp_path / "b" / figure.file).read_bytes() == content
         assert b"tEXt" not in content  # neither date nor version
@@ -87,7 +93,7 @@ def test_figures_without_records_are_left_out(records, tmp_path):
 
 def test_one_seed_and_one_draw_without_an_intact_record(tmp_path):
     records = Records(row for row in synthetic_records([0], draws=1, arms=["preact_resnet"]) if row.probe != "intact")
-    assert len(draw(records, tmp_path)) == 5
+    assert len(names(draw(records, tmp_path))) == 5
 
 
 def test_save_is_atomic_and_styled(tmp_path):

@@ -34,9 +34,10 @@ def test_drawn_figures_are_files_and_the_same_each_time(tmp_path):
     drawn += draw_against(
         tmp_path, "against", "Title", "x", "y", {"one": {0.5: [1.0, math.nan], 1.0: [2.0]}}, {"r": 1.5}
     )
-    assert [figure.file for figure in drawn] == ["figures/curves.png", "figures/against.png"]
+    names = ["curves.png", "curves.plotly.json", "against.png"]
+    assert [figure.file for figure in drawn] == [f"figures/{name}" for name in names]
     assert "cross" in drawn[0].caption
-    assert "1 runs without a finite value" in drawn[1].caption
+    assert "1 runs without a finite value" in drawn[2].caption
     before = [(tmp_path / figure.file).read_bytes() for figure in drawn]
     draw_curves(RECORDS, tmp_path, "curves", "Title", {"train/loss": "loss"}, logarithmic=True)
     draw_against(tmp_path, "against", "Title", "x", "y", {"one": {0.5: [1.0, math.nan], 1.0: [2.0]}}, {"r": 1.5})
@@ -46,7 +47,7 @@ def test_drawn_figures_are_files_and_the_same_each_time(tmp_path):
 def test_nothing_is_drawn_from_nothing(tmp_path):
     assert draw_curves(Records(), tmp_path, "curves", "Title", {"train/loss": "loss"}) == []
     assert draw_against(tmp_path, "against", "Title", "x", "y", {"one": {1.0: [math.nan]}}) == []
-    assert not list(tmp_path.rglob("*.png"))
+    assert not list(tmp_path.rglob("figures/*"))
 
 
 def test_a_table_stands_on_the_page_as_it_was_written(tmp_path):
