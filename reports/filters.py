@@ -1,0 +1,242 @@
+"""What a network looks at: one page for one trained network and one data set.
+
+    python reports/filters.py --run runs/trained/resnet_cifar-digits-s0-0ee9ff25
+    python reports/filters.py --network alexnet_cifar --weights FILE --data cifar10 --data-root data
+    python reports/filters.py --network timm:resnet18 --weights pretrained --data folder --data-root PHOTOS
+
+Kernels, activation maximisation, strongest patches, maps, attributions and the regions of spatial transformers, each
+beside the same network with random weights. The pictures lie as PNG files beside the page, which holds them all.
+Exit codes: 0 done; 2 the command or the data is wrong, told in one line before any work.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ablations.harness.command_line import Options, Parser, WrongInput
+from datamodules import NAMES
+
+if TYPE_CHECKING:
+    from datamodules.images import ImageData
+    from modules import Network
+    from reports.filter_look import Look, Section
+
+DONE, WRONG = 0, 2
+NUM_LAYERS, NUM_CHANNELS = 4, 6
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; run: folder of a run, or None for network and weights."""
+
+    run: Path | None
+    network: str | None
+    weights: str | None
+    data: str | None
+    data_root: Path
+    image_size: int | None
+    out: Path | None
+    seed: int
+    layers: tuple[str, ...]
+    channels: tuple[int, ...]
+    images: int
+    download: bool
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """The request in `argv`; prints help and exits 0 where asked to. Raises WrongInput for anything not understood."""
+    parser = Parser(prog="python reports/filters.py", description="What a network looks at, on one page.")
+    add = parser.add_argument
+    add("--run", type=str, default=None, help="folder of a trained run: runs/trained/NAME")
+    add("--network", type=str, default=None, help="instead of --run: a name from `modules`, or timm:NAME")
+    add("--weights", type=str, default=None,
+        help="weights of --network: safetensors or a state dict, `pretrained` (from timm) or `random`")  # fmt: skip
+    add("--data", choices=list(NAMES), default=None, help="test images (default: the run's, or digits)")
+    add("--data-root", type=str, default="data", help="where the data lies")
+    add("--image-size", type=int, default=None, help="resize and crop images to this square, in pixels")
+    add("--download", action="store_true", help="let torchvision download missing data")
+    add("--out", type=str, default=None, help="folder of page and pictures (default: RUN/filters or runs/filters/NAME)")
+    add("--seed", type=int, default=0, help="of the random weights, the starts and the choice of images")
+    add("--layers", nargs="+", type=str, default=[], help=f"layers to show (default: {NUM_LAYERS}, evenly spread)")
+    add("--channels", nargs="+", type=int, default=[],
+        help=f"channels of every layer to show (default: the {NUM_CHANNELS} with the greatest peaks)")  # fmt: skip
+    add("--images", type=int, default=6, help="test images to explain, half of them wrongly classified if there are")
+    parser.words = argv
+    found = parser.parse_args(list(argv))
+    if (found.run is None) == (found.network is None):
+        raise WrongInput("give either --run FOLDER, or --network NAME with --weights")
+    if (found.network is None) != (found.weights is None):
+        raise WrongInput("--network and --weights go together: FILE, `pretrained` (timm: networks) or `random`")
+    if found.run is not None and found.image_size is not None:
+        raise WrongInput("--image-size goes with --network; a run is shown images of the size it was trained on")
+    for what, count in (("--images", found.images), ("--image-size", found.image_size)):
+        if count is not None and count < 1:
+            raise WrongInput(f"{what} {count}: give 1 or more")
+    return Request(
+        Path(found.run) if found.run is not None else None, found.network, found.weights, found.data,
+        Path(found.data_root), found.image_size, Path(found.out) if found.out is not None else None, found.seed,
+        tuple(found.layers), tuple(found.channels), found.images, found.download,
+    )  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Makes the page that the command line asks for, says where it lies, and exits."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        request = parse(argv)
+        name, network, data = _subject(request)
+        look, folder = prepare(request, name, network, data)
+    except (WrongInput, ValueError, OSError) as error:
+        print(f"filters: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(WRONG) from None
+    from ablations.harness.runtime import say
+
+    say(f"page: {write(look, folder, name, ' '.join(['python reports/filters.py', *argv]))}")
+    raise SystemExit(DONE)
+
+
+def _subject(request: Request) -> tuple[str, Network, ImageData]:
+    """The network in evaluation mode, its name, and its data; raises ValueError where any of them is wrong."""
+    import datamodules
+    from ablations.harness import external
+    from modules import ARCHITECTURES
+
+    if request.run is not None:
+        return _of_run(request, request.run)
+    name = request.network or ""
+    if name in ARCHITECTURES and ARCHITECTURES[name].task != "classify":
+        raise WrongInput(f"network {name} gives a label for every pixel; this page needs one for an image")
+    data = datamodules.load(
+        request.data or "digits", request.data_root, download=request.download, image_size=request.image_size
+    )
+    options = Options("laptop", str(data.name), request.data_root, Path("runs"), network=name, weights=request.weights)
+    stranger = external.load(options, data)
+    return stranger.run, stranger.network, data
+
+
+def _of_run(request: Request, folder: Path) -> tuple[str, Network, ImageData]:
+    import datamodules
+    from modules import ARCHITECTURES
+    from modules.weights import load_weights
+
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        network, trained_on = dict(config["network"]), dict(config["data"])
+        builder, sizes = network.pop("builder"), (network.pop("num_classes"), network.pop("in_channels"))
+    except OSError as error:
+        raise WrongInput(f"{folder} is no folder of a run: config.json cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongInput(f"{folder / 'config.json'} is damaged: {error!r}") from None
+    known = {each.builder.__name__: each for each in ARCHITECTURES.values()}
+    if builder not in known or known[builder].task != "classify":
+        raise WrongInput(f"{folder}: this page needs a network that classifies images, not {builder!r}")
+    name = request.data or str(trained_on["name"]).split("-jpeg")[0]
+    if name not in NAMES:
+        raise WrongInput(f"{folder} was trained on {trained_on['name']}; give its --data and --data-root")
+    data = datamodules.load(
+        name, request.data_root, validation=trained_on["validation"], download=request.download,
+        image_size=_size(name, trained_on),
+    )  # fmt: skip
+    if data.identity["digest"] != trained_on["digest"]:
+        raise WrongInput(f"{folder} was trained on {trained_on['name']}, and {name} in {request.data_root} is not that")
+    built = known[builder].builder(num_classes=sizes[0], in_channels=sizes[1], **network)
+    load_weights(built, folder / "weights.safetensors")
+    return folder.resolve().name, built, data
+
+
+def _size(name: str, trained_on: dict[str, Any]) -> int | None:
+    """The size to resize to: None where the data has the run's size by itself, so that its digest agrees."""
+    import datamodules
+
+    own = {"digits": 16, "mnist": 28, "fashion_mnist": 28, "cifar10": 32, "cifar100": 32, "svhn": 32}
+    assert set(own) <= set(datamodules.NAMES)
+    size = int(trained_on["image_size"])
+    return None if own.get(name) == size else size
+
+
+def prepare(request: Request, name: str, network: Network, data: ImageData) -> tuple[Look, Path]:
+    """Chooses layers and images and makes the randomised network; raises ValueError for a layer or channel not there.
+
+    Also for a network that does not take the images or does not give one vector of logits for an image.
+    """
+    import torch
+
+    from ablations.harness.runtime import keep_freed_memory
+    from ablations.probes import maps
+    from ablations.probes.attributions import explainable
+    from ablations.probes.randomised import randomised
+    from datamodules.order import generator
+    from reports.filter_look import GIVEN, RANDOM, Look
+    from reports.tiles import Album
+
+    keep_freed_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    given = explainable(network).to(device)
+    batches = list(data.evaluation_batches("test", batch_size=250, device=device, limit=2000))
+    try:
+        with torch.no_grad():
+            logits = torch.cat([given(x) for x, _ in batches])
+    except RuntimeError as error:
+        raise WrongInput(f"{name} does not take images of {tuple(batches[0][0].shape[1:])}: {error}") from None
+    if logits.dim() != 2:
+        raise WrongInput(f"{name} gives {tuple(logits.shape[1:])} numbers for an image; this page needs one per class")
+    labels, predictions = torch.cat([y for _, y in batches]), logits.argmax(dim=1)
+    order = torch.randperm(len(labels), generator=generator("filters", request.seed)).to(device)
+    wrong, right = (order[(predictions == labels)[order] == value] for value in (False, True))
+    count = min(request.images, len(labels))
+    num_wrong = max(min(len(wrong), count // 2), count - len(right))
+    rows = torch.cat([right[: count - num_wrong], wrong[:num_wrong]])
+    images = torch.cat([x for x, _ in batches])[rows]
+
+    shapes = maps.map_layers(given, images[:1])
+    for layer in request.layers:
+        if layer not in shapes:
+            raise WrongInput(f"--layers {layer}: layers with maps are {', '.join(shapes) or 'none'}")
+    layers = list(request.layers) or maps.spread(list(shapes), NUM_LAYERS)
+    for layer in layers:
+        if request.channels and not all(0 <= channel < shapes[layer][0] for channel in request.channels):
+            raise WrongInput(f"--channels {request.channels}: layer {layer} has channels 0 to {shapes[layer][0] - 1}")
+    default = request.run / "filters" if request.run is not None else Path("runs") / "filters" / name
+    folder = request.out or default
+    look = Look(
+        {GIVEN: given, RANDOM: randomised(given, request.seed)}, data, layers, list(shapes), request.channels,
+        NUM_CHANNELS, images, labels[rows], predictions[rows], request.seed, Album(folder / "images"),
+    )  # fmt: skip
+    return look, folder
+
+
+def write(look: Look, folder: Path, name: str, command: str) -> Path:
+    """Writes `folder`/filters.html and its pictures and gives its path; raises OSError if that is not possible."""
+    from tqdm import tqdm
+
+    from ablations.harness.files import atomic_write_text
+    from reports import filter_sections as parts
+    from reports.kernel_section import kernels_section
+    from reports.reading import environment
+
+    builders = (
+        kernels_section, parts.maximisation_section, parts.patches_section, parts.activations_section,
+        parts.attributions_section, parts.transformers_section,
+    )  # fmt: skip
+    sections: list[Section] = []
+    for build in tqdm(builders, desc="filters", unit="section", disable=not sys.stderr.isatty(), leave=False):
+        section = build(look)
+        if section is not None:
+            sections.append(section)
+    errors = sum(int(a != b) for a, b in zip(look.labels.tolist(), look.predictions.tolist(), strict=True))
+    page = environment().get_template("filters_page.html.j2").render(
+        name=name, data=look.data.name, seed=look.seed, command=command, sections=sections,
+        num_images=len(look.images), num_wrong=errors, layers=look.layers,
+    )  # fmt: skip
+    path = folder / "filters.html"
+    atomic_write_text(path, page)
+    return path
+
+
+if __name__ == "__main__":
+    main()
