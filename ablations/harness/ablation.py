@@ -140,7 +140,8 @@ class Ablation:
     plan: (budget, ImageData) -> Plan. probe: Subject -> measurements (see `probing`). figures: (records, folder) ->
     drawn figures. passes: (blocks, settings) -> the probe's cost in passes over its images, for the estimate of
     time. All of them import what is heavy inside, so that the declaration loads at once.
-    baseline: the arm others are compared with, "" for none.
+    baseline: the arm others are compared with, "" for none. check: raises ValueError for settings of the probe
+    that make no sense, given the network from outside, or None.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Ablation:
     figures: Callable[[Records, Path], Sequence[Any]]
     passes: Callable[[int, Mapping[str, Any]], float]
     baseline: str = ""
+    check: Callable[[Mapping[str, Any], Any], object] = lambda settings, network: None
 
 
 def check(ablation: Ablation, plan: Plan) -> None:

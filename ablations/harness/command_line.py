@@ -15,6 +15,8 @@ from jsonargparse import ArgumentParser
 from ablations.harness.ablation import BUDGETS, Ablation
 from datamodules import NAMES
 
+PROBE = "--probe."
+
 
 class WrongInput(ValueError):
     """The command or the data is wrong; its one line says what, where and what is allowed. Exit code 2."""
@@ -22,7 +24,7 @@ class WrongInput(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for. trainer: only the options of lightning.Trainer that were given."""
+    """What the user asked for. trainer, probe: of the options of Trainer and the probe, those that were given."""
 
     budget: str
     data: str
@@ -38,9 +40,11 @@ class Options:
     image_size: int | None = None
     download: bool = False
     wandb: str = "offline"
+    wandb_weights: bool = False
     dry_run: bool = False
     fresh: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
+    probe: dict[str, str] = field(default_factory=dict)
     command: str = ""
 
 
@@ -70,7 +74,8 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
         formatter_class=_formatter(),
         allow_abbrev=False,
         epilog="--trainer.OPTION sets any option of lightning.Trainer, e.g. --trainer.devices 2 --trainer.strategy ddp "
-        "(one device unless you say more); --trainer.help lists them.",
+        "(one device unless you say more); --trainer.help lists them. --probe.SETTING sets what the probe "
+        "is asked, e.g. --probe.limit 500; a report lists the settings at its end.",
     )
     add = parser.add_argument
     add("--config", action="config", help="read options from this YAML file")
@@ -99,7 +104,9 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
         default=None,
         help="runs at once, each in a process of one thread (default: one per core of a CPU if there is much to do)",
     )
-    add("--wandb", choices=["offline", "online", "disabled"], default="offline", help="Weights & Biases")
+    add("--wandb", choices=["offline", "online", "disabled"], default="offline",
+        help="Weights & Biases; a server that fails or is slow turns online into offline")  # fmt: skip
+    add("--wandb-weights", action="store_true", help="send the trained weights there too, as artifacts")
     add("--dry-run", action="store_true", help="show arms, runs, costs and expected time; train nothing")
     add("--fresh", action="store_true", help="ignore finished runs")
     if with_trainer:
@@ -112,6 +119,8 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
 
 def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     """The options in `argv`; prints help and exits 0 where asked to. Raises WrongInput for anything not understood."""
+    whole = argv
+    argv, probe = _probe_settings(argv)
     names = [word.partition("=")[0] for word in argv]
     if "--trainer.help" in names:
         parser_for(ablation, with_trainer=True).print_help()
@@ -153,11 +162,29 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         image_size=found.image_size,
         download=found.download,
         wandb=found.wandb,
+        wandb_weights=found.wandb_weights,
         dry_run=found.dry_run,
         fresh=found.fresh,
         trainer=given,
-        command=" ".join(["python", os.path.relpath(sys.argv[0]), *argv]),
+        probe=probe,
+        command=" ".join(["python", os.path.relpath(sys.argv[0]), *whole]),
     )
+
+
+def _probe_settings(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words without --probe.NAME VALUE and --probe.NAME=VALUE, and those by name."""
+    rest, found = [], {}
+    words = iter(argv)
+    for word in words:
+        if not word.startswith(PROBE):
+            rest.append(word)
+            continue
+        name, equals, value = word.removeprefix(PROBE).partition("=")
+        given = value if equals else next(words, None)
+        if not name or given is None or (not equals and given.startswith("--")):
+            raise WrongInput(f"{word}: give a setting and its value, such as {PROBE}limit 500")
+        found[name] = given
+    return rest, found
 
 
 def _devices(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.estimate import Estimate
 from ablations.harness.files import write_json
+from ablations.harness.probing import kept_folder
 from ablations.harness.records import Records, write_csv
 from ablations.harness.runs import outcome
 from ablations.harness.runtime import environment, say
+from ablations.harness.summary_run import log_summary
 from ablations.harness.verdict import judge
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> 
     for verdict in verdicts:
         say(f"{verdict['claim']}: {verdict['verdict']} - {verdict['says']}")
         say(f"     {verdict['why']}")
+    _gather(trial)
     failed = False
     try:
         drawn = trial.ablation.figures(records, folder)
@@ -58,7 +62,26 @@ def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> 
         failed = True
         traceback.print_exc()
         print(f"the page failed; records and verdicts are in {folder}", file=sys.stderr)
+    log_summary(folder, options.out, options.wandb, options.wandb_weights)
     return failed
+
+
+def _gather(trial: Trial) -> None:
+    """Copies the files that probes keep beside their answers to files/<arm>-s<seed>/, where figures find them."""
+    asked = {
+        f"{job.arm.name}-s{job.run.seed}": kept_folder(
+            trial.ablation, trial.plan.settings, job.arm.name, job.run.folder(trial.options.out)
+        )
+        for job in trial.jobs
+    }
+    if trial.stranger is not None:
+        settings = {**trial.plan.settings, "weights": trial.stranger.run}
+        asked[f"{trial.stranger.arm}-s0"] = kept_folder(trial.ablation, settings, trial.stranger.arm, trial.folder)
+    gathered = trial.folder / "files"
+    shutil.rmtree(gathered, ignore_errors=True)
+    for name, kept in asked.items():
+        if kept.is_dir():
+            shutil.copytree(kept, gathered / name)
 
 
 def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:

@@ -20,13 +20,13 @@ from tqdm import tqdm
 
 from ablations.harness.ablation import Arm
 from ablations.harness.command_line import Options, WrongInput
-from ablations.harness.estimate import describe, in_words
+from ablations.harness.estimate import count, describe, in_words
 from ablations.harness.files import write_json
-from ablations.harness.probing import Subject, answers_file, ask
+from ablations.harness.probing import Subject, answers_file, ask, kept_folder
 from ablations.harness.records import Record, point, read_csv
 from ablations.harness.runs import Run, held, outcome, snapshot_files
 from ablations.harness.search import final_loss
-from ablations.harness.tracking import tracker
+from ablations.harness.tracking import description, log_answers, tracker
 from ablations.harness.training import INTERRUPTED, Diverged, train
 from modules import Network, build
 from modules.weights import load_weights
@@ -171,9 +171,20 @@ def question(
     """The records of the ablation's probe on one network."""
     network = network.to(trial.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     settings = {**trial.plan.settings, **extra_settings}
+    asked_before = answers_file(trial.ablation, settings, arm, folder).exists()
     with tqdm(desc=f"{label}: probing", unit="pass", disable=not sys.stderr.isatty(), leave=False) as bar:
-        subject = Subject(network, trial.data, settings, arm, seed, trial.device, bar.update, snapshots or {})
-        return list(ask(trial.ablation, subject, run, folder))
+        subject = Subject(
+            network, trial.data, settings, arm, seed, trial.device, bar.update, snapshots or {},
+            kept_folder(trial.ablation, settings, arm, folder), trial.options.workers or 1,
+        )  # fmt: skip
+        rows = list(ask(trial.ablation, subject, run, folder))
+    if rows and not asked_before:
+        counted = count(network, arm, trial.data.in_channels, trial.data.image_size)
+        described = description(trial, "probe", arm, seed, run, counted)
+        epochs = _table(folder)  # none for a network that was not trained here
+        step = int(epochs[-1]["step"]) if epochs else 0
+        log_answers(tracker(trial.options.out, trial.options.wandb, **described), rows, step)
+    return rows
 
 
 def _row(trial: Trial, job: Job, where: str, metric: str, value: float, unit: str) -> Record:
@@ -230,24 +241,14 @@ def _train(trial: Trial, job: Job, out: Path) -> None:
     """Trains below `out`; a tracked run is kept with all others."""
     options = trial.options
     found, _ = describe(job.run)
-    description: dict[str, Any] = {
-        "group": trial.ablation.name,
-        "job_type": job.arm.name,
-        "name": f"{job.arm.name}/seed={job.run.seed}",
-        "tags": [trial.data.name, options.budget, *(claim.id for claim in trial.ablation.claims)],
-        "arm": job.arm.name,
-        "seed": job.run.seed,
-        "claims": [claim.id for claim in trial.ablation.claims],
-        "data": trial.data.name,
-        "run": job.run.name,
-        **found._asdict(),
-        # W&B filters by flat names: `data` is the data's name, its identity has a name of its own.
-        **{("data_identity" if key == "data" else key): value for key, value in job.run.identity().items()},
-    }
+    kind = "training" if job.candidate is None else "candidate"
+    described = description(trial, kind, job.arm.name, job.run.seed, job.run.name, found)
+    # W&B filters by flat names: `data` is the data's name, its identity has a name of its own.
+    described |= {("data_identity" if key == "data" else key): value for key, value in job.run.identity().items()}
     if not in_one_process(options):
-        _train_in_processes(trial, job, out, description)
+        _train_in_processes(trial, job, out, described)
         return
-    logger = tracker(options.out, options.wandb, **description)
+    logger = tracker(options.out, options.wandb, **described)
     try:
         train(job.run, trial.data, out, logger, job.label, sys.stderr.isatty(), trial.plan.snapshots)
     finally:
@@ -255,7 +256,7 @@ def _train(trial: Trial, job: Job, out: Path) -> None:
             logger.finish()
 
 
-def _train_in_processes(trial: Trial, job: Job, out: Path, description: dict[str, Any]) -> None:
+def _train_in_processes(trial: Trial, job: Job, out: Path, described: dict[str, Any]) -> None:
     """Trains in a program of its own, which a strategy such as DDP starts once per device."""
     folder, run, options = job.run.folder(out), job.run, trial.options
     folder.mkdir(parents=True, exist_ok=True)
@@ -271,7 +272,7 @@ def _train_in_processes(trial: Trial, job: Job, out: Path, description: dict[str
         "out": str(out),
         "tracked_in": str(options.out),
         "wandb": options.wandb,
-        "tracking": description,
+        "tracking": described,
         "label": job.label,
         "snapshots": trial.plan.snapshots,
     }

@@ -33,6 +33,7 @@ class Subject:
 
     settings: the plan's. seed: the run's; a probe draws from generators seeded by it. on_pass: to be called after each
     pass over a batch, for the progress bar. snapshots: epoch -> weights after it, as many as the plan asks for.
+    folder: where a probe may keep files while it works and for the figures. processes: how many it may use.
     """
 
     network: Network
@@ -43,6 +44,8 @@ class Subject:
     device: torch.device
     on_pass: Callable[[], object] = lambda: None
     snapshots: Mapping[int, Path] = field(default_factory=dict)
+    folder: Path = Path("probes")
+    processes: int = 1
 
     def at(self, epoch: int) -> Network:
         """A copy of the network with its weights after that epoch; raises KeyError for one that was not kept."""
@@ -57,6 +60,11 @@ def answers_file(ablation: Ablation, settings: Mapping[str, Any], arm: str, run_
     By arm, because a probe may ask the baseline more than the others, and two arms may share a run.
     """
     return run_folder / "probes" / f"{ablation.name}-{digest({**settings, 'arm': arm})}.csv"
+
+
+def kept_folder(ablation: Ablation, settings: Mapping[str, Any], arm: str, run_folder: Path) -> Path:
+    """Where the probe keeps files beside those answers; it need not exist."""
+    return answers_file(ablation, settings, arm, run_folder).with_suffix("")
 
 
 def ask(ablation: Ablation, subject: Subject, run: str, run_folder: Path) -> Records:

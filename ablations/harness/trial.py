@@ -50,6 +50,7 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     plan = ablation.plan(options.budget, data)
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)
+    plan = replace(plan, settings={**plan.settings, **_chosen_settings(ablation, plan, options)})
     check(ablation, plan)
     _check_trainer(options.trainer)
     if (options.workers or 1) > 1 and not in_one_process(options):
@@ -83,8 +84,28 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     stranger = external.load(options, data) if options.network is not None else None
     if stranger is not None:
         count(stranger.network, stranger.arm, data.in_channels, data.image_size)
+    ablation.check(plan.settings, None if stranger is None else stranger.network)
     claims = tuple(c for c in ablation.claims if not options.claims or c.id in options.claims)
     return Trial(ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching)
+
+
+def _chosen_settings(ablation: Ablation, plan: Plan, options: Options) -> dict[str, object]:
+    """The probe's settings that the command line sets, in the types that the plan has them in."""
+    found: dict[str, object] = {}
+    for name, text in options.probe.items():
+        plain = {key: value for key, value in plan.settings.items() if isinstance(value, bool | int | float | str)}
+        if name not in plain:
+            raise WrongInput(f"--probe.{name}: {ablation.name} has the settings {', '.join(plain) or 'none'}")
+        default = plain[name]
+        try:
+            if isinstance(default, bool):
+                found[name] = {"yes": True, "true": True, "no": False, "false": False}[text.lower()]
+            else:
+                found[name] = type(default)(text)
+        except (ValueError, KeyError):
+            kind = {bool: "yes or no", int: "a whole number", float: "a number"}[type(default)]
+            raise WrongInput(f"--probe.{name} {text}: give {kind}, such as {default}") from None
+    return found
 
 
 def _check_trainer(options: dict[str, Any]) -> None:
@@ -107,6 +128,10 @@ def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
     run = Run(arm.network, arguments, recipe, data.identity, seed, options.trainer)
     with_overrides(recipe, {"precision": run.precision})  # refuses a --trainer.precision that no recipe may have
     return run
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _search(arm: Arm, data: ImageData, options: Options) -> Search:
@@ -256,7 +281,7 @@ class Trial:
 
     def _tell_plan(self, estimates: dict[str, Estimate], expected: list[float], workers: int) -> float:
         """Prints arms, costs and expected time; returns the seconds of work left."""
-        tried = f"{self.options.search} candidates each" if self.searching else f"{self.plan.seeds} seeds"
+        tried = f"{self.options.search} candidates each" if self.searching else _counted(self.plan.seeds, "seed")
         settings = f"{self.options.budget} budget, {self.data.name}, {tried}"
         say(f"{self.ablation.title} ({settings})")
         if not self.jobs:

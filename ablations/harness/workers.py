@@ -153,7 +153,7 @@ def _serve(connection: Connection, script: Path, name: str, options: Options, se
             group = connection.recv()
             for number, index in enumerate(group):
                 # What the first job of a group has trained, the others share.
-                mine = replace(trial, options=replace(options, fresh=options.fresh and number == 0))
+                mine = replace(trial, options=replace(options, fresh=options.fresh and number == 0, workers=1))
                 connection.send((index, job.carry_out(mine, trial.jobs[index])))
     except (EOFError, BrokenPipeError):
         return

@@ -141,5 +141,5 @@ def test_the_command_trains_in_two_processes(python, smoke, digits, tmp_path):
             ours, theirs = (json.loads((run / "done").read_text())["test/loss"] for run in (folder, one))
             assert ours == pytest.approx(theirs, abs=0.5)
     tracked = list((tmp_path / "wandb").glob("offline-run-*"))
-    assert len(tracked) == 2, "one W&B run per trained run, not one per process"
+    assert len(tracked) == 2 + 2 + 1, "one W&B run per trained run, probe and ablation, not one per process"
     assert os.path.exists(tmp_path / "ablations" / "remove_layers" / "smoke-digits" / "report.html")
