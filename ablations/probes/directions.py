@@ -7,8 +7,9 @@ of networks with weights of different size can be compared. Biases and batch nor
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -87,6 +88,15 @@ def between(network: nn.Module, other: Mapping[str, Tensor]) -> dict[str, Tensor
     return direction
 
 
+def refuse_misfits(network: nn.Module, direction: Direction) -> None:
+    """Raises ValueError naming the first tensor that the direction moves and the network does not have like that."""
+    state = network.state_dict()
+    for name, offset in direction.items():
+        if name not in state or state[name].shape != offset.shape:
+            found = tuple(state[name].shape) if name in state else "not there"
+            raise ValueError(f"a direction moves {name} of shape {tuple(offset.shape)}; in the network it is {found}")
+
+
 def dot(first: Direction, second: Direction) -> float:
     """The scalar product over what both move, in double precision."""
     return sum(float((first[name].double() * second[name].double()).sum()) for name in first if name in second)
@@ -95,3 +105,14 @@ def dot(first: Direction, second: Direction) -> float:
 def cosine(first: Direction, second: Direction) -> float:
     """The cosine of the angle between two directions."""
     return dot(first, second) / math.sqrt(dot(first, first) * dot(second, second))
+
+
+def moved(network: nn.Module, directions: Sequence[Direction], coordinates: Sequence[float]) -> nn.Module:
+    """A copy of the network at these coordinates along the directions."""
+    copied = copy.deepcopy(network)
+    state = copied.state_dict()
+    with torch.no_grad():
+        for coordinate, direction in zip(coordinates, directions, strict=True):
+            for name, offset in direction.items():
+                state[name].add_(offset, alpha=coordinate)
+    return copied

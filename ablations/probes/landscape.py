@@ -40,7 +40,7 @@ def surface(
     batches: Batches | Mapping[str, Batches],
     directions: Sequence[Direction],
     steps: int = 51,
-    span: tuple[float, float] = (-1.0, 1.0),
+    span: tuple[float, float] | Sequence[tuple[float, float]] = (-1.0, 1.0),
     *,
     batch_norm: BatchNormPolicy = "keep",
     precision: Precision = "fp32",
@@ -57,7 +57,8 @@ def surface(
     """Loss and error of the network at steps x ... points around it; the network is left as it is.
 
     batches: of images and labels on the network's device, or several splits of them by name; the plain ones are called
-    "train". directions: one or two, see `directions`. batch_norm, precision, fold, compiled: see `Question`.
+    "train". directions: one or two, see `directions`. span: lowest and highest coordinate, or those of each axis.
+    batch_norm, precision, fold, compiled: see `Question`.
     tolerance: 0 computes every point; more leaves out points where the relative error of straight lines between
     coarser points was at most so much (they are marked INTERPOLATED; give 2^k + 1 steps).
     file: where the surface is kept while it grows; one that is there is gone on with. facts: more to keep in the file.
@@ -69,9 +70,10 @@ def surface(
     """
     splits = batches if isinstance(batches, Mapping) else {"train": batches}
     question = Question(network, splits, tuple(directions), batch_norm, precision, fold, compiled)
-    axes = [axis(span, steps) for _ in directions]
-    if not 1 <= len(axes) <= 2:
-        raise ValueError(f"{len(axes)} directions; a surface has one or two")
+    if not 1 <= len(directions) <= 2:
+        raise ValueError(f"{len(directions)} directions; a surface has one or two")
+    spans = [each if isinstance(each, tuple) else span for each in span][: len(directions)]
+    axes = [axis(each, steps) for each in spans]  # type: ignore[arg-type]
     rank, ranks = share
     if not 0 <= rank < ranks:
         raise ValueError(f"share {rank} of {ranks}; ranks count from 0")

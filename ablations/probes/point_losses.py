@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ablations.probes.directions import Direction
+from ablations.probes.directions import Direction, refuse_misfits
 from modules.fold import folded
 from modules.layers import check_choice
 
@@ -57,15 +57,9 @@ class Question:
                 raise ValueError(f"split {split!r} has no images to compute a loss on")
         if not self.batches:
             raise ValueError("no images to compute a loss on")
-        state = self.network.state_dict()
         for direction in self.directions:
-            for name, offset in direction.items():
-                if name not in state or state[name].shape != offset.shape:
-                    found = tuple(state[name].shape) if name in state else "not there"
-                    raise ValueError(
-                        f"a direction moves {name} of shape {tuple(offset.shape)}; in the network it is {found}"
-                    )
-        if self.fold and (self.batch_norm != "keep" or _moved_norms(self.network, self.directions)):
+            refuse_misfits(self.network, direction)
+        if self.fold and (self.batch_norm != "keep" or moves_norms(self.network, self.directions)):
             raise ValueError("fold needs batch norm as it is: batch_norm='keep', and no direction that moves it")
 
     @property
@@ -78,7 +72,8 @@ def _norms(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
     return [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
 
 
-def _moved_norms(network: nn.Module, directions: Sequence[Direction]) -> bool:
+def moves_norms(network: nn.Module, directions: Sequence[Direction]) -> bool:
+    """Whether a direction moves parameters or statistics of a batch norm."""
     owners = {name for name, _ in _norms(network)}
     return any(name.rpartition(".")[0] in owners for direction in directions for name in direction)
 

@@ -1,0 +1,378 @@
+"""Do skip connections smooth the loss, and can pictures of it be trusted?
+
+Li, Xu, Taylor, Studer & Goldstein 2018, "Visualizing the loss landscape of neural nets", arXiv:1712.09913: surfaces of
+networks with and without shortcuts (section 6), filter normalisation and sharpness (section 5), repeats with other
+directions, trajectories in principal components (section 7), and the Hessian behind what looks convex (section 6).
+
+    python ablations/loss_landscape.py
+    python ablations/loss_landscape.py --data cifar10 --arms residual_56 plain_56
+    python ablations/loss_landscape.py --network timm:resnet18 --weights FILE --probe.steps 51 --workers 2
+    python ablations/loss_landscape.py --network resnet56 --weights A --probe.towards B
+
+Differs from the paper: surfaces are of a fixed random subset of the training images, with the standard error of the
+loss; laptop budgets have narrower networks, fewer epochs and a linear schedule. All networks train at 0.1, those
+without shortcuts too (the authors' scripts say 0.1 for 56 layers, the text 0.01). Test images are only looked at for
+their surface, nothing is chosen by them. Batch norm keeps its running statistics, biases and batch norm stay fixed, as
+in the paper; --probe.batch_norm and --probe.vectors change that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, median
+from typing import TYPE_CHECKING, Any
+
+from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.launch import main
+from ablations.harness.records import Records, difference
+
+if TYPE_CHECKING:
+    from ablations.harness.probing import Measurement, Subject
+    from datamodules.images import ImageData
+
+SHALLOW, DEEP = 20, 56
+RESIDUAL, PLAIN = ((f"{kind}_{SHALLOW}", f"{kind}_{DEEP}") for kind in ("residual", "plain"))
+PAIRS = (*RESIDUAL, *PLAIN)
+BATCHES = {  # VGG-9 of section 5: what is large, and whether weights decay
+    "vgg9_small_batch": (False, True),
+    "vgg9_small_batch_no_decay": (False, False),
+    "vgg9_large_batch": (True, True),
+    "vgg9_large_batch_no_decay": (True, False),
+}
+ALL = (*PAIRS, *BATCHES)
+TEST_ERROR = "test/top1_error"
+
+
+# -- the arms ---------------------------------------------------------------------------------------------------------
+
+
+def plan(budget: str, data: ImageData) -> Plan:
+    """ResNets of two depths with and without shortcuts; a VGG with small and large batches, with and without decay."""
+    from modules.vgg import LI2017_CIFAR
+
+    small = data.image_size < 28
+    recipe, width, vgg_width = asdict(LI2017_CIFAR), 16, 64
+    batches = (128, 8192)
+    seeds, snapshots = 8, 31
+    settings: dict[str, Any] = {
+        "limit": 1000,  # images of either split
+        "batch_size": 125,
+        "steps": 51,
+        "span": 1.0,
+        "normalise": "filter",
+        "vectors": "fixed",
+        "batch_norm": "keep",
+        "precision": "bf16",
+        "fold": True,
+        "compile": False,
+        "tolerance": 0.0,
+        "draws": 10,
+        "line_steps": 21,
+        "line_span": 0.5,
+        "raw_span": 0.05,  # entries of a direction that is not normalised have a standard deviation of 1
+        "pairs": 100,
+        "map_steps": 7,
+        "map_images": 512,
+        "lanczos_steps": 80,
+        "trace_draws": 10,
+        "sharpness_draws": 3,
+        "towards": "",
+        "along": "",
+    }
+    if budget == "short":  # a thirtieth of the schedule in its own shape
+        recipe |= {"epochs": 10, "precision": "bf16-mixed"}
+        snapshots = 11
+        settings |= {"steps": 25, "line_steps": 11, "map_steps": 3, "map_images": 256, "lanczos_steps": 60}
+    if budget in ("laptop", "smoke"):
+        width, vgg_width, batches, snapshots = (8, 8, (32, 256), 13) if small else (16, 16, (64, 1024), 4)
+        recipe |= {"schedule": "linear", "warmup_steps": 40, "batch_size": 64, "epochs": 12}
+        if not small:
+            recipe |= {"batch_size": 128, "warmup_steps": 100, "epochs": 3, "precision": "bf16-mixed"}
+            seeds = 1
+        settings |= {"line_steps": 7, "map_steps": 3, "map_images": 96, "lanczos_steps": 40, "trace_draws": 5}
+        settings |= {"limit": 200, "batch_size": 100, "steps": 15, "sharpness_draws": 2}
+        settings |= {"precision": "fp32", "map_images": 64} if small else {"limit": 500, "batch_size": 125, "steps": 21}
+    if budget == "smoke":
+        width, vgg_width, seeds, snapshots = 2, 2, 2, 3
+        recipe |= {"epochs": 2}
+        settings |= {"limit": 64, "steps": 5, "line_steps": 3, "draws": 2, "pairs": 3, "map_steps": 1}
+        settings |= {"map_images": 32, "lanczos_steps": 4, "trace_draws": 2, "sharpness_draws": 1}
+
+    def residual(name: str, depth: int, skip: bool) -> Arm:
+        shape = {"depth": depth, "width": width, "shortcut": "B", **({} if skip else {"skip": False})}
+        return Arm(name, "resnet_cifar", shape, recipe, f"{depth} layers, {'with' if skip else 'without'} shortcuts")
+
+    def vgg(name: str, large: bool, decay: bool) -> Arm:
+        chosen = {**recipe, "batch_size": batches[large], "weight_decay": 5e-4 if decay else 0.0}
+        chosen["warmup_steps"] = min(recipe["warmup_steps"], 10)
+        note = f"batch {batches[large]}, {'with' if decay else 'without'} weight decay"
+        return Arm(name, "vgg9_bn", {"width": vgg_width}, chosen, note)
+
+    arms = [residual(name, depth, True) for name, depth in zip(RESIDUAL, (SHALLOW, DEEP), strict=True)]
+    arms += [residual(name, depth, False) for name, depth in zip(PLAIN, (SHALLOW, DEEP), strict=True)]
+    arms += [vgg(name, large, decay) for name, (large, decay) in BATCHES.items()]
+    return Plan(tuple(arms), seeds, settings, snapshots)
+
+
+def check(settings: Mapping[str, Any], network: Any) -> None:
+    """Refuses, before anything is trained, axes and words that no surface can have, and misfits with the network."""
+    from typing import get_args
+
+    from ablations.probes.directions import Normalise, Vectors, between, refuse_misfits
+    from ablations.probes.point_losses import BatchNormPolicy, Precision
+    from ablations.probes.surface_file import axis
+    from modules.layers import check_choice
+    from modules.weights import read_weights
+
+    axis((-settings["span"], settings["span"]), settings["steps"])
+    for name in ("line_span", "raw_span"):
+        axis((-settings[name], settings[name]), settings["line_steps"])
+    for name, words in (
+        ("normalise", Normalise), ("vectors", Vectors), ("batch_norm", BatchNormPolicy), ("precision", Precision)
+    ):  # fmt: skip
+        check_choice(f"--probe.{name}", settings[name], get_args(words))
+    if settings["fold"] and (settings["batch_norm"] != "keep" or settings["vectors"] != "fixed"):
+        raise ValueError("--probe.fold yes goes with --probe.batch_norm keep and --probe.vectors fixed; give fold no")
+    for name in ("limit", "batch_size", "draws", "pairs", "lanczos_steps", "sharpness_draws"):
+        if settings[name] < 1:
+            raise ValueError(f"--probe.{name} {settings[name]}: give 1 or more")
+    if settings["trace_draws"] < 2:
+        raise ValueError(f"--probe.trace_draws {settings['trace_draws']}: give 2 or more, for an error")
+    if not 1 <= settings["map_steps"] <= settings["steps"] - 2:
+        raise ValueError(f"--probe.map_steps {settings['map_steps']}: give 1 to {settings['steps'] - 2} (steps - 2)")
+    if network is None and (settings["towards"] or settings["along"]):
+        raise ValueError("--probe.towards and --probe.along go with --network and --weights, which they start from")
+    if settings["towards"]:
+        between(network, read_weights(settings["towards"]))
+    for path in filter(None, settings["along"].split(",")):
+        refuse_misfits(network, read_weights(path))
+
+
+# -- the probe --------------------------------------------------------------------------------------------------------
+
+
+def probe(subject: Subject) -> Iterator[Measurement]:
+    """Lines for every network; plane, map, sharpness, way of training and angles for those of the first claims."""
+    from ablations.probes import landscape_questions as ask
+
+    yield from ask.lines(subject)
+    if subject.arm in BATCHES:
+        return
+    yield from ask.plane(subject)
+    yield from ask.curvature_map(subject)
+    yield from ask.centre(subject)
+    if subject.arm in (RESIDUAL[1], PLAIN[1]) and subject.snapshots:
+        yield from ask.way(subject)
+    if subject.arm == RESIDUAL[1] or subject.arm not in ALL:
+        yield from ask.angles(subject)
+    yield from ask.to_others(subject)
+
+
+def passes(blocks: int, settings: Mapping[str, Any]) -> float:
+    """Passes over the images of a surface; a product with the Hessian is worth five."""
+    lines = 2.0 * settings["draws"] * settings["line_steps"]
+    if settings["arm"] in BATCHES:
+        return lines
+    maps = settings["map_steps"] ** 2 * settings["lanczos_steps"]
+    products = maps + settings["draws"] + settings["trace_draws"] + 12 * settings["sharpness_draws"]
+    planes = 2.0 * settings["steps"] ** 2
+    return float(lines + planes + 5 * products * settings["map_images"] / settings["limit"])
+
+
+def figures(records: Records, folder: Path) -> Sequence[Any]:
+    """Surfaces side by side, lines, trajectories, maps, spectra, and sharpness against test error."""
+    from reports.loss_landscape_figures import draw
+
+    return draw(records, folder)
+
+
+# -- what decides -----------------------------------------------------------------------------------------------------
+
+
+def one(records: Records, arm: str, probe: str, metric: str, **fields: object) -> dict[int, float]:
+    """Seed -> the one value of a metric."""
+    found = records.by_seed(arm=arm, probe=probe, metric=metric, **fields)
+    return {seed: values[0] for seed, values in found.items()}
+
+
+def nonconvex(records: Records, arm: str, minus: str) -> dict[int, float]:
+    """Seed -> share of the plane that is not convex, one arm's minus another's, in % points."""
+    return difference(*(one(records, name, "plane", "share_nonconvex") for name in (arm, minus)))
+
+
+def depth_interaction(records: Records) -> dict[int, float]:
+    """Seed -> how much more of the plane depth makes non-convex without shortcuts than with them, in % points."""
+    return difference(nonconvex(records, PLAIN[1], PLAIN[0]), nonconvex(records, RESIDUAL[1], RESIDUAL[0]))
+
+
+def rises(records: Records, normalise: str) -> dict[int, dict[str, list[float]]]:
+    """Seed -> arm -> the rise of the loss along each of the lines; only seeds that have all arms."""
+    each = {arm: records.by_seed(arm=arm, probe="line", metric="rise", normalise=normalise) for arm in ALL}
+    return {seed: {arm: each[arm][seed] for arm in ALL} for seed in each[ALL[0]] if all(seed in each[a] for a in ALL)}
+
+
+def rank_correlation(records: Records, normalise: str) -> dict[int, float]:
+    """Seed -> Spearman's correlation over the arms between mean rise of the loss and test error."""
+    from scipy.stats import spearmanr
+
+    errors = {arm: one(records, arm, "test", TEST_ERROR) for arm in ALL}
+    found = {}
+    for seed, by_arm in rises(records, normalise).items():
+        sharpness = [mean(by_arm[arm]) for arm in ALL]
+        error = [errors[arm].get(seed, math.nan) for arm in ALL]
+        found[seed] = float(spearmanr(sharpness, error).statistic)
+    return found
+
+
+def concordance(records: Records) -> dict[int, float]:
+    """Seed -> Kendall's W: how far all lines rank the networks alike, 0 to 1."""
+    from scipy.stats import rankdata
+
+    found = {}
+    for seed, by_arm in rises(records, "filter").items():
+        lines = list(zip(*(by_arm[arm] for arm in ALL), strict=True))
+        if any(math.isnan(value) for line in lines for value in line):
+            found[seed] = math.nan
+            continue
+        sums = [sum(ranks) for ranks in zip(*(rankdata(line) for line in lines), strict=True)]
+        spread = sum((total - mean(sums)) ** 2 for total in sums)
+        n = len(ALL)
+        found[seed] = 12 * float(spread) / (len(lines) ** 2 * (n**3 - n))
+    return found
+
+
+def formula_error(records: Records) -> dict[int, float]:
+    """Seed -> |log2| of the mean |cosine| of Gaussian directions over sqrt(2 / (pi n))."""
+    measured = one(records, RESIDUAL[1], "angle", "cosine/mean_absolute", normalise="none")
+    expected = one(records, RESIDUAL[1], "angle", "cosine/expected", normalise="none")
+    return {seed: abs(math.log2(measured[seed] / expected[seed])) for seed in measured if seed in expected}
+
+
+def map_points(records: Records) -> dict[int, list[tuple[bool, float]]]:
+    """Seed -> of every point of all maps, whether the plane curves upwards there, and |lambda_min / lambda_max|.
+
+    What Lanczos had not yet settled of lambda_min counts as if it made the point less convex.
+    """
+    values: dict[tuple[int, str, str], dict[str, float]] = {}
+    for arm in PAIRS:
+        for row in records.where(arm=arm, probe="map"):
+            values.setdefault((row.seed, arm, row.point), {})[row.metric] = row.value
+    found: dict[int, list[tuple[bool, float]]] = {}
+    for (seed, _, _), point in values.items():
+        in_plane, largest = point["curvature/least_in_plane"], point["hessian/largest"]
+        least = point["hessian/least"] - point["hessian/least_residual"]
+        if math.isfinite(in_plane) and math.isfinite(largest) and largest != 0:
+            found.setdefault(seed, []).append((in_plane > 0, abs(least / largest)))
+    return found
+
+
+def ratio_where_convex(records: Records) -> dict[int, float]:
+    """Seed -> median ratio over the points that look convex."""
+    ratios = {seed: [ratio for convex, ratio in found if convex] for seed, found in map_points(records).items()}
+    return {seed: median(found) for seed, found in ratios.items() if found}
+
+
+def ratio_gap(records: Records) -> dict[int, float]:
+    """Seed -> median ratio over the points that do not look convex minus that over those that do."""
+    others = {seed: [ratio for convex, ratio in found if not convex] for seed, found in map_points(records).items()}
+    return difference({seed: median(found) for seed, found in others.items() if found}, ratio_where_convex(records))
+
+
+LI = "Li et al. 2018, arXiv:1712.09913"
+
+CLAIMS = (
+    Claim(
+        "LL1",
+        "Skip connections keep the loss smooth; without them deep networks have chaotic, non-convex surroundings.",
+        f"{LI}, section 6, figures 1 and 5",
+        "figures only; test error with shortcuts 5.89 % at 56 layers, 13.31 % without (7.37 and 8.18 % at 20)",
+        tests=(
+            # Ten points, because a share of a grid says little about a few of its points.
+            Test("deep", f"share of the plane that is not convex, {DEEP} layers without minus with shortcuts",
+                 "% points", lambda r: nonconvex(r, PLAIN[1], RESIDUAL[1]), at_least=10.0,
+                 arms=(PLAIN[1], RESIDUAL[1])),
+            Test("depth", f"growth of that share from {SHALLOW} to {DEEP} layers, without minus with shortcuts",
+                 "% points", depth_interaction, at_least=0.0, arms=PAIRS),
+        ),
+    ),
+    Claim(
+        "LL2",
+        "Filter normalisation makes pictures comparable: with it, sharper networks err more, without it need not.",
+        f"{LI}, section 5, figures 2 to 4, table 1",
+        "figures only; VGG-9 errs 7.37 % (batch 128) and 11.07 % (8192) without decay, 6.0 and 10.19 % with",
+        tests=(
+            Test("gain", "Spearman correlation over the networks of rise along random lines and test error, with "
+                 "filter normalisation minus without", "",
+                 lambda r: difference(rank_correlation(r, "filter"), rank_correlation(r, "none")),
+                 at_least=0.0, arms=ALL),
+            Test("follows", "that correlation with filter normalisation", "", lambda r: rank_correlation(r, "filter"),
+                 at_least=0.0, arms=ALL),
+        ),
+    ),
+    Claim(
+        "LL3",
+        "The picture does not depend on the directions drawn.",
+        f"{LI}, appendix, repeats with 10 random directions",
+        "figure only: nearly identical curves",
+        tests=(
+            Test("concordance", "Kendall's W of how the lines rank the networks by the rise of the loss", "",
+                 concordance, at_least=0.8, arms=ALL),
+        ),
+    ),
+    Claim(
+        "LL4",
+        "Two random directions are nearly orthogonal.",
+        f"{LI}, section 7",
+        "expected |cosine| about sqrt(2 / (pi n)) of n entries",
+        tests=(
+            Test("angle", "mean |cosine| of two filter-normalised directions", "",
+                 lambda r: one(r, RESIDUAL[1], "angle", "cosine/mean_absolute", normalise="filter"),
+                 at_most=0.05, arms=(RESIDUAL[1],)),
+            Test("formula", "|log2| of the mean |cosine| of Gaussian directions over sqrt(2 / (pi n))", "",
+                 formula_error, at_most=0.3, arms=(RESIDUAL[1],)),
+        ),
+    ),
+    Claim(
+        "LL5",
+        "Random directions miss the trajectory of training; two principal components hold most of it.",
+        f"{LI}, section 7, figures 8 and 9",
+        "40 to 90 % of the variation in two principal components; random directions: almost nothing",
+        tests=(
+            Test("principal", "share of the way of training in two principal components", "%",
+                 lambda r: one(r, RESIDUAL[1], "way", "share/principal"), at_least=50.0, arms=(RESIDUAL[1],)),
+            Test("random", "share of the way of training in two random directions", "%",
+                 lambda r: one(r, RESIDUAL[1], "way", "share/random"), at_most=1.0, arms=(RESIDUAL[1],)),
+        ),
+    ),
+    Claim(
+        "LL6",
+        "Where the picture looks convex the loss is: |lambda_min / lambda_max| of the Hessian is small there.",
+        f"{LI}, section 6, figure 7",
+        "figure only: near 0 in convex-looking regions (below 1 % in much of DenseNet's), large in chaotic ones",
+        tests=(
+            Test("convex", "median |lambda_min / lambda_max| over the points that look convex", "", ratio_where_convex,
+                 at_most=0.1, arms=PAIRS),
+            Test("gap", "median ratio where it does not look convex minus where it does", "", ratio_gap, at_least=0.0,
+                 arms=PAIRS),
+        ),
+    ),
+)  # fmt: skip
+
+ABLATION = Ablation(
+    name="loss_landscape",
+    title="Loss landscape",
+    question="Do skip connections smooth the loss, and can pictures of it be trusted?",
+    claims=CLAIMS,
+    plan=plan,
+    probe=probe,
+    figures=figures,
+    passes=passes,
+    baseline=RESIDUAL[0],
+    check=check,
+)
+
+if __name__ == "__main__":
+    main(ABLATION)
