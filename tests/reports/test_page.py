@@ -16,7 +16,7 @@ from ablations.harness.verdict import judge
 from reports.figures import number
 from reports.page import main, write_page
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 
 
 class Page(HTMLParser):

@@ -1,14 +1,10 @@
 """The page in a real browser, where one is installed: charts appear, keys work, nothing fails, nothing is fetched."""
 
-import base64
-import hashlib
-import html
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
+from browser import BROWSER, DARK, browse
 from invented_ablation import make_folder
 from invented_surfaces import LOSS, bowl, holed, rough
 
@@ -16,22 +12,13 @@ from ablations.harness.files import write_json
 from reports.charts import surface_3d
 from reports.page import write_page
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is installed"),
 ]
 
-# Runs inside the page, before its own scripts: collects what fails, waits for the charts, uses them, tells the result.
-DRIVER = """
-const errors = [];
-addEventListener("error", (event) => errors.push(String(event.message)));
-addEventListener("unhandledrejection", (event) => errors.push(String(event.reason)));
-addEventListener("securitypolicyviolation", (event) => errors.push(event.violatedDirective + " " + event.blockedURI));
-const complain = console.error;
-console.error = (...words) => { errors.push(words.join(" ")); complain(...words); };
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
-addEventListener("load", async () => {
+# Waits for the charts and uses them.
+STEPS = """
   const charts = [...document.querySelectorAll(".chart")];
   for (let i = 0; i < 100 && charts.some((chart) => !chart.querySelector(".main-svg")); i++) await pause(100);
   await pause(500);
@@ -40,7 +27,6 @@ addEventListener("load", async () => {
     chart.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
     await pause(300);
   };
-  const told = { errors };
   told.charts = charts.map((chart) => ({
     svg: chart.querySelectorAll(".main-svg").length, canvas: chart.querySelectorAll("canvas").length,
     text: chart.innerText, width: chart.querySelector(".main-svg")?.clientWidth, room: chart.clientWidth,
@@ -68,19 +54,10 @@ addEventListener("load", async () => {
     told.domains = ["scene", "scene2"].map((view) => views.layout[view].domain);
   }
   told.colour = views._fullLayout.font.color;
-  told.lost = [...document.querySelectorAll("a[href^='#']")].filter((a) => !document.querySelector(a.hash)).length;
   document.querySelector("a[href='#runs']").click();
   await pause(100);
   told.followed = location.hash === "#runs" && scrollY > 0;
-  told.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  const fetched = performance.getEntriesByType("resource").map((entry) => entry.name);
-  told.fetched = fetched.filter((name) => !/^(data|blob):/.test(name));
-  parent.postMessage(told, "*");
-});
 """
-FRAME = """<!doctype html><iframe src="driven.html" width="{width}" height="900"></iframe><pre id="told"></pre><script>
-addEventListener("message", (event) => { document.querySelector("#told").textContent = JSON.stringify(event.data); });
-</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -94,32 +71,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def browse(folder, page, *flags, width=1280):
-    """What the driver tells of the page, `width` pixels wide, and what the browser says of it on its console.
-
-    The page lies in a frame, because a headless window cannot be as narrow as a phone.
-    """
-    script = hashlib.sha256(DRIVER.encode()).digest()
-    page = page.replace("script-src ", f"script-src 'sha256-{base64.b64encode(script).decode()}' ", 1)
-    page = page.replace("<title>", f"<script>{DRIVER}</script><title>", 1)
-    (folder / "driven.html").write_text(page, encoding="utf-8")
-    (folder / "frame.html").write_text(FRAME.replace("{width}", str(width)), encoding="utf-8")
-    words = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader", "--enable-logging=stderr", "--disable-background-networking",
-        "--window-size=1400,1000",
-        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=60000", "--dump-dom", *flags,
-        (folder / "frame.html").as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=True)
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    found = re.search(r'<pre id="told">(.+?)</pre>', done.stdout, re.S)
-    assert found, console
-    return json.loads(html.unescape(found[1])), console
-
-
 def test_charts_appear_and_answer_to_keys(folder):
-    told, console = browse(folder, write_page(folder).read_text(encoding="utf-8"))
+    told, console = browse(folder, write_page(folder).read_text(encoding="utf-8"), STEPS)
     assert told["errors"] == []
     assert [line for line in console if re.search("Uncaught|Refused|violates|ERR_|Failed", line)] == []
     assert told["fetched"] == []
@@ -145,7 +98,7 @@ def test_charts_appear_and_answer_to_keys(folder):
 
 def test_dark_and_narrow(folder):
     page = write_page(folder).read_text(encoding="utf-8")
-    told, _ = browse(folder, page, "--blink-settings=preferredColorScheme=0", width=390)
+    told, _ = browse(folder, page, STEPS, DARK, width=390)
     assert told["errors"] == []
     assert told["colour"] == "#ececee"
     first, second = told["domains"]
@@ -157,6 +110,6 @@ def test_dark_and_narrow(folder):
 def test_a_chart_that_plotly_cannot_draw_says_so(folder):
     page = write_page(folder).read_text(encoding="utf-8")
     assert page.count('"data":[{"type":"scatter"') == 2
-    told, _ = browse(folder, page.replace('"data":[{"type":"scatter"', '"data":[null,{"type":"scatter"', 1))
+    told, _ = browse(folder, page.replace('"data":[{"type":"scatter"', '"data":[null,{"type":"scatter"', 1), STEPS)
     assert "This chart could not be drawn" in told["charts"][0]["text"]
     assert told["charts"][1]["svg"] > 0
