@@ -52,14 +52,19 @@ def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int =
     started = now(device)
     steps_in_a_row()
     per_step = (now(device) - started) / timed_steps
-    network.eval()
-    with torch.no_grad():
-        network(images)
-        started = now(device)
-        network(images)
-    per_image = (now(device) - started) / size
+    per_image = evaluation_time(network, images)
     steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
     return Estimate(counted, len(network.blocks), steps * per_step, per_image)
+
+
+@torch.no_grad()
+def evaluation_time(network: Network, images: torch.Tensor) -> float:
+    """Seconds that the network takes to evaluate one image of the batch, after a pass of warm-up."""
+    network.eval()
+    network(images)
+    started = now(images.device)
+    network(images)
+    return (now(images.device) - started) / len(images)
 
 
 def in_words(seconds: float) -> str:

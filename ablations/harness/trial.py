@@ -24,7 +24,7 @@ from ablations.harness import external, runtime
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, check
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.conclusion import conclude
-from ablations.harness.estimate import Estimate, count, describe, estimate, in_words
+from ablations.harness.estimate import Estimate, count, describe, estimate, evaluation_time, in_words
 from ablations.harness.job import Answer, Job, carry_out, in_one_process, is_asked, is_finished, num_processes, question
 from ablations.harness.records import Record, Records
 from ablations.harness.runs import Run
@@ -263,10 +263,15 @@ class Trial:
                 found[arm.name] = estimate(jobs[0].run, self.data, self.device)
         return found
 
+    @property
+    def _num_images(self) -> int:
+        """What one of the probe's passes goes through."""
+        limit = self.plan.settings.get("limit")
+        return limit if isinstance(limit, int) else len(self.data.test)
+
     def _expected(self, estimates: dict[str, Estimate]) -> list[float]:
         """Seconds that each job will take; a run that several share is trained once."""
-        limit = self.plan.settings.get("limit")
-        images = limit if isinstance(limit, int) else len(self.data.test)
+        images = self._num_images
         seconds = [0.0] * len(self.jobs)
         for group in self.groups:
             for number, index in enumerate(group):
@@ -284,6 +289,8 @@ class Trial:
         tried = f"{self.options.search} candidates each" if self.searching else _counted(self.plan.seeds, "seed")
         settings = f"{self.options.budget} budget, {self.data.name}, {tried}"
         say(f"{self.ablation.title} ({settings})")
+        if self.stranger is not None:
+            return self._tell_stranger(self.stranger)
         if not self.jobs:
             return 0.0
         arm_width = max(len(arm.name) for arm in self.arms)
@@ -306,6 +313,20 @@ class Trial:
         left = sum(expected) / workers
         at_once = f"{workers} runs at once, " if workers > 1 else ""
         say(f"  expected: {in_words(left)} on this machine, {at_once}probes included; files go to {self.options.out}/")
+        return left
+
+    def _tell_stranger(self, stranger: external.Stranger) -> float:
+        """Prints the cost of the network from outside and the expected time of probing it; returns its seconds."""
+        found = count(stranger.network, stranger.arm, self.data.in_channels, self.data.image_size)
+        network = stranger.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images, _ = next(self.data.evaluation_batches("test", min(100, len(self.data.test)), self.device))
+        settings = {**self.plan.settings, "arm": stranger.arm}
+        passes = self.ablation.passes(len(network.blocks), settings)
+        left = evaluation_time(network, images) * self._num_images * passes / (self.options.workers or 1)
+        say(f"  {stranger.run}: {found.parameters:,} parameters, {found.multiply_adds / 1e6:.1f} M multiply-adds")
+        say(
+            f"  expected: {in_words(left)} on this machine, if it was not asked before; files go to {self.options.out}/"
+        )
         return left
 
     def _ask_stranger(self, stranger: external.Stranger) -> list[Record]:

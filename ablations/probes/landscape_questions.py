@@ -7,6 +7,7 @@ stopped one is gone on with. Directions are drawn from the run's seed, so that a
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ablations.harness.files import atomic_write_bytes
 from ablations.harness.probing import Measurement, Subject
@@ -68,13 +70,21 @@ def draw_surface(
     cuda = subject.device.type == "cuda"
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if cuda else []
     fold = settings["fold"] and not moves_norms(subject.network, directions)  # else it cannot be had
-    return surface(
-        subject.network, batches, directions, steps, span,
-        batch_norm=settings["batch_norm"], precision=settings["precision"], fold=fold, compiled=settings["compile"],
-        tolerance=settings["tolerance"], file=subject.folder / f"{name}.npz",
-        facts={"data_name": subject.data.name, "vectors": settings["vectors"], **facts},
-        processes=subject.processes, devices=devices, on_point=subject.on_pass,
-    )  # fmt: skip
+    points = steps ** len(directions)
+    title = f"{subject.arm} seed {subject.seed}: {name}"
+    with tqdm(total=points, desc=title, unit="point", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def on_point() -> None:
+            bar.update()
+            subject.on_pass()
+
+        return surface(
+            subject.network, batches, directions, steps, span,
+            batch_norm=settings["batch_norm"], precision=settings["precision"], fold=fold,
+            compiled=settings["compile"], tolerance=settings["tolerance"], file=subject.folder / f"{name}.npz",
+            facts={"data_name": subject.data.name, "vectors": settings["vectors"], **facts},
+            processes=subject.processes, devices=devices, on_point=on_point,
+        )  # fmt: skip
 
 
 # -- surfaces ---------------------------------------------------------------------------------------------------------
