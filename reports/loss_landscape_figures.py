@@ -87,9 +87,13 @@ def _nonconvex(records: Records, folder: Path) -> list[Drawn]:
         ax.set_yticks(range(len(shares)), list(shares))
         ax.invert_yaxis()
         ax.set_xlim(left=0)
-        ax.set_xlabel("points of the plane where the loss curves downwards, %")
+        ax.set_xlabel("share of the plane that is not convex, %")
         save(figure, folder / "figures" / "nonconvex.png")
-    return [Drawn("figures/nonconvex.png", "How much of the surface is not convex", "A dot is a seed, a bar the mean.")]
+    caption = (
+        "Points where the loss curves downwards in some direction of the plane; a dot is a seed, a bar the mean. The "
+        "table below says at which loss each network ended: one that fits badly is seen from another height."
+    )
+    return [Drawn("figures/nonconvex.png", "How much of the surface is not convex", caption)]
 
 
 def _lines(records: Records, folder: Path) -> list[Drawn]:
@@ -144,6 +148,8 @@ def _sharpness_and_error(records: Records, folder: Path) -> list[Drawn]:
                 rises = [mean(by_seed[seed]) for seed in known]
                 ax.plot(rises, [errors[arm][seed][0] for seed in known], "o", ms=4.5, color=look[arm]["color"])
             ax.set_xscale("symlog", linthresh=0.01)
+            ax.set_yscale("symlog", linthresh=1.0)
+            ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
             ax.set_title("without normalisation" if kind == "none" else f"{kind} normalised")
         axes[-1].set_xlabel("mean rise of the training loss along random lines, nats")
         legend(figure, [Line2D([], [], ls="", marker="o", label=arm, color=look[arm]["color"]) for arm in errors])
@@ -162,9 +168,13 @@ def _ways(records: Records, folder: Path) -> list[Drawn]:
             if not rows or not found:
                 continue
             shares = records.where(arm, SEED, "way", f"share/{kind}").values()
+            walk = ""
+            if kind == "principal":
+                expected = mean(records.where(arm, SEED, "way", "share/random_walk").values())
+                walk = f" (of a random walk of as many steps: {expected:.3g} %)"
             epochs = [int(row.fields["epoch"]) for row in rows.where(metric="x")]
             points = np.array([rows.where(metric=axis).values() for axis in "xy"]).T
-            caption = f"{arm}, seed {SEED}: this plane holds {shares[0]:.2g} % of the way."
+            caption = f"{arm}, seed {SEED}: this plane holds {shares[0]:.3g} % of the way{walk}."
             title = f"The way of training in {words}: {arm}"
             name = f"way_{arm}_{kind}"
             labels = ("first", "second")
@@ -214,9 +224,10 @@ def _spectra(records: Records, folder: Path) -> list[Drawn]:
             margin = 0.05 * float(np.ptp(centres)) + 3 * width
             along = np.linspace(centres.min() - margin, centres.max() + margin, 800)
             bells = np.exp(-0.5 * ((along[:, None] - centres) / width) ** 2) / (width * math.sqrt(2 * math.pi))
-            ax.fill_between(along, bells @ weights, 1e-6, lw=0, alpha=0.8, fc=look[arm]["color"])
+            density = bells @ weights
+            ax.fill_between(along, density, 1e-6, lw=0, alpha=0.8, fc=look[arm]["color"])
             ax.set_yscale("log")
-            ax.set_ylim(bottom=1e-6)
+            ax.set_ylim(1e-6, 10 * float(density.max()))
             ax.set_title(arm)
         axes[-1].set_xlabel("eigenvalue of the Hessian, nats")
         save(figure, folder / "figures" / "spectrum.png")

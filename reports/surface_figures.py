@@ -172,10 +172,11 @@ def heat_map(
     label: str = "|lambda_min / lambda_max|",
     axis_labels: tuple[str, str] = AXES,
 ) -> Drawn:
-    """Maps of |lambda_min / lambda_max| below each other to `folder`/figures/`name`.png, coloured from 0 to 1.
+    """Maps of |lambda_min / lambda_max| below each other to `folder`/figures/`name`.png, on one scale from 0.
 
-    maps: name -> array (len(axes[0]), len(axes[1])); 0 is convex, what is above 1 is drawn as 1 and what is not finite
-    is hatched, and the caption counts both. Raises ValueError for another shape, a negative ratio, or without a map.
+    maps: name -> array (len(axes[0]), len(axes[1])); 0 is convex. The scale ends at the largest ratio, at 1 at the
+    latest: what is above 1 is drawn as 1, what is not finite is hatched, and the caption counts both.
+    Raises ValueError for another shape, a negative ratio, or without a map.
     """
     if not maps:
         raise ValueError("a heat map needs at least one array")
@@ -192,6 +193,7 @@ def heat_map(
             (int(np.sum(np.isfinite(ratios) & (ratios > 1))), "above 1"),
         ):
             said += [f"{panel}: {count} of {ratios.size} points {words}."] if count else []
+    highest = max((float(each[np.isfinite(each)].max(initial=0.0)) for each in maps.values()), default=1.0)
     with style():
         figure, drawn = panels(len(maps), 3.0, sharex=True, sharey=True)
         colours = mpl.colormaps["magma"]
@@ -199,7 +201,8 @@ def heat_map(
             ax.grid(visible=False)
             ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, zorder=0, **HATCH))
             shown = np.ma.masked_invalid(ratios.T)
-            mesh = ax.pcolormesh(*axes, shown, shading="nearest", cmap=colours, vmin=0, vmax=1, zorder=1)
+            top = min(1.0, highest) or 1.0
+            mesh = ax.pcolormesh(*axes, shown, shading="nearest", cmap=colours, vmin=0, vmax=top, zorder=1)
             ax.set(title=panel, ylabel=axis_labels[1], aspect="equal")
         drawn[-1].set_xlabel(axis_labels[0])
         above = any(np.any(ratios[np.isfinite(ratios)] > 1) for ratios in maps.values())

@@ -116,4 +116,6 @@ def levels(view: View) -> list[float]:
 
 
 def _said(fact: object) -> str:
+    if isinstance(fact, dict):
+        return ", ".join(f"{key} {as_text(value)}" for key, value in fact.items())
     return ", ".join(map(as_text, fact)) if isinstance(fact, list | tuple) else as_text(fact)
