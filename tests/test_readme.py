@@ -42,6 +42,13 @@ def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 
 
+@cache
+def help_of(script: str) -> str:
+    """What a command below reports/ says of itself."""
+    words = [sys.executable, ROOT / script, "--help"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 def run_program(text: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(text, "README.md", "exec"), names)
@@ -136,6 +143,8 @@ def test_command_exists(command: str) -> None:
         assert words[0] in make_targets()
     elif program == "python" and words[0] == "-m":
         assert find_spec(words[1]) is not None
+    elif program == "python" and words[0].startswith("reports/"):
+        assert [word for word in words[1:] if word.startswith("--") and word not in help_of(words[0])] == []
     elif program == "python":
         assert (ROOT / words[0]).is_file()
         ablation = import_module(words[0].removesuffix(".py").replace("/", ".")).ABLATION
@@ -150,6 +159,7 @@ def test_command_exists(command: str) -> None:
 
 def test_flags_are_in_the_help() -> None:
     known = parser_for(scripts()[0], with_trainer=False).format_help()
+    known += "".join(help_of(file) for file in sorted(set(re.findall(r"reports/[a-z_]+\.py", README))))
     flags = {flag for text in re.findall(r"`([^`\n]+)`", PROSE) for flag in re.findall(r"(?<!\S)--[a-z.-]+", text)}
     flags -= {"--trainer.", "--write", "--markdown", "--json"}  # of Trainer; of python -m ablations and modules
     assert len(flags) > 10
