@@ -1,5 +1,7 @@
 """Data sets by name: `load("cifar10", root="data")` gives a LightningDataModule with its pixels in memory.
 
+`make(data, "distorted_digits", kind="RTS")` gives another one, made from the digits of the first on the fly.
+
 Importing this package costs nothing: torch and lightning come with the first `load`, so a command line can offer NAMES.
 """
 
@@ -13,9 +15,20 @@ if TYPE_CHECKING:
     from datamodules.augment import Augment
     from datamodules.images import ImageData
 
-NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "folder", "parquet")
+NAMES = (
+    "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "folder", "parquet", "house_numbers", "birds",
+)  # fmt: skip
 
-__all__ = ["NAMES", "Augment", "DataError", "ImageData", "load"]
+MAKERS = {
+    "distorted_digits": "datamodules.distorted_digits",
+    "digit_addition": "datamodules.digit_pairs",
+    "same_digits": "datamodules.digit_pairs",
+    "digit_sequences": "datamodules.digit_sequences",
+    "two_parts": "datamodules.bird_parts",
+}
+"""What can be made from a source of digits -> the file with the function of that name."""
+
+__all__ = ["MAKERS", "NAMES", "Augment", "DataError", "ImageData", "load", "make"]
 
 _HOMES = {"Augment": "datamodules.augment", "ImageData": "datamodules.images"}
 
@@ -64,6 +77,27 @@ def load(
         seed=seed,
         validation=validation,
     )
+
+
+def make(source: "ImageData", name: str, *, fresh: bool = True, **arguments: Any) -> "ImageData":
+    """What the maker `name` of MAKERS makes from a source of digits; arguments are those of the function of that name.
+
+    fresh: training images are made anew in every epoch, instead of once. All values may be plain ones, as JSON has
+    them. The identity of the result holds the source's and all arguments.
+    Raises DataError if the source has no single digits in grey, ValueError for an unknown name or impossible arguments.
+    """
+    from inspect import signature
+
+    from datamodules.made import MadeData
+
+    if name not in MAKERS:
+        raise ValueError(f"unknown maker {name!r}; allowed: {', '.join(MAKERS)}")
+    maker = getattr(import_module(MAKERS[name]), name)
+    try:
+        signature(maker).bind(source, **arguments)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}; it takes {', '.join(list(signature(maker).parameters)[1:])}") from None
+    return MadeData(source, maker(source, **arguments), fresh)
 
 
 def __getattr__(name: str) -> Any:

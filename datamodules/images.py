@@ -172,11 +172,12 @@ class ImageData(lightning.LightningDataModule):
 def stratified_split(labels: Tensor, num_classes: int, validation: float, split_seed: int) -> tuple[Tensor, Tensor]:
     """Rows for training and for validation, both sorted; of every class the same fraction, rounded, is validation.
 
-    labels: int64 (N,). split_seed chooses the rows. Raises ValueError if validation is outside [0, 1) or leaves nothing
-    for training.
+    labels: int64 (N,), or (N, D), whose first place then is the class. split_seed chooses the rows. Raises ValueError
+    if validation is outside [0, 1) or leaves nothing for training.
     """
     if not 0 <= validation < 1:
         raise ValueError(f"validation is {validation}; allowed: a fraction in [0, 1)")
+    labels = labels if labels.ndim == 1 else labels[:, 0]
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for label in range(num_classes):
         rows = (labels == label).nonzero().flatten()

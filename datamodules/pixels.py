@@ -12,7 +12,8 @@ from datamodules.errors import DataError
 class Pixels:
     """One split in memory.
 
-    images: uint8, (N, H, W, C), H == W, C is 1 or 3. labels: int64, (N,), values 0..num_classes - 1.
+    images: uint8, (N, H, W, C), H == W, C is 1 or 3, or 2 for pairs. labels: int64, (N,), or (N, D) for sequences of D
+    places, values 0..num_classes - 1.
     """
 
     images: Tensor
@@ -22,7 +23,8 @@ class Pixels:
         assert self.images.dtype == torch.uint8, self.images.dtype
         assert self.images.ndim == 4, self.images.shape
         assert self.labels.dtype == torch.int64, self.labels.dtype
-        assert self.labels.shape == self.images.shape[:1], (self.labels.shape, self.images.shape)
+        assert self.labels.ndim in (1, 2), self.labels.shape
+        assert len(self.labels) == len(self.images), (self.labels.shape, self.images.shape)
 
     def __len__(self) -> int:
         return len(self.labels)

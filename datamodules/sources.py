@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from datamodules import folders, official, parquet
+from datamodules import birds, folders, house_numbers, official, parquet
 from datamodules.augment import Augment
 from datamodules.decoding import resized
 from datamodules.errors import DataError
@@ -16,6 +16,19 @@ from datamodules.pixels import Decoded
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 NO_AUGMENTATION = Augment()
+
+LAYOUTS: dict[str, tuple[Callable[[Path], list[Path]], Callable[[list[Path], int | None], Decoded]]] = {
+    "folder": (folders.find_files, folders.read_folders),
+    "house_numbers": (house_numbers.find_files, house_numbers.read_house_numbers),
+    "birds": (birds.find_files, birds.read_birds),
+}
+"""Sources that are folders of images: what finds the files below a root, and what decodes them."""
+
+REMEDIES = {
+    "folder": "a folder with train/<class>/*.png and test/<class>/*.png",
+    "house_numbers": "a folder with train/ and test/ of SVHN's full numbers, each with digitStruct.mat",
+    "birds": "CUB_200_2011 as its archive unpacks",
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,10 @@ def locate(source: Source, root: Path, image_size: int | None = None, download: 
         return Located(files, partial(_decode_array, partial(source.read, files), image_size), "torchvision")
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; {_remedy(source)}")
-    if source.name == "folder":
-        files = folders.find_files(root)
-        return Located(files, partial(folders.read_folders, files, image_size), "folder")
+    if source.name in LAYOUTS:
+        find_files, read_files = LAYOUTS[source.name]
+        files = find_files(root)
+        return Located(files, partial(read_files, files, image_size), source.name)
     if files := parquet.find_files(root):
         return Located(files, partial(_decode_parquet, source, files, image_size), "parquet")
     raise DataError(f"{missing[0] if missing else root / '*.parquet'}: not found; {_remedy(source)}")
@@ -118,8 +132,8 @@ def _decode_parquet(source: Source, files: list[Path], image_size: int | None) -
 
 
 def _remedy(source: Source) -> str:
-    if source.name == "folder":
-        return "point the data root at a folder with train/<class>/*.png and test/<class>/*.png"
+    if source.name in REMEDIES:
+        return f"point the data root at {REMEDIES[source.name]}"
     parquet_files = "a folder with train-*.parquet and test-*.parquet as downloaded from a hub"
     if source.torchvision is None:
         return f"point the data root at {parquet_files}"
@@ -175,5 +189,7 @@ _ALL = (
     ),
     Source("folder"),
     Source("parquet"),
+    Source("house_numbers", num_classes=house_numbers.NUM_CLASSES),
+    Source("birds", num_classes=200, official_size=(5994, 5794), augment=Augment(flip=True)),
 )
 SOURCES = {source.name: source for source in _ALL}

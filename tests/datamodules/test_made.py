@@ -1,0 +1,233 @@
+"""Images made on the fly: a function of seed, epoch and row, for any batches, ranks, processes and resumption."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from written_files import random_images, write_parquet_folder
+
+import datamodules
+from datamodules import DataError, ImageData
+from datamodules.augment import normalise
+from datamodules.images import channel_statistics
+from datamodules.made import MadeData, chosen
+
+ROOT = Path(__file__).parents[2]
+ALL = {
+    "distorted_digits": {"kind": "RTS"},
+    "digit_addition": {},
+    "same_digits": {"patches": 3},
+    "digit_sequences": {},
+    "two_parts": {"patches": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def source() -> ImageData:
+    return datamodules.load("digits", cache=False)
+
+
+def made(source: ImageData, name: str = "distorted_digits", **arguments: Any) -> MadeData:
+    data = datamodules.make(source, name, **{**ALL[name], **arguments})
+    assert isinstance(data, MadeData)
+    return data
+
+
+class Place:
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.global_rank, self.world_size = rank, world_size
+
+
+def by_row(data: MadeData, epoch: int, batch_size: int, world_size: int = 1) -> dict[int, Tensor]:
+    """Row of the training split -> the image that training saw in an epoch."""
+    seen: dict[int, Tensor] = {}
+    for rank in range(world_size):
+        data.batch_size, data.trainer = batch_size, Place(rank, world_size)  # type: ignore[assignment]
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for batch in loader:
+            images, _ = data.on_after_batch_transfer(batch, 0)
+            rows = batch["rows"] if batch["rows"].ndim == 1 else batch["rows"][:, 0]
+            seen |= dict(zip(rows.tolist(), images, strict=True))
+    data.trainer = None
+    return seen
+
+
+@pytest.mark.parametrize("name", ["distorted_digits", "digit_addition", "same_digits", "digit_sequences"])
+def test_a_sample_depends_on_seed_epoch_and_row_alone(source: ImageData, name: str) -> None:
+    data = made(source, name)
+    data.seed = 5
+    seen = by_row(data, epoch=3, batch_size=100)
+    for batch_size, world_size in ((64, 1), (100, 2), (96, 3)):
+        others = by_row(made_like(data), 3, batch_size, world_size)
+        shared = seen.keys() & others.keys()
+        assert len(shared) > 1000
+        assert all(torch.equal(seen[row], others[row]) for row in shared)
+    rows = torch.tensor([7, 300])
+    told = data.described(3, rows)
+    again = normalise(data.maker.paint(data._digits.images[..., 0], told), data.mean, data.std)
+    assert all(torch.equal(image, seen[row]) for row, image in zip(rows.tolist(), again, strict=True) if row in seen)
+    shared = seen.keys() & by_row(data, 4, 100).keys()
+    other_seed = made_like(data)
+    other_seed.seed = 6
+    for others in (by_row(data, 4, 100), by_row(other_seed, 3, 100)):
+        same = [torch.equal(seen[row], others[row]) for row in seen.keys() & others.keys()]
+        assert sum(same) < 0.2 * len(same), "another epoch or seed is another image (but empty numbers stay empty)"
+
+
+def made_like(data: MadeData) -> MadeData:
+    other = MadeData(datamodules.load("digits", cache=False), data.maker)
+    other.seed = data.seed
+    return other
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_fixed_images_belong_to_no_run(source: ImageData, name: str) -> None:
+    one, other = made(source, name), made(datamodules.load("digits", seed=9, batch_size=7, cache=False), name)
+    assert one.identity == other.identity
+    for split in ("train", "val", "test"):
+        assert torch.equal(getattr(one, split).images, getattr(other, split).images)
+        assert torch.equal(one.truth[split]["labels"], getattr(one, split).labels)
+        assert len(getattr(one, split)) == len(getattr(source, split))
+        assert all(len(values) == len(getattr(one, split)) for values in one.truth[split].values())
+    assert (one.mean, one.std) == channel_statistics(one.train.images)
+    images = torch.cat([images for images, _ in one.evaluation_batches("test", batch_size=77)])
+    assert torch.equal(images, normalise(one.test.images, one.mean, one.std))
+    assert one.test.labels.min() >= 0
+    assert one.test.labels.max() < one.num_classes
+
+
+def test_training_images_may_be_fixed(source: ImageData) -> None:
+    data = made(source, fresh=False, angle=180)
+    batch = next(iter(data.train_dataloader()))
+    images, labels = data.on_after_batch_transfer(batch, 0)
+    rows = next(iter(data.train_dataloader().sampler)).indices
+    assert torch.equal(images, normalise(data.train.images[rows], data.mean, data.std))
+    assert torch.equal(labels, source.train.labels[rows])
+
+
+def test_identity_tells_what_was_made_of_what(source: ImageData) -> None:
+    identities = [
+        made(source).identity,
+        made(source, fresh=False).identity,
+        made(source, kind="R").identity,
+        made(source, angle=44).identity,
+        made(source, size=42).identity,
+        made(datamodules.load("digits", validation=0.2, cache=False)).identity,
+        source.identity,
+    ]
+    texts = {json.dumps(identity, sort_keys=True) for identity in identities}
+    assert len(texts) == len(identities)
+    assert len({identity["digest"] for identity in identities}) == 5, "fresh and validation change no digest"
+    assert json.loads(json.dumps(identities[0])) == identities[0]
+    assert (identities[0]["name"], identities[0]["image_size"]) == ("digits-RTS24", 24)
+    plain = datamodules.make(source, "distorted_digits", kind="RTS", scale=[0.7, 1.2])
+    assert plain.identity == identities[0], "lists, as JSON has them, are the same"
+
+
+def test_no_validation_split() -> None:
+    data = made(datamodules.load("digits", validation=0, cache=False))
+    assert (len(data.val), data.val_dataloader(), set(data.truth)) == (0, [], {"train", "test"})
+
+
+def test_parquet_digits(tmp_path: Path) -> None:
+    labels = torch.arange(80) % 10
+    root = write_parquet_folder(tmp_path / "few", random_images(80, 28, 1), labels.numpy())
+    data = made(datamodules.load("parquet", root), kind="TC")
+    assert (data.name, data.image_size, len(data.test)) == ("few-TC60", 60, 20)
+
+
+def test_refusals(source: ImageData, tmp_path: Path) -> None:
+    root = write_parquet_folder(tmp_path / "colours", random_images(80, 8, 3), (torch.arange(80) % 10).numpy())
+    colours = datamodules.load("parquet", root)
+    with pytest.raises(DataError, match="colours: RTS12 is made of single digits in grey, which these images are not"):
+        made(colours)
+    with pytest.raises(DataError, match="digits-sequences32: RTS48 is made of single digits"):
+        made(made(source, "digit_sequences"))
+    with pytest.raises(ValueError, match="unknown maker 'distorted'; allowed: distorted_digits, digit_addition"):
+        datamodules.make(source, "distorted")
+    with pytest.raises(ValueError, match=r"two_parts: got an unexpected keyword argument 'kind'; it takes size, room"):
+        datamodules.make(source, "two_parts", kind="R")
+    with pytest.raises(ValueError, match="batch size 9 does not divide among 2 processes"):
+        by_row(made(source), 0, 9, 2)
+
+
+def test_chosen_rows_have_the_label_and_are_others() -> None:
+    labels = torch.tensor([2, 0, 2, 1, 2, 0])
+    rows = torch.arange(6).repeat(200)
+    draws = torch.rand(1200, generator=torch.Generator().manual_seed(0))
+    found = chosen(labels, labels[rows], draws, but=rows)
+    assert torch.equal(labels[found], labels[rows])
+    partners = {row: set(found[rows == row].tolist()) for row in range(6)}
+    assert partners == {0: {2, 4}, 1: {5}, 2: {0, 4}, 3: {3}, 4: {0, 2}, 5: {1}}
+    anyone = chosen(labels, torch.full((1200,), 2), draws)
+    assert set(anyone.tolist()) == {0, 2, 4}
+
+
+# A network of one layer that writes down what its process sees; run by this test, and by two processes at once.
+RECORDER = """
+import sys
+from pathlib import Path
+import lightning, torch
+import datamodules
+
+class Recorder(lightning.LightningModule):
+    def __init__(self, folder):
+        super().__init__()
+        torch.manual_seed(0)
+        self.folder, self.layer, self.seen = folder, torch.nn.Linear(24, 10), []
+    def training_step(self, batch, index):
+        images, labels = batch
+        self.seen.append(images.clone())
+        return torch.nn.functional.cross_entropy(self.layer(images.mean((1, 2))), labels)
+    def on_train_end(self):
+        torch.save({"seen": self.seen, "weight": self.layer.weight.detach()}, self.folder / f"{self.global_rank}.pt")
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+def fit(folder, epochs, devices=1, checkpoint=None):
+    data = datamodules.make(datamodules.load("digits", cache=False, batch_size=200), "distorted_digits", kind="RTS")
+    folder.mkdir(exist_ok=True)
+    trainer = lightning.Trainer(
+        max_epochs=epochs, accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_val_batches=0, use_distributed_sampler=False,
+    )
+    trainer.fit(Recorder(folder), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.save_checkpoint(folder / "last.ckpt")
+
+if __name__ == "__main__":
+    fit(Path(sys.argv[1]), 2, devices=2)
+"""
+
+
+def test_two_processes_and_a_resumed_one_see_the_same(tmp_path: Path, environment: dict[str, str]) -> None:
+    script = tmp_path / "recorder.py"
+    script.write_text(RECORDER)
+    command = [sys.executable, script, tmp_path / "ddp"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    space: dict[str, Any] = {"__name__": "recorder"}
+    exec(RECORDER, space)
+    space["fit"](tmp_path / "whole", 2)
+    space["fit"](tmp_path / "half", 1)
+    torch.rand(3)
+    space["fit"](tmp_path / "rest", 2, checkpoint=tmp_path / "half" / "last.ckpt")
+
+    def left(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = torch.load(tmp_path / name, weights_only=True)
+        return found
+
+    whole, ranks = left("whole/0.pt"), (left("ddp/0.pt"), left("ddp/1.pt"))
+    assert len(whole["seen"]) == 12
+    joined = [torch.cat(shares) for shares in zip(ranks[0]["seen"], ranks[1]["seen"], strict=True)]
+    assert all(torch.equal(one, other) for one, other in zip(whole["seen"], joined, strict=True))
+    torch.testing.assert_close(ranks[0]["weight"], whole["weight"], rtol=1e-4, atol=1e-6)
+    resumed = left("half/0.pt")["seen"] + left("rest/0.pt")["seen"]
+    assert all(torch.equal(one, other) for one, other in zip(whole["seen"], resumed, strict=True))
+    assert torch.equal(left("rest/0.pt")["weight"], whole["weight"])
