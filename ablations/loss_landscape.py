@@ -117,11 +117,15 @@ def plan(budget: str, data: ImageData) -> Plan:
     return Plan(tuple(arms), seeds, settings, snapshots)
 
 
-def check(settings: Mapping[str, Any], network: Any) -> None:
-    """Refuses, before anything is trained, axes and words that no surface can have, and misfits with the network."""
+def check(settings: Mapping[str, Any], network: Any) -> dict[str, str]:
+    """Refuses, before anything is trained, settings that no surface can have and files that do not fit the network.
+
+    Gives the hashes of those files, so that another one in the same place is asked anew.
+    """
     from typing import get_args
 
     from ablations.probes.directions import Normalise, Vectors, between, refuse_misfits
+    from ablations.probes.landscape import digest
     from ablations.probes.point_losses import BatchNormPolicy, Precision
     from ablations.probes.surface_file import axis
     from modules.layers import check_choice
@@ -136,7 +140,11 @@ def check(settings: Mapping[str, Any], network: Any) -> None:
         check_choice(f"--probe.{name}", settings[name], get_args(words))
     if settings["fold"] and (settings["batch_norm"] != "keep" or settings["vectors"] != "fixed"):
         raise ValueError("--probe.fold yes goes with --probe.batch_norm keep and --probe.vectors fixed; give fold no")
-    for name in ("limit", "batch_size", "draws", "pairs", "lanczos_steps", "sharpness_draws"):
+    if settings["line_steps"] % 2 == 0:
+        raise ValueError(f"--probe.line_steps {settings['line_steps']}: give an odd number, so that one is the centre")
+    if settings["tolerance"] < 0:
+        raise ValueError(f"--probe.tolerance {settings['tolerance']:g}: give 0 or more")
+    for name in ("limit", "batch_size", "draws", "pairs", "map_images", "lanczos_steps", "sharpness_draws"):
         if settings[name] < 1:
             raise ValueError(f"--probe.{name} {settings[name]}: give 1 or more")
     if settings["trace_draws"] < 2:
@@ -147,8 +155,13 @@ def check(settings: Mapping[str, Any], network: Any) -> None:
         raise ValueError("--probe.towards and --probe.along go with --network and --weights, which they start from")
     if settings["towards"]:
         between(network, read_weights(settings["towards"]))
-    for path in filter(None, settings["along"].split(",")):
+    along = [path for path in settings["along"].split(",") if path]
+    if len(along) > 2:
+        raise ValueError(f"--probe.along names {len(along)} files; a surface has one or two directions")
+    for path in along:
         refuse_misfits(network, read_weights(path))
+    files = [path for path in (settings["towards"], *along) if path]
+    return {f"content of {path}": digest(sorted(read_weights(path).items())) for path in files}
 
 
 # -- the probe --------------------------------------------------------------------------------------------------------

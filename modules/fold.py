@@ -20,12 +20,13 @@ def folded(network: AnyModule, dtype: torch.dtype = torch.float32) -> AnyModule:
     """
     network = copy.deepcopy(network).eval()
     for parent in list(network.modules()):
-        if not isinstance(parent, nn.Sequential):
+        if type(parent).forward is not nn.Sequential.forward:
             continue
         names = list(parent._modules)
         for name, following in itertools.pairwise(names):
             layer, norm = parent._modules[name], parent._modules[following]
-            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            # Exactly these: a subclass may do more, such as an activation, and one without statistics cannot be folded.
+            if type(layer) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
                 parent._modules[name] = fuse_conv_bn_eval(layer, norm)
                 parent._modules[following] = nn.Identity()
     for module in network.modules():

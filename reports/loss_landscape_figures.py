@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from reports.charts import surface_3d
 from reports.curve_figures import looks
 from reports.figures import Drawn, legend, panels, save, style
 from reports.surface_figures import contours, heat_map, slices, trajectory
+from reports.surface_view import policies, view_of
 from reports.tables import write_table
 from reports.vtk import write_vtk
 
@@ -40,9 +41,16 @@ def draw(records: Records, folder: Path) -> list[Drawn]:
 
 
 def _surfaces(folder: Path, arms: Sequence[str], name: str) -> list[tuple[str, Surface]]:
-    """Arm -> its surface of that name, of those that kept one."""
+    """Arm -> its surface of that name, of those that kept one with a loss to show."""
     paths = {arm: folder / "files" / f"{arm}-s{SEED}" / f"{name}.npz" for arm in arms}
-    return [(arm, Surface.load(path)) for arm, path in paths.items() if path.exists()]
+    found = [(arm, Surface.load(path)) for arm, path in paths.items() if path.exists()]
+    return [(arm, each) for arm, each in found if np.isfinite(each.values["train/loss"]).any()]
+
+
+def _policies(folder: Path, arms: Sequence[str], name: str) -> str:
+    """How those surfaces were computed, except for what differs from one to the next."""
+    shown = _surfaces(folder, arms, name)[:1]
+    return policies(shown).partition("; seeds of directions")[0].capitalize() if shown else ""
 
 
 def _planes(folder: Path, arms: Sequence[str]) -> list[Drawn]:
@@ -50,8 +58,9 @@ def _planes(folder: Path, arms: Sequence[str]) -> list[Drawn]:
     shown = _surfaces(folder, arms, "plane")
     if not shown:
         return []
+    is_logarithmic = view_of(shown, "train/loss", 2).logarithmic
     for arm, found in shown:
-        write_vtk(found, "train/loss", folder / "files" / f"{arm}-s{SEED}" / "plane.vtk", logarithmic=True)
+        write_vtk(found, "train/loss", folder / "files" / f"{arm}-s{SEED}" / "plane.vtk", is_logarithmic)
     caption = f"Around the trained networks of seed {SEED}, along the same two random directions for all."
     deepest = [panel for panel in shown if panel[0].endswith(("_56", "_110"))] or shown
     drawn = [
@@ -93,6 +102,7 @@ def _nonconvex(records: Records, folder: Path) -> list[Drawn]:
         "Points where the loss curves downwards in some direction of the plane; a dot is a seed, a bar the mean. The "
         "table below says at which loss each network ended: one that fits badly is seen from another height."
     )
+    caption += f" {_policies(folder, list(shares), 'plane')}."
     return [Drawn("figures/nonconvex.png", "How much of the surface is not convex", caption)]
 
 
@@ -128,7 +138,7 @@ def _lines(records: Records, folder: Path) -> list[Drawn]:
         save(figure, folder / "figures" / "lines.png")
     caption = (
         f"Seed {SEED}: lines are means over the random directions, bands reach from the lowest to the highest. All "
-        "networks of a seed get the same draws."
+        f"networks of a seed get the same draws. {_policies(folder, arms, f'line_{kind}_0')}."
     )
     return [Drawn("figures/lines.png", "The loss along random lines", caption)]
 
@@ -185,28 +195,38 @@ def _ways(records: Records, folder: Path) -> list[Drawn]:
     return drawn
 
 
+def _ratios(records: Records, arm: str) -> dict[tuple[float, float], list[tuple[bool, float]]]:
+    """Point of the plane -> per seed whether it looks convex there, and the ratio that the verdict takes."""
+    values: dict[tuple[int, str], dict[str, float]] = {}
+    where: dict[str, tuple[float, float]] = {}
+    for row in records.where(arm, probe="map"):
+        values.setdefault((row.seed, row.point), {})[row.metric] = row.value
+        where[row.point] = (float(row.fields["alpha"]), float(row.fields["beta"]))
+    found: dict[tuple[float, float], list[tuple[bool, float]]] = {}
+    for (_, there), ends in values.items():
+        least = ends["hessian/least"] - ends["hessian/least_residual"]
+        ratio = abs(least / ends["hessian/largest"]) if ends["hessian/largest"] else math.nan
+        found.setdefault(where[there], []).append((ends["curvature/least_in_plane"] > 0, ratio))
+    return found
+
+
 def _maps(records: Records, folder: Path) -> list[Drawn]:
-    """Mean over seeds of |lambda_min / lambda_max| at the points of the plane."""
+    """Median over seeds of |lambda_min / lambda_max| at the points of the plane."""
     maps: dict[str, Any] = {}
-    axes: tuple[Any, ...] = ()
+    axes: list[Any] = []
     for arm in records.arms:
-        rows = records.where(arm, probe="map")
-        least, largest = (rows.where(metric=f"hessian/{end}") for end in ("least", "largest"))
-        grouped: dict[tuple[float, float], list[float]] = {}
-        for low, high in zip(least, largest, strict=True):
-            where = (float(low.fields["alpha"]), float(low.fields["beta"]))
-            ratio = abs(low.value / high.value) if high.value else math.nan
-            if math.isfinite(ratio):
-                grouped.setdefault(where, []).append(ratio)
-        if rows:
-            places = {(float(row.fields["alpha"]), float(row.fields["beta"])) for row in rows}
-            axes = tuple(np.array(sorted({place[axis] for place in places})) for axis in (0, 1))
-            values = [[mean(grouped.get((a, b), [math.nan])) for b in axes[1]] for a in axes[0]]
-            maps[arm] = np.array(values)
+        found = _ratios(records, arm)
+        if found:
+            axes = [np.array(sorted({place[axis] for place in found})) for axis in (0, 1)]
+            known = {place: [ratio for _, ratio in each if math.isfinite(ratio)] for place, each in found.items()}
+            maps[arm] = np.array([[median(known[(a, b)] or [math.nan]) for b in axes[1]] for a in axes[0]])
     if not maps or len(axes[0]) < 2:
         return []
-    title, caption = "Where the Hessian is convex", "Mean over seeds of |lambda_min / lambda_max| of the whole Hessian."
-    return [heat_map(maps, (axes[0], axes[1]), folder, "hessian_map", title, caption)]
+    caption = (
+        "Median over seeds of |lambda_min / lambda_max| of the whole Hessian, what Lanczos left unsettled added to "
+        f"lambda_min. {_policies(folder, list(maps), 'plane')}; the Hessian is of fewer images, see the settings."
+    )
+    return [heat_map(maps, (axes[0], axes[1]), folder, "hessian_map", "Where the Hessian is convex", caption)]
 
 
 def _spectra(records: Records, folder: Path) -> list[Drawn]:
@@ -250,31 +270,56 @@ def _joined(records: Records, folder: Path) -> list[Drawn]:
     return drawn
 
 
+COLUMNS = {  # of the table: what the probe recorded, and whether the values of one seed are draws
+    "training loss": ("centre", "train/loss"),
+    "its standard error": ("centre", "train/loss_standard_error"),
+    "not convex, %": ("plane", "share_nonconvex"),
+    "excess variation": ("plane", "excess_variation"),
+    "holes": ("plane", "holes"),
+    "curvature along": ("curvature", "curvature/along"),
+    "largest eigenvalue": ("centre", "hessian/largest"),
+    "its error over starts": ("centre", "hessian/largest_standard_error"),
+    "trace": ("centre", "hessian/trace"),
+    "trace, error over draws": ("centre", "hessian/trace_standard_error"),
+    "epsilon-sharpness, %": ("centre", "epsilon_sharpness"),
+    "sharpness, error over draws": ("centre", "epsilon_sharpness_standard_error"),
+    "deviation from fp32, % of range": ("plane", "deviation/from_fp32"),
+}
+
+
 def _table(records: Records, folder: Path) -> list[Drawn]:
     """Numbers of the trained networks: mean over seeds, with the standard deviation where there are several."""
-    columns = {
-        "training loss": ("centre", "train/loss"),
-        "its standard error": ("centre", "train/loss_standard_error"),
-        "not convex, %": ("plane", "share_nonconvex"),
-        "excess variation": ("plane", "excess_variation"),
-        "holes": ("plane", "holes"),
-        "curvature along": ("curvature", "curvature/along"),
-        "trace": ("centre", "hessian/trace"),
-        "its error over draws": ("centre", "hessian/trace_standard_error"),
-        "epsilon-sharpness, %": ("centre", "epsilon_sharpness"),
-        "deviation from fp32, % of range": ("plane", "deviation/from_fp32"),
+    columns: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for name, (probe, metric) in COLUMNS.items():
+        columns[name] = _by_arm(records, probe, metric)
+        if name == "curvature along":
+            draws = columns[name]
+            columns["curvature, error over draws"] = {
+                arm: {seed: [stdev(each) / len(each) ** 0.5] for seed, each in by_seed.items() if len(each) > 1}
+                for arm, by_seed in draws.items()
+            }
+    columns["ratio where it looks convex"] = {
+        arm: {0: [median(convex)]}
+        for arm in records.arms
+        if (convex := [r for each in _ratios(records, arm).values() for is_so, r in each if is_so and math.isfinite(r)])
     }
-    rows, kept = [], [name for name, (probe, metric) in columns.items() if records.where(probe=probe, metric=metric)]
+    columns = {name: by_arm for name, by_arm in columns.items() if any(by_arm.values())}
+    rows = []
     for arm in records.arms:
-        cells: list[object] = [arm]
-        for name in kept:
-            probe, metric = columns[name]
-            values = [mean(found) for found in records.by_seed(arm=arm, probe=probe, metric=metric).values()]
-            spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-            cells.append(f"{mean(values):.3g}{spread}" if values else None)
+        cells: list[object] = [arm, *(_mean_and_spread(by_arm.get(arm, {})) for by_arm in columns.values())]
         if any(cell is not None for cell in cells[1:]):
             rows.append(cells)
     if not rows:
         return []
-    caption = "Mean over seeds ± standard deviation. Curvature, trace and losses in nats."
-    return [write_table(folder, "sharpness", "Sharpness of the trained networks", caption, ["network", *kept], rows)]
+    caption = (
+        "Mean over seeds +- standard deviation. Curvature, eigenvalues, trace and losses in nats. The last column is "
+        "the median |lambda_min / lambda_max| of that network over all seeds and points where its plane looks convex."
+    )
+    names = ["network", *columns]
+    return [write_table(folder, "sharpness", "Sharpness of the trained networks", caption, names, rows)]
+
+
+def _mean_and_spread(by_seed: Mapping[int, Sequence[float]]) -> str | None:
+    values = [mean(found) for found in by_seed.values()]
+    spread = f" +- {stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{mean(values):.3g}{spread}" if values else None

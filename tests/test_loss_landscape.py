@@ -157,6 +157,9 @@ def exit_of(capsys, *words):
         (["--probe.batch_norm", "eval"], "--probe.batch_norm must be one of keep, recompute, batch"),
         (["--probe.fold", "yes", "--probe.batch_norm", "batch"], "--probe.fold yes goes with"),
         (["--probe.map_steps", "9"], "--probe.map_steps 9: give 1 to 3"),
+        (["--probe.line_steps", "4"], "--probe.line_steps 4: give an odd number"),
+        (["--probe.tolerance", "-1"], "--probe.tolerance -1: give 0 or more"),
+        (["--probe.map_images", "0"], "--probe.map_images 0: give 1 or more"),
         (["--probe.draws", "0"], "--probe.draws 0: give 1 or more"),
         (["--probe.towards", "x"], "--probe.towards and --probe.along go with --network"),
     ],
@@ -205,9 +208,32 @@ def test_a_users_own_network_is_drawn(capsys, tmp_path):
     assert centre == [plane.values["train/loss"][plane.centre]]
     figures = {figure["file"] for figure in json.loads((folder / "ablation.json").read_text())["figures"]}
     assert {"figures/plane_3d.plotly.json", "figures/plane_train_loss.png", "figures/towards.png"} <= figures
-    # The settings are part of the question: others are asked anew, the same ones are read.
+    assert np.isfinite(plane.values["test/error"]).all()
+    # The same question is read; another file in the same place is another question.
     first = (folder / "records.csv").read_bytes()
+    probes = sorted((folder / "probes").glob("*.csv"))
     code, _, err = exit_of(capsys, *words, "--probe.towards", tmp_path / "b.safetensors", "--workers", 2)
     assert code == 0
     assert (folder / "records.csv").read_bytes() == first
-    assert np.isfinite(plane.values["test/error"]).all()
+    assert sorted((folder / "probes").glob("*.csv")) == probes
+    (tmp_path / "a.safetensors").replace(tmp_path / "b.safetensors")
+    save_weights(build("resnet_cifar", 10, 1, depth=20, width=16), tmp_path / "c.safetensors")
+    words[words.index("--weights") + 1] = tmp_path / "b.safetensors"
+    code, _, err = exit_of(capsys, *words, "--probe.towards", tmp_path / "b.safetensors")
+    assert code == 0, err
+    assert len(sorted((folder / "probes").glob("*.csv"))) == len(probes) + 1
+    flat = Surface.load(folder / "files" / "resnet20-s0" / "towards.npz").values["train/loss"]
+    assert np.ptp(flat) < 1e-3 * flat.max(), "from a network to itself nothing changes"
+
+
+def test_a_network_whose_loss_is_no_number_is_told_not_traced(capsys, tmp_path):
+    network = build("resnet_cifar", 10, 1, depth=20, width=16)
+    with torch.no_grad():
+        network.head[-1].weight.fill_(math.nan)
+    save_weights(network, tmp_path / "nan.safetensors")
+    words = [*SMALL, "--network", "resnet20", "--weights", tmp_path / "nan.safetensors", "--out", tmp_path / "runs"]
+    code, _, err = exit_of(capsys, *words)
+    records = read_csv(next((tmp_path / "runs" / "ablations" / "loss_landscape").iterdir()) / "records.csv")
+    assert records.where(probe="plane", metric="holes").values() == [25.0]
+    assert math.isnan(records.where(probe="plane", metric="share_nonconvex").values()[0])
+    assert code == 0, err

@@ -141,7 +141,8 @@ class Ablation:
     drawn figures. passes: (blocks, settings) -> the probe's cost in passes over its images, for the estimate of
     time. All of them import what is heavy inside, so that the declaration loads at once.
     baseline: the arm others are compared with, "" for none. check: raises ValueError for settings of the probe
-    that make no sense, given the network from outside, or None.
+    that make no sense, given the network from outside, or None; gives what else is part of the question, such as hashes
+    of files that the settings name.
     """
 
     name: str
@@ -153,7 +154,7 @@ class Ablation:
     figures: Callable[[Records, Path], Sequence[Any]]
     passes: Callable[[int, Mapping[str, Any]], float]
     baseline: str = ""
-    check: Callable[[Mapping[str, Any], Any], object] = lambda settings, network: None
+    check: Callable[[Mapping[str, Any], Any], Mapping[str, Any] | None] = lambda settings, network: None
 
 
 def check(ablation: Ablation, plan: Plan) -> None:

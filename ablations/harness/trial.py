@@ -84,7 +84,8 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     stranger = external.load(options, data) if options.network is not None else None
     if stranger is not None:
         count(stranger.network, stranger.arm, data.in_channels, data.image_size)
-    ablation.check(plan.settings, None if stranger is None else stranger.network)
+    more = ablation.check(plan.settings, None if stranger is None else stranger.network)
+    plan = replace(plan, settings={**plan.settings, **(more or {})})
     claims = tuple(c for c in ablation.claims if not options.claims or c.id in options.claims)
     return Trial(ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching)
 

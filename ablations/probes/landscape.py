@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import json
 import multiprocessing
 import os
 import signal
@@ -79,18 +80,21 @@ def surface(
         raise ValueError(f"share {rank} of {ranks}; ranks count from 0")
     if tolerance < 0 or (tolerance and ranks > 1):
         raise ValueError(f"tolerance {tolerance:g}; give 0 or more, and 0 where ranks share: where to refine needs all")
+    if tolerance and len(strides([len(each) for each in axes])) < 3:
+        raise ValueError(f"tolerance {tolerance:g} needs coarser grids to begin with; give 2^k + 1 steps, not {steps}")
     if processes < 1:
         raise ValueError(f"{processes} processes; give 1 or more")
-    described = {**identity(question), "tolerance": tolerance, **(facts or {})}
+    described = json.loads(json.dumps({**identity(question), "tolerance": tolerance, **(facts or {})}))  # as in a file
     found = Surface.blank(axes, question.metrics, described)
     path = None if file is None else Path(file)
     if path is not None:
         found = resumed(path, found)
     if not found.open:
         return found
-    with _answering(question, processes, devices) as answers, _kept(found, path) as keep:
+    home = str(next(iter(network.state_dict().values())).device)
+    with _answering(question, processes, devices or [home]) as answers, kept(found, path) as keep:
         for points in _levels(found, tolerance):
-            todo = [index for index in points if found.state[index] == OPEN][rank::ranks]
+            todo = [index for index in points[rank::ranks] if found.state[index] == OPEN]
             where = [tuple(float(a[i]) for a, i in zip(axes, index, strict=True)) for index in todo]
             for index, values in zip(todo, answers(where), strict=True):
                 for metric, value in values.items():
@@ -144,7 +148,7 @@ def _levels(found: Surface, tolerance: float) -> Iterator[list[Index]]:
 
 
 @contextmanager
-def _kept(found: Surface, path: Path | None) -> Iterator[Callable[[], None]]:
+def kept(found: Surface, path: Path | None) -> Iterator[Callable[[], None]]:
     """Gives a function that saves the surface now and then; it is saved at the end, an interrupted one too."""
     last = time.monotonic()
 
@@ -180,7 +184,7 @@ def _answering(question: Question, processes: int, devices: Sequence[str]) -> It
     spawn = multiprocessing.get_context("spawn")
     places = spawn.Queue()
     for number in range(processes):
-        places.put(devices[number % len(devices)] if devices else "")
+        places.put(devices[number % len(devices)])
     threads = max(1, torch.get_num_threads() // processes)
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -211,9 +215,7 @@ def _prepare(packed: bytes, places: Any, threads: int) -> None:
 
 
 def _on(question: Question, device: str) -> Question:
-    """The question with everything on a device; "" leaves it on the CPU."""
-    if not device:
-        return question
+    """The question with everything on a device."""
     return replace(
         question,
         network=question.network.to(device),

@@ -9,14 +9,13 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ablations.harness.files import atomic_write_bytes
@@ -24,16 +23,18 @@ from ablations.harness.probing import Measurement, Subject
 from ablations.harness.records import point
 from ablations.probes.convexity import excess_variation, least_curvature, mean_rise, share_negative
 from ablations.probes.directions import between, cosine, moved, random_direction
-from ablations.probes.hessian import Hessian, density, extremes, trace
-from ablations.probes.landscape import surface
+from ablations.probes.hessian import Hessian, density, extremes, summary, trace
+from ablations.probes.landscape import kept, surface
 from ablations.probes.point_losses import Batches, moves_norms
 from ablations.probes.sharpness import curvature, epsilon_sharpness
-from ablations.probes.surface_file import Surface
+from ablations.probes.surface_file import COMPUTED, OPEN, Surface, resumed
 from ablations.probes.trajectory import plane_of, principal_plane, share_of_random_walk
 from modules.weights import read_weights
 
 NORMALISATIONS = ("filter", "none")
 LANCZOS_TOLERANCE = 0.05  # of each eigenvalue; ratios are compared with 0.1
+ENDS = ("hessian/least", "hessian/least_residual", "hessian/largest")
+KEPT_PIXELS = 200_000  # of images whose graphs fit in memory: 195 of CIFAR's size
 HESSIAN_BATCH = 32  # with the graphs kept, small batches stay in the cache
 CHECKED = 5  # points at which a surface in lower precision is compared with fp32
 
@@ -72,7 +73,11 @@ def draw_surface(
     fold = settings["fold"] and not moves_norms(subject.network, directions)  # else it cannot be had
     points = steps ** len(directions)
     title = f"{subject.arm} seed {subject.seed}: {name}"
-    with tqdm(total=points, desc=title, unit="point", disable=not sys.stderr.isatty(), leave=False) as bar:
+    file = subject.folder / f"{name}.npz"
+    before = points - Surface.load(file).open if file.exists() else 0
+    with tqdm(
+        total=points, initial=before, desc=title, unit="point", disable=not sys.stderr.isatty(), leave=False
+    ) as bar:
 
         def on_point() -> None:
             bar.update()
@@ -81,7 +86,7 @@ def draw_surface(
         return surface(
             subject.network, batches, directions, steps, span,
             batch_norm=settings["batch_norm"], precision=settings["precision"], fold=fold,
-            compiled=settings["compile"], tolerance=settings["tolerance"], file=subject.folder / f"{name}.npz",
+            compiled=settings["compile"], tolerance=settings["tolerance"], file=file,
             facts={"data_name": subject.data.name, "vectors": settings["vectors"], **facts},
             processes=subject.processes, devices=devices, on_point=on_point,
         )  # fmt: skip
@@ -100,11 +105,11 @@ def plane(subject: Subject) -> Iterator[Measurement]:
         subject, "plane", both_splits(subject), directions, settings["steps"], span,
         normalise=settings["normalise"], direction_seeds=seeds,
     )  # fmt: skip
-    values = found.values["train/loss"]
+    values = found.computed["train/loss"]
     yield Measurement(point("plane"), "share_nonconvex", share_negative(values, found.axes), "%")
     yield Measurement(point("plane"), "excess_variation", excess_variation(values), "")
     yield Measurement(point("plane"), "holes", found.holes, "points")
-    yield Measurement(point("plane"), "loss/range", float(np.ptp(values[np.isfinite(values)])), "nats")
+    yield Measurement(point("plane"), "loss/range", _range(values), "nats")
     if found.centre is not None:
         for metric in ("train/loss", "train/loss_standard_error", "train/error", "test/loss", "test/error"):
             unit = "%" if metric.endswith("error") and "loss" not in metric else "nats"
@@ -124,17 +129,22 @@ def deviation(subject: Subject, found: Surface, directions: list[Any]) -> Measur
         exact = surface(moved(subject.network, directions, where), batches, directions[:1], 3, (-1e-6, 1e-6))
         off.append(abs(found.values["train/loss"][index, index] - exact.values["train/loss"][1]))
         subject.on_pass()
-    values = found.values["train/loss"]
-    return Measurement(
-        point("plane"), "deviation/from_fp32", 100 * max(off) / float(np.ptp(values[np.isfinite(values)])), "%"
-    )
+    share = 100 * max(off) / _range(found.computed["train/loss"])
+    return Measurement(point("plane"), "deviation/from_fp32", share, "%")
+
+
+def _range(values: Any) -> float:
+    """Highest minus lowest finite value; NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(np.ptp(finite)) if finite.size else float("nan")
 
 
 def lines(subject: Subject) -> Iterator[Measurement]:
     """How much the loss rises along several random lines, with the chosen normalisation and without any."""
     settings = subject.settings
     batches = {"train": batches_of(subject, "train", settings["limit"])}
-    for normalise, reach in ((settings["normalise"], settings["line_span"]), ("none", settings["raw_span"])):
+    kinds = {settings["normalise"]: settings["line_span"], "none": settings["raw_span"]}
+    for normalise, reach in kinds.items():
         for number in range(settings["draws"]):
             direction = drawn(subject, number, normalise)
             seeds = [direction_seed(subject, number)]
@@ -144,8 +154,6 @@ def lines(subject: Subject) -> Iterator[Measurement]:
             )  # fmt: skip
             rise = mean_rise(found.values["train/loss"], settings["line_steps"] // 2)
             yield Measurement(point("line", normalise=normalise, draw=number), "rise", rise, "nats")
-            if subject.seed:  # the figure shows the first seed; the others' lines need not be kept
-                (subject.folder / f"line_{normalise}_{number}.npz").unlink()
 
 
 def to_others(subject: Subject) -> Iterator[Measurement]:
@@ -220,48 +228,87 @@ def curvature_map(subject: Subject) -> Iterator[Measurement]:
     settings = subject.settings
     found = Surface.load(subject.folder / "plane.npz")
     directions = [drawn(subject, number) for number in (0, 1)]
-    projected = least_curvature(found.values["train/loss"], found.axes)
+    projected = least_curvature(found.computed["train/loss"], found.axes)
     last = len(found.axes[0]) - 1
     places = [round(number * last / (settings["map_steps"] + 1)) for number in range(1, settings["map_steps"] + 1)]
     batches = batches_of(subject, "train", settings["map_images"], HESSIAN_BATCH)
-    for i in places:
-        for j in places:
-            where = [float(found.axes[0][i]), float(found.axes[1][j])]
-            there = partial(point, "map", alpha=where[0], beta=where[1])
-            try:
-                hessian = Hessian(moved(subject.network, directions, where), batches, on_pass=subject.on_pass)
-                ends = extremes(hessian, settings["lanczos_steps"], LANCZOS_TOLERANCE, subject.seed)
-                least, largest, unsettled = ends.smallest, ends.largest, ends.smallest_residual
-            except FloatingPointError:  # the loss has no finite curvature there: a hole in the map
-                least = largest = unsettled = float("nan")
-            yield Measurement(there(), "hessian/least", least, "nats")
-            yield Measurement(there(), "hessian/least_residual", unsettled, "nats")
-            yield Measurement(there(), "hessian/largest", largest, "nats")
-            yield Measurement(there(), "curvature/least_in_plane", float(projected[i - 1, j - 1]), "nats")
+    axes = [found.axes[axis][places] for axis in (0, 1)]
+    facts = {"plane": found.facts, "map_images": settings["map_images"], "lanczos_steps": settings["lanczos_steps"]}
+    ratios = resumed(subject.folder / "map.npz", Surface.blank(axes, ENDS, facts))
+    with (
+        kept(ratios, subject.folder / "map.npz") as keep,
+        tqdm(
+            total=ratios.state.size, initial=ratios.state.size - ratios.open, unit="point",
+            desc=f"{subject.arm} seed {subject.seed}: map", disable=not sys.stderr.isatty(), leave=False,
+        ) as bar,
+    ):  # fmt: skip
+        for index in zip(*np.nonzero(ratios.state == OPEN), strict=True):
+            where = [float(axis[i]) for axis, i in zip(axes, index, strict=True)]
+            ends = _ends(subject, moved(subject.network, directions, where), batches)
+            for metric, value in zip(ENDS, ends, strict=True):
+                ratios.values[metric][index] = value
+            ratios.state[index] = COMPUTED
+            keep()
+            bar.update()
+    for i, alpha in enumerate(axes[0]):
+        for j, beta in enumerate(axes[1]):
+            there = point("map", alpha=float(alpha), beta=float(beta))
+            for metric in ENDS:
+                yield Measurement(there, metric, float(ratios.values[metric][i, j]), "nats")
+            in_plane = float(projected[places[i] - 1, places[j] - 1])
+            yield Measurement(there, "curvature/least_in_plane", in_plane, "nats")
+
+
+def _ends(subject: Subject, network: nn.Module, batches: Batches) -> tuple[float, float, float]:
+    """Least eigenvalue, its residual and the largest one; NaN where the loss has no finite curvature."""
+    try:
+        found = extremes(
+            hessian_of(subject, network, batches), subject.settings["lanczos_steps"], LANCZOS_TOLERANCE, subject.seed
+        )
+    except FloatingPointError:
+        return (float("nan"),) * 3
+    return found.smallest, found.smallest_residual, found.largest
+
+
+def hessian_of(subject: Subject, network: nn.Module, batches: Batches) -> Hessian:
+    """The network's Hessian on the batches, with its graph kept where that is small."""
+    pixels = sum(images.shape[0] * images.shape[2] * images.shape[3] for images, _ in batches)
+    return Hessian(network, batches, keep_graph=pixels <= KEPT_PIXELS, on_pass=subject.on_pass)
 
 
 def centre(subject: Subject) -> Iterator[Measurement]:
-    """Sharpness of the network itself: curvature along directions, trace, largest change nearby; and its spectrum."""
+    """Sharpness of the network itself, each with its error over draws; and its spectrum.
+
+    Nothing where the network's own loss is not finite, which `plane` counts as holes.
+    """
     settings = subject.settings
     batches = batches_of(subject, "train", settings["map_images"], HESSIAN_BATCH)
-    hessian = Hessian(subject.network, batches, on_pass=subject.on_pass)
-    for number in range(settings["draws"]):
-        along = curvature(hessian, drawn(subject, number))
-        yield Measurement(point("curvature", draw=number), "curvature/along", along, "nats")
-    total = trace(hessian, settings["trace_draws"], subject.seed)
-    yield Measurement(point("centre"), "hessian/trace", total.mean, "nats")
-    yield Measurement(point("centre"), "hessian/trace_standard_error", total.error, "nats")
-    sharp = epsilon_sharpness(
-        subject.network, batches, draws=settings["sharpness_draws"], seed=subject.seed, on_pass=subject.on_pass
-    )
-    yield Measurement(point("centre"), "epsilon_sharpness", sharp.mean, "%")
-    yield Measurement(point("centre"), "epsilon_sharpness_standard_error", sharp.error, "%")
-    if subject.seed == 0:
-        spectrum = density(hessian, settings["lanczos_steps"], 1, subject.seed)
-        _save(
-            subject.folder / "spectrum.npz", centres=spectrum.centres, weights=spectrum.weights,
-            width=np.array(spectrum.width),
-        )  # fmt: skip
+    try:
+        hessian = hessian_of(subject, subject.network, batches)
+        for number in range(settings["draws"]):
+            along = curvature(hessian, drawn(subject, number))
+            yield Measurement(point("curvature", draw=number), "curvature/along", along, "nats")
+        total = trace(hessian, settings["trace_draws"], subject.seed)
+        yield Measurement(point("centre"), "hessian/trace", total.mean, "nats")
+        yield Measurement(point("centre"), "hessian/trace_standard_error", total.error, "nats")
+        steps, draws = settings["lanczos_steps"], max(2, settings["sharpness_draws"])
+        starts = [extremes(hessian, steps, LANCZOS_TOLERANCE, subject.seed * draws + draw) for draw in range(draws)]
+        largest = summary([start.largest for start in starts])
+        yield Measurement(point("centre"), "hessian/largest", largest.mean, "nats")
+        yield Measurement(point("centre"), "hessian/largest_standard_error", largest.error, "nats")
+        sharp = epsilon_sharpness(
+            subject.network, batches, draws=settings["sharpness_draws"], seed=subject.seed, on_pass=subject.on_pass
+        )
+        yield Measurement(point("centre"), "epsilon_sharpness", sharp.mean, "%")
+        yield Measurement(point("centre"), "epsilon_sharpness_standard_error", sharp.error, "%")
+        if subject.seed == 0:
+            spectrum = density(hessian, steps, 1, subject.seed)
+            _save(
+                subject.folder / "spectrum.npz", centres=spectrum.centres, weights=spectrum.weights,
+                width=np.array(spectrum.width),
+            )  # fmt: skip
+    except FloatingPointError:
+        return
 
 
 def _save(path: Path, **arrays: Any) -> None:

@@ -102,9 +102,11 @@ def point_losses(question: Question) -> Callable[[Sequence[float]], dict[str, fl
     norms = [module for _, module in _norms(network)]
     first = "train" if "train" in question.batches else next(iter(question.batches))
     device = next(iter(question.batches[first]))[0].device.type
-    under: Callable[[], AbstractContextManager[object]] = nullcontext
-    if question.precision == "bf16" and not cast:
-        under = lambda: torch.autocast(device, torch.bfloat16)  # noqa: E731
+
+    def under() -> AbstractContextManager[object]:
+        if question.precision == "fp32":  # on a GPU too: no TF32, and the same sums every time
+            return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        return nullcontext() if cast else torch.autocast(device, torch.bfloat16)
 
     def logits(images: Tensor) -> Tensor:
         found: Tensor = network(images.bfloat16() if cast else images)
@@ -135,7 +137,8 @@ def point_losses(question: Question) -> Callable[[Sequence[float]], dict[str, fl
 def _values(split: str, logits: Callable[[Tensor], Tensor], batches: Batches) -> dict[str, float]:
     losses, wrong = [], 0
     for images, labels in batches:
-        answer = logits(images).float()
+        answer = logits(images)
+        answer = answer if answer.dtype == torch.float64 else answer.float()
         losses.append(nn.functional.cross_entropy(answer, labels, reduction="none").double())
         wrong += int((answer.argmax(1) != labels).sum())
     each = torch.cat(losses)

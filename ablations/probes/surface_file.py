@@ -63,6 +63,11 @@ class Surface:
         return int(np.sum((self.state == COMPUTED) & ~finite))
 
     @property
+    def computed(self) -> dict[str, Array]:
+        """The values with NaN where they are not computed: lines between neighbours have kinks of their own."""
+        return {metric: np.where(self.state == COMPUTED, values, np.nan) for metric, values in self.values.items()}
+
+    @property
     def open(self) -> int:
         """The number of points that are neither computed nor interpolated."""
         return int(np.sum(self.state == OPEN))
@@ -89,7 +94,7 @@ class Surface:
                 axes = tuple(stored[f"axis{number}"] for number in range(sum("axis" in key for key in stored.files)))
                 values = {key.removeprefix("values/"): stored[key] for key in stored.files if key.startswith("values/")}
                 found = cls(axes, values, stored["state"], json.loads(str(stored["facts"])))
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a surface file or is damaged: {error}") from error
         shape = tuple(len(each) for each in axes)
         if not axes or any(each.shape != shape for each in (found.state, *values.values())):

@@ -215,6 +215,26 @@ def test_shares_of_several_ranks_merge_to_the_whole(network):
         assert np.array_equal(together.values[metric], values)
 
 
+@pytest.mark.parametrize("stopped_after", [1, 4, 6])
+def test_a_rank_that_was_stopped_goes_on_with_its_own_points(tmp_path, stopped_after):
+    network = BUILT["vgg"]
+    directions = plane(network)
+    with pytest.raises(KeyboardInterrupt):
+        surface(network, BATCHES, directions, steps=4, share=(0, 2), file=tmp_path / "0.npz",
+                on_point=stop_after(stopped_after))  # fmt: skip
+    shares = [
+        surface(network, BATCHES, directions, steps=4, share=(rank, 2), file=tmp_path / f"{rank}.npz")
+        for rank in (0, 1)
+    ]
+    assert [share.open for share in shares] == [8, 8]
+    assert merged(shares).open == 0
+    done = []
+    surface(
+        network, BATCHES, directions, steps=4, share=(1, 2), file=tmp_path / "1.npz", on_point=lambda: done.append(1)
+    )
+    assert done == [], "a rank that has finished has nothing left"
+
+
 def test_two_processes_give_the_same_file_as_one(tmp_path):
     network = BUILT["resnet"]
     with torch.random.fork_rng():
@@ -242,7 +262,8 @@ def test_refinement_computes_less_and_stays_close(tmp_path):
     assert np.array_equal(part.values["train/loss"][same], whole.values["train/loss"][same])
     off = np.abs(part.values["train/loss"] / whole.values["train/loss"] - 1)[part.state == INTERPOLATED]
     assert off.max() < 0.05
-    assert (surface(network, BATCHES, directions, steps=5, tolerance=1e-9).state == COMPUTED).all()
+    assert np.isnan(part.computed["train/loss"][~same]).all(), "shapes are measured on what was computed"
+    assert (surface(network, BATCHES, directions, steps=9, tolerance=1e-9).state == COMPUTED).all()
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -258,6 +279,7 @@ def test_refinement_computes_less_and_stays_close(tmp_path):
         ({"precision": "fp16"}, "precision must be one of"),
         ({"tolerance": -1.0}, "tolerance -1"),
         ({"tolerance": 0.1, "share": (0, 2)}, "tolerance 0.1"),
+        ({"tolerance": 0.1, "steps": 51}, r"give 2\^k \+ 1 steps, not 51"),
         ({"share": (2, 2)}, "share 2 of 2"),
         ({"processes": 0}, "0 processes"),
     ],
@@ -292,6 +314,31 @@ def test_a_file_of_other_weights_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK damaged")
     with pytest.raises(ValueError, match=r"a\.npz is not a surface file or is damaged"):
         surface(network, BATCHES, plane(network), steps=3, file=tmp_path / "a.npz")
+
+
+def test_batch_norm_with_more_to_it_is_not_folded():
+    """timm's batch norm holds an activation, which folding would lose."""
+    from timm.layers import BatchNormAct2d
+
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), BatchNormAct2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10),
+    ).eval()  # fmt: skip
+    directions = [random_direction(network, 0)]
+    exact, fold = (
+        surface(network, BATCHES, directions, steps=3, fold=how).values["train/loss"] for how in (False, True)
+    )
+    np.testing.assert_allclose(fold, exact, rtol=1e-5)
+
+
+def test_a_network_in_double_precision_is_computed_in_it():
+    network = make("vgg").double()
+    batches = [(images.double(), labels) for images, labels in BATCHES]
+    found = surface(network, batches, [random_direction(network, 0)], steps=3)
+    with torch.no_grad():
+        each = [nn.functional.cross_entropy(network(x), y, reduction="none") for x, y in batches]
+    assert found.values["train/loss"][1] == float(torch.cat(each).mean())
 
 
 def test_a_loss_that_is_no_number_is_a_hole():
