@@ -293,7 +293,10 @@ def _table(records: Records, folder: Path) -> list[Drawn]:
     for name, (probe, metric) in COLUMNS.items():
         columns[name] = _by_arm(records, probe, metric)
         if name == "curvature along":
-            draws = columns[name]
+            draws = {
+                arm: {seed: [each for each in found if math.isfinite(each)] for seed, found in by_seed.items()}
+                for arm, by_seed in columns[name].items()
+            }
             columns["curvature, error over draws"] = {
                 arm: {seed: [stdev(each) / len(each) ** 0.5] for seed, each in by_seed.items() if len(each) > 1}
                 for arm, by_seed in draws.items()
@@ -320,6 +323,6 @@ def _table(records: Records, folder: Path) -> list[Drawn]:
 
 
 def _mean_and_spread(by_seed: Mapping[int, Sequence[float]]) -> str | None:
-    values = [mean(found) for found in by_seed.values()]
+    values = [value for value in (mean(found) for found in by_seed.values()) if math.isfinite(value)]
     spread = f" +- {stdev(values):.2g}" if len(values) > 1 else ""
     return f"{mean(values):.3g}{spread}" if values else None
