@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from ablations.harness.ablation import BUDGETS, Ablation
+from ablations.harness.ablation import Ablation, scale_order
 from ablations.harness.files import atomic_write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +48,7 @@ def scripts(folder: Path = ROOT / "ablations") -> list[Ablation]:
 
 
 def published(ablations: Iterable[Ablation], root: Path = ROOT) -> Verdicts:
-    """(script, claim) -> its verdicts below `root`, smaller budgets first and the embedded digits before other data.
+    """(script, claim) -> its verdicts below `root`, in the order of `scale_order`.
 
     Raises ValueError for a file that is damaged, lies elsewhere than in <script>/<budget>-<data>, or judges a claim
     that its script does not declare.
@@ -56,14 +56,14 @@ def published(ablations: Iterable[Ablation], root: Path = ROOT) -> Verdicts:
     found: dict[tuple[str, str], list[tuple[tuple[int, bool, str], Published]]] = {
         (ablation.name, claim.id): [] for ablation in ablations for claim in ablation.claims
     }
-    base, ranks = root / "reports" / "published", {budget: rank for rank, budget in enumerate(BUDGETS)}
+    base = root / "reports" / "published"
     for file in base.rglob("verdicts.json"):
         script, *rest = file.relative_to(base).parts
         if len(rest) != 2:
             raise ValueError(f"{file}: expected {base}/<script>/<budget>-<data>/verdicts.json")
         try:
             for entry in json.loads(file.read_text(encoding="utf-8")):
-                order = ranks[entry["budget"]], entry["data"] != "digits", entry["data"]
+                order = scale_order(entry["budget"], entry["data"])
                 verdict = Published(entry["verdict"], entry["scale"], file.parent.relative_to(root).as_posix())
                 found[script, entry["claim"]].append((order, verdict))
         except KeyError as error:

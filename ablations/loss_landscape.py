@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
@@ -125,11 +125,10 @@ def check(settings: Mapping[str, Any], network: Any) -> dict[str, str]:
     from typing import get_args
 
     from ablations.probes.directions import Normalise, Vectors, between, refuse_misfits
-    from ablations.probes.landscape import digest
     from ablations.probes.point_losses import BatchNormPolicy, Precision
     from ablations.probes.surface_file import axis
     from modules.layers import check_choice
-    from modules.weights import read_weights
+    from modules.weights import digest, read_weights
 
     axis((-settings["span"], settings["span"]), settings["steps"])
     for name in ("line_span", "raw_span"):
@@ -199,7 +198,7 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Surfaces side by side, lines, trajectories, maps, spectra, and sharpness against test error."""
     from reports.loss_landscape_figures import draw
 
-    return draw(records, folder)
+    return draw(records, folder, map_points)
 
 
 # -- what decides -----------------------------------------------------------------------------------------------------
@@ -264,34 +263,42 @@ def formula_error(records: Records) -> dict[int, float]:
     return {seed: abs(math.log2(measured[seed] / expected[seed])) for seed in measured if seed in expected}
 
 
-def map_points(records: Records) -> dict[int, list[tuple[bool, float]]]:
-    """Seed -> of every point of all maps, whether the plane curves upwards there, and |lambda_min / lambda_max|.
+class MapPoint(NamedTuple):
+    """A point of a plane: its least curvature there (in nats), and |lambda_min / lambda_max|; NaN if not known."""
 
-    What Lanczos had not yet settled of lambda_min counts as if it made the point less convex.
-    """
-    values: dict[tuple[int, str, str], dict[str, float]] = {}
-    for arm in PAIRS:
-        for row in records.where(arm=arm, probe="map"):
-            values.setdefault((row.seed, arm, row.point), {})[row.metric] = row.value
-    found: dict[int, list[tuple[bool, float]]] = {}
-    for (seed, _, _), point in values.items():
-        in_plane, largest = point["curvature/least_in_plane"], point["hessian/largest"]
-        least = point["hessian/least"] - point["hessian/least_residual"]
-        if math.isfinite(in_plane) and math.isfinite(largest) and largest != 0:
-            found.setdefault(seed, []).append((in_plane > 0, abs(least / largest)))
+    seed: int
+    alpha: float
+    beta: float
+    in_plane: float
+    ratio: float
+
+
+def map_points(records: Records, arm: str) -> list[MapPoint]:
+    """Every point of an arm's maps; what Lanczos had not settled of lambda_min counts as if it made it less convex."""
+    values: dict[tuple[int, float, float], dict[str, float]] = {}
+    for row in records.where(arm, probe="map"):
+        there = row.seed, float(row.fields["alpha"]), float(row.fields["beta"])
+        values.setdefault(there, {})[row.metric] = row.value
+    found = []
+    for there, point in values.items():
+        least, largest = point["hessian/least"] - point["hessian/least_residual"], point["hessian/largest"]
+        ratio = abs(least / largest) if largest else math.nan
+        found.append(MapPoint(*there, point["curvature/least_in_plane"], ratio))
     return found
 
 
-def ratio_where_convex(records: Records) -> dict[int, float]:
-    """Seed -> median ratio over the points that look convex."""
-    ratios = {seed: [ratio for convex, ratio in found if convex] for seed, found in map_points(records).items()}
-    return {seed: median(found) for seed, found in ratios.items() if found}
+def median_ratio(records: Records, convex: bool) -> dict[int, float]:
+    """Seed -> median ratio over the points of all maps that look convex, or over those that do not."""
+    ratios: dict[int, list[float]] = {}
+    for each in (each for arm in PAIRS for each in map_points(records, arm)):
+        if math.isfinite(each.in_plane) and math.isfinite(each.ratio) and (each.in_plane > 0) is convex:
+            ratios.setdefault(each.seed, []).append(each.ratio)
+    return {seed: median(found) for seed, found in ratios.items()}
 
 
 def ratio_gap(records: Records) -> dict[int, float]:
     """Seed -> median ratio over the points that do not look convex minus that over those that do."""
-    others = {seed: [ratio for convex, ratio in found if not convex] for seed, found in map_points(records).items()}
-    return difference({seed: median(found) for seed, found in others.items() if found}, ratio_where_convex(records))
+    return difference(median_ratio(records, convex=False), median_ratio(records, convex=True))
 
 
 LI = "Li et al. 2018, arXiv:1712.09913"
@@ -366,8 +373,8 @@ CLAIMS = (
         f"{LI}, section 6, figure 7",
         "figure only: near 0 in convex-looking regions (below 1 % in much of DenseNet's), large in chaotic ones",
         tests=(
-            Test("convex", "median |lambda_min / lambda_max| over the points that look convex", "", ratio_where_convex,
-                 at_most=0.1, arms=PAIRS),
+            Test("convex", "median |lambda_min / lambda_max| over the points that look convex", "",
+                 lambda r: median_ratio(r, convex=True), at_most=0.1, arms=PAIRS),
             Test("gap", "median ratio where it does not look convex minus where it does", "", ratio_gap, at_least=0.0,
                  arms=PAIRS),
         ),

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules.decoding import decode
+from datamodules.decoding import centred_square, decode
 from datamodules.errors import DataError
 from datamodules.pixels import Decoded, Pixels
 
@@ -144,14 +144,12 @@ def _coloured(file: Path) -> bytes:
 
 
 def _square(file: Path) -> tuple[float, float, float]:
-    """Left and upper edge and side of the largest centred square of a photograph, in pixels."""
+    """The `centred_square` of a photograph."""
     try:
         with Image.open(file) as image:  # reads the header alone
-            width, height = image.size
+            return centred_square(image)
     except OSError as error:
         raise DataError(f"{file}: not a readable image; unpack {FOLDER}.tgz again") from error
-    side = min(width, height)
-    return (width - side) / 2, (height - side) / 2, side
 
 
 def _in_square(corners: list[float], square: tuple[float, float, float]) -> Tensor:

@@ -72,6 +72,12 @@ def decode(
     return torch.from_numpy(pixels)
 
 
+def centred_square(image: Image.Image) -> tuple[float, float, float]:
+    """Left and upper edge and side of the largest centred square of an image, in pixels."""
+    side = min(image.size)
+    return (image.width - side) / 2, (image.height - side) / 2, side
+
+
 def resized(pixels: Pixels, image_size: int) -> Pixels:
     """Resize and crop every image to (image_size, image_size), exactly as `decode` does."""
     images = np.stack([_fit(_array_to_image(image), image_size) for image in pixels.images.numpy()])
@@ -115,8 +121,7 @@ def _decode_one(
 def _fit(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:
     """The pixels of an image; with a size, of its largest centred square, scaled (bilinear, antialiased) to it."""
     if image_size is not None:
-        side = min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
+        left, top, side = centred_square(image)
         box = (left, top, left + side, top + side)
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
     return np.asarray(image)

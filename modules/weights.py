@@ -6,8 +6,10 @@ weights_only=True.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -106,3 +108,12 @@ def _listed(problem: str, names: list[str], limit: int = 3) -> str:
         return ""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{problem}: {', '.join(names[:limit])}{more}"
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Hash of names and bytes, 16 hexadecimal digits."""
+    state = hashlib.sha256()
+    for name, tensor in tensors:
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()[:16]

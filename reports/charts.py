@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ablations.harness.files import atomic_write_text
+from ablations.harness.files import CHART, atomic_write_text
 from reports.figures import COLOURS, Drawn, number
 from reports.surface_view import Panel, View, levels, notes, policies, span, view_of
 
-SUFFIX = ".plotly.json"
 DASHES = ("solid", "dash", "dot", "dashdot")
 BAND_OPACITY = 0.18
 MOST_MARKERS = 40  # a line of more points is drawn without them
@@ -221,5 +220,5 @@ def _text(words: str) -> str:
 def _write(figure: dict[str, Any], folder: Path, name: str, title: str, caption: str) -> Drawn:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     text = json.dumps(figure, allow_nan=False, separators=(",", ":")) + "\n"
-    atomic_write_text(folder / "figures" / f"{name}{SUFFIX}", text)
-    return Drawn(f"figures/{name}{SUFFIX}", title, caption)
+    atomic_write_text(folder / "figures" / f"{name}{CHART}", text)
+    return Drawn(f"figures/{name}{CHART}", title, caption)

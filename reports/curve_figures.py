@@ -45,7 +45,6 @@ def draw_curves(
         return []
     look = looks(shown)
     diverged = {(row.arm, row.seed) for row in records.where(probe="diverged")}
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     with style():
         figure, axes = panels(len(metrics), 2.2)
         for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
@@ -54,8 +53,8 @@ def draw_curves(
                     ax.plot(list(curve), list(curve.values()), lw=0.5, alpha=0.5, **look[arm])
                     if (arm, seed) in diverged and curve:
                         ax.plot(list(curve)[-1], list(curve.values())[-1], "x", ms=6, color=look[arm]["color"])
-                epochs = sorted({epoch for curve in seeds.values() for epoch in curve})
-                ax.plot(epochs, [mean(c[e] for c in seeds.values() if e in c) for e in epochs], lw=1.8, **look[arm])
+                reached = by_epoch(seeds)
+                ax.plot(list(reached), [mean(values) for values in reached.values()], lw=1.8, **look[arm])
             ax.set_ylabel(label)
             if logarithmic:
                 ax.set_yscale("log")
@@ -65,14 +64,14 @@ def draw_curves(
     caption = "Thick lines are means over seeds, thin ones single seeds."
     if diverged:
         caption += " A cross ends a run whose loss was not a number any more."
-    by_epoch = {
-        label: {arm: _by_epoch(seeds) for arm, seeds in found[metric].items()} for metric, label in metrics.items()
+    series = {
+        label: {arm: by_epoch(seeds) for arm, seeds in found[metric].items()} for metric, label in metrics.items()
     }
-    chart = lines(by_epoch, "epoch", folder, name, title, "", logarithmic)
+    chart = lines(series, "epoch", folder, name, title, "", logarithmic)
     return [Drawn(f"figures/{name}.png", title, caption), *chart]
 
 
-def _by_epoch(seeds: Mapping[int, Mapping[int, float]]) -> dict[float, list[float]]:
+def by_epoch(seeds: Mapping[int, Mapping[int, float]]) -> dict[float, list[float]]:
     """Epoch -> the values of the seeds that reached it."""
     epochs = sorted({epoch for curve in seeds.values() for epoch in curve})
     return {epoch: [curve[epoch] for curve in seeds.values() if epoch in curve] for epoch in epochs}
@@ -112,7 +111,6 @@ def draw_against(
     if not finite:
         return []
     look = looks(list(finite))
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     with style():
         figure, (ax,) = panels(1, 3.0)
         for label, line in finite.items():

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.harness.ablation import BUDGETS
-from reports.page import VERDICTS, claim_card
+from ablations.harness.ablation import BUDGETS, scale_order
+from reports.page import PAGE, VERDICTS, claim_card
 from reports.reading import Json, one_of, read_ablation, read_each, read_json, read_records
 
-PAGE = "report.html"
 Scale = tuple[str, str]  # budget and data
 
 
@@ -95,9 +94,9 @@ def in_words(scale: Scale) -> str:
 
 
 def scales(trials: list[Trial]) -> list[Scale]:
-    """What claims were tried on: smaller budgets first, the embedded digits before other data."""
+    """What claims were tried on, in the order of `scale_order`."""
     found = {(verdict["budget"], verdict["data"]) for trial in trials for verdict in trial.verdicts}
-    return sorted(found, key=lambda scale: (BUDGETS.index(scale[0]), scale[1] != "digits", scale[1]))
+    return sorted(found, key=lambda scale: scale_order(*scale))
 
 
 def counts(verdicts: list[Json]) -> list[tuple[str, int]]:

@@ -100,12 +100,13 @@ def legend(figure: Figure, keys: Sequence[Patch | Line2D]) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write the figure as PNG, whole or not at all; the same drawing gives the same bytes. Call it inside `style`.
+    """Write the figure as PNG, making its folder; the same drawing gives the same bytes. Call it inside `style`.
 
     Raises OSError as `atomic_write_bytes`.
     """
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})  # which would hold matplotlib's version
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(path, stream.getvalue())
 
 

@@ -165,7 +165,7 @@ def transformers_section(look: Look) -> Section | None:
         rows = []
         for who, network in look.networks.items():
             shown = []
-            for index, (polygon, seen) in enumerate(_sampled(network, name, look.images), start=1):
+            for index, (polygon, seen) in enumerate(sampled(network, name, look.images), start=1):
                 image = look.shown(look.images[index - 1])
                 is_image = len(seen) == look.data.in_channels and not name.startswith("blocks.")
                 picture = tiles.of_image(look.shown(seen)) if is_image else tiles.of_heat(seen.mean(dim=0))
@@ -177,7 +177,7 @@ def transformers_section(look: Look) -> Section | None:
     return section
 
 
-def _sampled(network: Network, name: str, images: Tensor) -> Iterator[tuple[list[tuple[float, float]], Tensor]]:
+def sampled(network: Network, name: str, images: Tensor) -> Iterator[tuple[list[tuple[float, float]], Tensor]]:
     """For each image the edge of the region, as fractions of the width, and the transformer's output (C, H, W)."""
     transformer = network.get_submodule(name)
     assert isinstance(transformer, SpatialTransformer)

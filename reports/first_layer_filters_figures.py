@@ -28,7 +28,6 @@ def draw(records: Records, folder: Path) -> list[Drawn]:
     arms = [arm for arm in records.arms if len(records.where(arm, probe="kernel"))]
     if not arms:
         return []
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     return [
         *draw_edges(records, folder, arms),
         *draw_colours(records, folder, arms),

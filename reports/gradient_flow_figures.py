@@ -21,7 +21,6 @@ NORMS = {"gradient/activation": "by the block's output", "gradient/parameters": 
 
 def draw(records: Records, folder: Path, lenets: Sequence[str]) -> list[Drawn]:
     """Every figure that the records allow, to `folder`/figures. lenets: the arms that compare activations."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     deep = [arm for arm in records.where(probe="gradient").arms if arm not in lenets]
     drawn = []
     for metric, words in NORMS.items():

@@ -35,7 +35,6 @@ def draw_optimisation(records: Records, folder: Path, families: Mapping[str, Map
         return []
     look = looks([str(depth) for depth in sorted({depth for arms in shown.values() for depth in arms})])
     diverged = {(row.arm, row.seed) for row in records.where(probe="diverged")}
-    _folder(folder)
     with style():
         figure, axes = panels(len(shown), 2.2, "training loss", sharex=True, sharey=True)
         for ax, (family, arms) in zip(axes, shown.items(), strict=True):
@@ -75,7 +74,6 @@ def draw_units(records: Records, folder: Path, arm: str) -> list[Drawn]:
     for row in rows:
         grids[row.metric][int(row.fields["layer"]) - layers[0]][int(row.fields["unit"])] = row.value
     extent = (-0.5, units - 0.5, layers[-1] + 0.5, layers[0] - 0.5)
-    _folder(folder)
     with style():
         figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
         axes = figure.subplots(2, 2, sharex=True, sharey=True).flat
@@ -108,7 +106,6 @@ def draw_layers(records: Records, folder: Path, arm: str) -> list[Drawn]:
     rows = records.where(arm=arm, probe="layer")
     if not rows:
         return []
-    _folder(folder)
     with style():
         figure, axes = panels(2, 1.9, sharex=True)
         for ax, (metric, label) in zip(axes, (("gate/bias", "mean bias"), ("gate/mean", "mean gate T")), strict=True):
@@ -141,7 +138,6 @@ def draw_lesions(records: Records, folder: Path, arm: str) -> list[Drawn]:
     by_layer: dict[int, list[float]] = {}
     for row in rows:
         by_layer.setdefault(int(row.fields["layer"]), []).append(row.value)
-    _folder(folder)
     with style():
         figure, (ax,) = panels(1, 2.4, "training error (%)")
         ax.bar(list(by_layer), [mean(values) for values in by_layer.values()], color="#7FB8D9", width=0.8)
@@ -174,7 +170,3 @@ def write_gates(records: Records, folder: Path, arm: str, measures: Mapping[str,
     caption = f"Of {arm}, after training. The paper finds that most biases fall; damage is in % of the way to chance."
     columns = ["seed", "biases that fell in %", *measures]
     return [write_table(folder, "gates", "What the gates did", caption, columns, rows)]
-
-
-def _folder(folder: Path) -> None:
-    (folder / "figures").mkdir(parents=True, exist_ok=True)

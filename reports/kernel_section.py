@@ -9,6 +9,7 @@ from ablations.probes import kernels
 from reports import tiles
 from reports.figures import BLUE, FAINT, panels, save, style
 from reports.filter_look import GIVEN, Group, Look, Row, Section, Table
+from reports.page_figures import data_uri
 from reports.tiles import Tile
 
 
@@ -105,4 +106,4 @@ def _explained_plot(look: Look, measured: Mapping[str, list[kernels.Kernel]]) ->
         ax.legend(loc="lower right")
         save(figure, path)
     alt = "Gabor fit of every kernel, sorted, for this network and for random weights"
-    return Tile(f"{look.album.folder.name}/{path.name}", tiles.data_uri(path.read_bytes()), alt, alt)
+    return Tile(f"{look.album.folder.name}/{path.name}", data_uri(path.read_bytes()), alt, alt)

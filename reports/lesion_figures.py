@@ -40,7 +40,6 @@ def draw(records: Records, folder: str | Path, intact_label: str = "intact netwo
     Raises OSError if a file cannot be written.
     """
     records = records.where(metric=METRIC)
-    (Path(folder) / "figures").mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, probe, title, paint in FIGURES:
         arms = records.where(probe=probe).arms

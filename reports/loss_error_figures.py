@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ablations.harness.records import Records
-from reports.curve_figures import curves
+from reports.curve_figures import by_epoch, curves
 from reports.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, WIDTH, Drawn, number, save, style
 
 LOSS, ERROR = "train/loss", "val/top1_error"
@@ -45,7 +45,6 @@ def draw_loss_and_error(
     if not shown:
         return []
     diverged = {(row.arm, row.seed) for row in records.where(probe="diverged")}
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     with style():
         lines = sum(1 + math.ceil(len(arms) / NUM_COLUMNS) for arms in shown.values())  # of all legends
         figure = Figure(figsize=(WIDTH, 0.4 + 1.9 * len(shown) + 0.19 * lines), layout="constrained")
@@ -89,8 +88,8 @@ def _curve(
         ax.plot(list(curve), list(curve.values()), lw=0.4, alpha=0.35, **look)
         if (arm, seed) in diverged:
             ax.plot(list(curve)[-1], list(curve.values())[-1], "x", ms=6, color=look["color"])
-    epochs = sorted({epoch for curve in seeds.values() for epoch in curve})
-    ax.plot(epochs, [mean(c[e] for c in seeds.values() if e in c) for e in epochs], lw=1.6, **look)
+    reached = by_epoch(seeds)
+    ax.plot(list(reached), [mean(values) for values in reached.values()], lw=1.6, **look)
 
 
 def middle(values: Sequence[float]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
 
 from ablations.harness.records import Records
+from ablations.probes.spectrum import Density
 from ablations.probes.surface_file import Surface
 from reports.charts import surface_3d
 from reports.curve_figures import looks
@@ -21,23 +22,28 @@ from reports.surface_view import policies, view_of
 from reports.tables import write_table
 from reports.vtk import write_vtk
 
+if TYPE_CHECKING:
+    from ablations.loss_landscape import MapPoint
+
 SEED = 0  # the seed whose surfaces are shown
 METRICS = {"train/loss": "training loss", "train/error": "training error, %", "test/error": "test error, %"}
 WAYS = {"principal": "two principal components", "random": "two random directions"}
 
+PointsOf = Callable[[Records, str], Sequence["MapPoint"]]
+"""The points of an arm's maps, as the verdict takes them."""
 
-def draw(records: Records, folder: Path) -> list[Drawn]:
+
+def draw(records: Records, folder: Path, points_of: PointsOf) -> list[Drawn]:
     """Every figure that the records and the files beside them allow, to `folder`/figures."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     drawn = _planes(folder, records.arms)
     drawn += _nonconvex(records, folder)
     drawn += _lines(records, folder)
     drawn += _sharpness_and_error(records, folder)
     drawn += _ways(records, folder)
-    drawn += _maps(records, folder)
+    drawn += _maps(records, folder, points_of)
     drawn += _spectra(records, folder)
     drawn += _joined(records, folder)
-    return drawn + _table(records, folder)
+    return drawn + _table(records, folder, points_of)
 
 
 def _surfaces(folder: Path, arms: Sequence[str], name: str) -> list[tuple[str, Surface]]:
@@ -195,31 +201,18 @@ def _ways(records: Records, folder: Path) -> list[Drawn]:
     return drawn
 
 
-def _ratios(records: Records, arm: str) -> dict[tuple[float, float], list[tuple[bool, float]]]:
-    """Point of the plane -> per seed whether it looks convex there, and the ratio that the verdict takes."""
-    values: dict[tuple[int, str], dict[str, float]] = {}
-    where: dict[str, tuple[float, float]] = {}
-    for row in records.where(arm, probe="map"):
-        values.setdefault((row.seed, row.point), {})[row.metric] = row.value
-        where[row.point] = (float(row.fields["alpha"]), float(row.fields["beta"]))
-    found: dict[tuple[float, float], list[tuple[bool, float]]] = {}
-    for (_, there), ends in values.items():
-        least = ends["hessian/least"] - ends["hessian/least_residual"]
-        ratio = abs(least / ends["hessian/largest"]) if ends["hessian/largest"] else math.nan
-        found.setdefault(where[there], []).append((ends["curvature/least_in_plane"] > 0, ratio))
-    return found
-
-
-def _maps(records: Records, folder: Path) -> list[Drawn]:
+def _maps(records: Records, folder: Path, points_of: PointsOf) -> list[Drawn]:
     """Median over seeds of |lambda_min / lambda_max| at the points of the plane."""
     maps: dict[str, Any] = {}
     axes: list[Any] = []
     for arm in records.arms:
-        found = _ratios(records, arm)
+        found: dict[tuple[float, float], list[float]] = {}
+        for each in points_of(records, arm):
+            finite = [each.ratio] if math.isfinite(each.ratio) else []
+            found[each.alpha, each.beta] = found.get((each.alpha, each.beta), []) + finite
         if found:
             axes = [np.array(sorted({place[axis] for place in found})) for axis in (0, 1)]
-            known = {place: [ratio for _, ratio in each if math.isfinite(ratio)] for place, each in found.items()}
-            maps[arm] = np.array([[median(known[(a, b)] or [math.nan]) for b in axes[1]] for a in axes[0]])
+            maps[arm] = np.array([[median(found[a, b] or [math.nan]) for b in axes[1]] for a in axes[0]])
     if not maps or len(axes[0]) < 2:
         return []
     caption = (
@@ -240,11 +233,11 @@ def _spectra(records: Records, folder: Path) -> list[Drawn]:
         figure, axes = panels(len(paths), 1.25, "density", sharex=False)
         for ax, (arm, path) in zip(axes, paths.items(), strict=True):
             with np.load(path, allow_pickle=False) as stored:
-                centres, weights, width = stored["centres"], stored["weights"], float(stored["width"])
+                centres, width = stored["centres"], float(stored["width"])
+                spectrum = Density(centres, stored["weights"], width)
             margin = 0.05 * float(np.ptp(centres)) + 3 * width
             along = np.linspace(centres.min() - margin, centres.max() + margin, 800)
-            bells = np.exp(-0.5 * ((along[:, None] - centres) / width) ** 2) / (width * math.sqrt(2 * math.pi))
-            density = bells @ weights
+            density = spectrum.at(along)
             ax.fill_between(along, density, 1e-6, lw=0, alpha=0.8, fc=look[arm]["color"])
             ax.set_yscale("log")
             ax.set_ylim(1e-6, 10 * float(density.max()))
@@ -287,7 +280,7 @@ COLUMNS = {  # of the table: what the probe recorded, and whether the values of 
 }
 
 
-def _table(records: Records, folder: Path) -> list[Drawn]:
+def _table(records: Records, folder: Path, points_of: PointsOf) -> list[Drawn]:
     """Numbers of the trained networks: mean over seeds, with the standard deviation where there are several."""
     columns: dict[str, dict[str, dict[int, list[float]]]] = {}
     for name, (probe, metric) in COLUMNS.items():
@@ -304,7 +297,7 @@ def _table(records: Records, folder: Path) -> list[Drawn]:
     columns["ratio where it looks convex"] = {
         arm: {0: [median(convex)]}
         for arm in records.arms
-        if (convex := [r for each in _ratios(records, arm).values() for is_so, r in each if is_so and math.isfinite(r)])
+        if (convex := [p.ratio for p in points_of(records, arm) if p.in_plane > 0 and math.isfinite(p.ratio)])
     }
     columns = {name: by_arm for name, by_arm in columns.items() if any(by_arm.values())}
     rows = []

@@ -15,7 +15,9 @@ from ablations.harness.records import Records, as_text
 from reports.figures import number, strip
 from reports.page_figures import figure, scripts
 from reports.reading import Json, environment, one_of, read_ablation, read_each, read_json, read_records
+from reports.transformer_warnings import transformer_warnings
 
+PAGE = "report.html"  # in the folder of an ablation
 VERDICTS = ("reproduced", "contradicted", "undecided")
 STATES = ("done", "diverged", "missing")
 # As `Test.rule` words it; greedy, because the words before it are the author's own.
@@ -56,9 +58,10 @@ def write_page(folder: str | Path) -> Path:
         records=records,
         broken=sum(not math.isfinite(row.value) for row in records or ()),
         not_done=_not_done(ablation, arms, runs, records),
+        warnings=transformer_warnings(records or Records()),
         problems=problems,
     )  # fmt: skip
-    path = folder / "report.html"
+    path = folder / PAGE
     atomic_write_bytes(path, page.encode("utf-8", "backslashreplace"))  # JSON can hold lone surrogates
     return path
 

@@ -1,4 +1,4 @@
-"""What the page shows for a file of figures/: a PNG as a data URI, a .csv as a table, a .plotly.json as a chart."""
+"""What the page shows for a file of figures/: a PNG or GIF as it is, a .csv as a table, a .plotly.json as a chart."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import html
+import io
 import json
 import struct
 from collections.abc import Sequence
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
+from PIL import Image
+
+from ablations.harness.files import CHART
+from reports.reading import strict_json
 
 PNG_HEADER = struct.Struct(">8s4x4sII")  # signature, length of the chunk, its name, width and height in pixels
-CHART_SUFFIX = ".plotly.json"
 TRACES = ("scatter", "surface")  # others are not written by charts.py, and some would ask a server for maps
 
 
@@ -32,20 +36,36 @@ def figure(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{file} ({title}) cannot be read, {error.strerror}") from error
-    read = _chart if path.name.endswith(CHART_SUFFIX) else _table if path.suffix == ".csv" else _image
+    read = _chart if path.name.endswith(CHART) else READERS.get(path.suffix, _image)
     try:
         return {**read(content), "title": title, "caption": caption}
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        kind = {_chart: "chart", _table: "table", _image: "complete PNG"}[read]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, csv.Error) as error:
+        kind = {_chart: "chart", _table: "table", _image: "complete PNG", _animation: "complete GIF"}[read]
         raise ValueError(f"{file} ({title}) is no {kind}") from error
+
+
+def data_uri(picture: bytes, kind: str = "png") -> str:
+    """The bytes of a PNG or GIF file as a page holds them."""
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
 def _image(content: bytes) -> dict[str, Any]:
     header = PNG_HEADER.unpack(content[: PNG_HEADER.size].ljust(PNG_HEADER.size))
     if header[:2] != (b"\x89PNG\r\n\x1a\n", b"IHDR") or not content.endswith(b"IEND\xaeB\x60\x82"):
         raise ValueError("not a PNG, or cut off")
-    data = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-    return {"kind": "image", "data": data, "width": header[2], "height": header[3]}
+    return {"kind": "image", "data": data_uri(content), "width": header[2], "height": header[3]}
+
+
+def _animation(content: bytes) -> dict[str, Any]:
+    """An animated GIF, and its last frame as a PNG for who does not want it to move."""
+    if not content.endswith(b";"):
+        raise ValueError("cut off")
+    with Image.open(io.BytesIO(content), formats=["GIF"]) as gif:
+        gif.seek(getattr(gif, "n_frames", 1) - 1)
+        last, (width, height) = io.BytesIO(), gif.size
+        gif.convert("RGB").save(last, "png", optimize=True)
+    moving, still = data_uri(content, "gif"), data_uri(last.getvalue())
+    return {"kind": "animation", "data": moving, "still": still, "width": width, "height": height}
 
 
 def _table(content: bytes) -> dict[str, Any]:
@@ -55,7 +75,7 @@ def _table(content: bytes) -> dict[str, Any]:
 
 def _chart(content: bytes) -> dict[str, Any]:
     """The chart as JSON that may stand inside a script element, and its axes and lines in words."""
-    chart = json.loads(content, parse_constant=_refuse)
+    chart = strict_json(content)
     traces, layout = chart["data"], chart["layout"]
     if not traces or any(trace["type"] not in TRACES for trace in traces):
         raise ValueError(f"a chart holds traces of the types {', '.join(TRACES)}")
@@ -81,8 +101,7 @@ def _words(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> str:
     return html.unescape(words)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+READERS = {".csv": _table, ".gif": _animation}  # by the end of a file's name; all others are PNG or charts
 
 
 class Scripts(NamedTuple):

@@ -36,7 +36,6 @@ PUBLISHED_BLOCKS = 54
 
 def draw(records: Records, folder: Path) -> list[Drawn]:
     """Writes every figure that the records allow to `folder`/figures; raises OSError if a file cannot be written."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     drawn = []
     # The functions that decide read the arm of all blocks; a network from outside has another name, and is shown too.
     shown = records.where(probe="path").arms

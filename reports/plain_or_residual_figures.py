@@ -10,7 +10,7 @@ from statistics import mean
 from matplotlib.lines import Line2D
 
 from ablations.harness.records import Records
-from reports.curve_figures import curves, draw_against, looks
+from reports.curve_figures import by_epoch, curves, draw_against, looks
 from reports.figures import FAINT, Drawn, legend, panels, save, style
 from reports.seed_figures import draw_pairs
 from reports.tables import write_table
@@ -25,7 +25,6 @@ def draw(records: Records, folder: Path, options: Sequence[str], published: Mapp
 
     options: the arms of shortcut options A, B and C. published: network -> multiply-adds in units of 1e9.
     """
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     drawn = _errors(records, folder) + _over_depth(records, folder) + _responses(records, folder)
     return drawn + _options(records, folder, options) + _costs(records, folder, published)
 
@@ -57,10 +56,9 @@ def _errors(records: Records, folder: Path) -> list[Drawn]:
             for depth in depths:
                 arm, colour = f"{family}_{depth}", look[str(depth)]["color"]
                 for metric, line, width in (("train", "--", 1.1), ("val", "-", 1.6)):
-                    seeds = found[metric].get(arm, {})
-                    epochs = sorted({epoch for curve in seeds.values() for epoch in curve})
-                    means = [mean(c[e] for c in seeds.values() if e in c) for e in epochs]
-                    ax.plot(epochs, means, line, lw=width, color=colour, marker="." if len(epochs) == 1 else "")
+                    reached = by_epoch(found[metric].get(arm, {}))
+                    means = [mean(values) for values in reached.values()]
+                    ax.plot(list(reached), means, line, lw=width, color=colour, marker="." if len(means) == 1 else "")
                 for seed in records.where(arm=arm, probe="diverged").seeds():
                     curve = found["train"].get(arm, {}).get(seed)
                     if curve:

@@ -35,10 +35,19 @@ def environment() -> Environment:
     return found
 
 
+def strict_json(content: bytes) -> Any:
+    """The content of a JSON file; raises ValueError if it is damaged, or for NaN and infinity, which are not JSON."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(content, parse_constant=refuse)
+
+
 def read_json(path: Path, kind: type[Built], problems: list[str]) -> Built | None:
     """The content of a JSON file, or None after naming the problem."""
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_refuse)
+        content = strict_json(path.read_bytes())
     except OSError as error:
         problems.append(f"{path.name} cannot be read: {error.strerror}.")
     except (ValueError, RecursionError) as error:
@@ -48,10 +57,6 @@ def read_json(path: Path, kind: type[Built], problems: list[str]) -> Built | Non
             return content
         problems.append(f"{path.name} is damaged: it holds no {kind.__name__}.")
     return None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def read_ablation(folder: Path, problems: list[str]) -> Json:

@@ -20,7 +20,6 @@ def draw_pairs(records: Records, folder: Path, arms: Sequence[str], metric: str,
     whole = [s for s in seeds if all(s in values[arm] and math.isfinite(values[arm][s][0]) for arm in arms)]
     if not whole:
         return []
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     with style():
         figure, (ax,) = panels(1, 2.6)
         for seed in whole:

@@ -127,7 +127,6 @@ def table(records: Records, folder: Path, arms: Sequence[str]) -> Drawn:
 def draw_forms(records: Records, folder: Path, arms: Sequence[str]) -> list[Drawn]:
     """A row for each form, a dot for each seed: test error above, training loss below, both on logarithmic axes."""
     panels = (("test", ERROR, "test error (%)"), ("trained_on", LOSS, "training loss"))
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     missing = sum(not math.isfinite(error) for arm in arms for error in values(records, arm, "test", ERROR))
     with style():
         figure = Figure(figsize=(WIDTH, 1.1 + 0.42 * len(arms)), layout="constrained")

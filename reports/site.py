@@ -81,7 +81,7 @@ def linked(trial: Trial, start: Path) -> Trial:
 
     Raises OSError if that is not possible.
     """
-    from reports.evidence import PAGE
+    from reports.page import PAGE
 
     page = trial.folder / PAGE
     if not page.is_file():

@@ -207,7 +207,7 @@ def heat_map(
         drawn[-1].set_xlabel(axis_labels[0])
         above = any(np.any(ratios[np.isfinite(ratios)] > 1) for ratios in maps.values())
         figure.colorbar(mesh, ax=drawn, label=label, extend="max" if above else "neither", aspect=20 * len(maps))
-        _write(figure, folder, name)
+        save(figure, folder / "figures" / f"{name}.png")
     return Drawn(f"figures/{name}.png", title, " ".join([caption, *said]).strip())
 
 
@@ -260,10 +260,5 @@ def _finish(
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + 0.14 * (1 + printed.count("\n")))
         figure.supxlabel(printed, size=7.5, x=0.01, ha="left", color="#555555")
-    _write(figure, folder, name)
-    return Drawn(f"figures/{name}.png", title, f"{caption} {notes(surfaces, metric, 'hatched')}".strip())
-
-
-def _write(figure: Figure, folder: Path, name: str) -> None:
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     save(figure, folder / "figures" / f"{name}.png")
+    return Drawn(f"figures/{name}.png", title, f"{caption} {notes(surfaces, metric, 'hatched')}".strip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ablations.harness.files import atomic_write_bytes
+from reports.page_figures import data_uri
 
 Array = NDArray[np.float64]
 Picture = NDArray[np.uint8]  # (H, W, 3)
@@ -47,11 +47,6 @@ class Album:
         Image.fromarray(_sized(picture)).save(stream, format="png", optimize=True)
         atomic_write_bytes(path, stream.getvalue())
         return Tile(f"{self.folder.name}/{path.name}", data_uri(stream.getvalue()), alt, caption)
-
-
-def data_uri(png: bytes) -> str:
-    """The bytes of a PNG file as a page holds them."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def of_image(image: Tensor) -> Picture:

@@ -22,7 +22,7 @@ from ablations.harness.ablation import BUDGETS
 from ablations.harness.command_line import WrongInput
 from ablations.harness.files import write_json
 from ablations.harness.records import Records, read_csv
-from ablations.harness.wandb_names import PAGE, PROJECT, RUNS, STEP, VERDICTS, figure_key, means
+from ablations.harness.wandb_names import PAGE_KEY, PROJECT, RUNS_KEY, STEP, VERDICTS_KEY, figure_key, means
 
 DONE, FAILED, WRONG = 0, 1, 2
 SPECIFICATION = "wandb_report.json"
@@ -132,7 +132,7 @@ def _grids(ablation: Json, records: Records, arms: Mapping[str, list[str]]) -> I
     yield wr.H2("Figures and tables")
     keys = [figure_key(figure["file"]) for figure in ablation["figures"]]
     pictures = [key for key in keys if not key.startswith("tables/")]
-    tables = [VERDICTS, *(key for key in keys if key.startswith("tables/")), RUNS]
+    tables = [VERDICTS_KEY, *(key for key in keys if key.startswith("tables/")), RUNS_KEY]
     which = {key: ablation[key] for key in ("budget", "data")}
     summary = wr.Runset(name="summary", filters=_where(kind="summary", ablation=ablation["name"], **which))
 
@@ -141,7 +141,7 @@ def _grids(ablation: Json, records: Records, arms: Mapping[str, list[str]]) -> I
 
     panels = [media(key, key, 12) for key in pictures]
     panels += [wr.WeavePanelSummaryTable(table_name=key, layout=wr.Layout(w=24, h=10)) for key in tables]
-    panels.append(media("the whole page", PAGE, 24))
+    panels.append(media("the whole page", PAGE_KEY, 24))
     yield wr.PanelGrid(runsets=[summary], panels=panels)
 
 

@@ -24,10 +24,10 @@ from ablations.loss_landscape import (
     depth_interaction,
     formula_error,
     map_points,
+    median_ratio,
     nonconvex,
     rank_correlation,
     ratio_gap,
-    ratio_where_convex,
 )
 from ablations.probes.surface_file import Surface
 from modules import build
@@ -105,8 +105,12 @@ def test_ratios_are_split_by_what_the_plane_looks_like():
             *on_map(PLAIN[0], 1, 0.5, -1, 4, in_plane=1.0),
         ]
     )
-    assert map_points(records) == {0: [(True, 0.1), (True, 0.3), (False, 0.8)], 1: [(True, 0.25)]}
-    assert ratio_where_convex(records) == {0: 0.2, 1: 0.25}
+    assert map_points(records, RESIDUAL[1]) == [(0, 0.0, 0.0, 2.0, 0.1), (0, 0.5, 0.0, 1.0, 0.3)]
+    smooth, broken = map_points(records, PLAIN[1])
+    assert smooth == (0, 0.0, 0.0, -1.0, 0.8), "what is not settled is added to the least eigenvalue"
+    assert math.isnan(broken.ratio)
+    assert median_ratio(records, convex=True) == {0: 0.2, 1: 0.25}
+    assert median_ratio(records, convex=False) == {0: 0.8}
     assert ratio_gap(records)[0] == pytest.approx(0.6)
     assert 1 not in ratio_gap(records), "a seed whose planes all look convex has no gap"
 

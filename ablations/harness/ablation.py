@@ -13,6 +13,17 @@ from ablations.harness.records import Records
 Budget = Literal["smoke", "laptop", "short", "paper"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
+
+def scale_order(budget: str, data: str) -> tuple[int, bool, str]:
+    """By which scales are sorted: smaller budgets first, the embedded digits before other data.
+
+    Raises ValueError for an unknown budget.
+    """
+    if budget not in BUDGETS:
+        raise ValueError(f"unknown budget {budget!r}; allowed: {', '.join(BUDGETS)}")
+    return BUDGETS.index(budget), data != "digits", data
+
+
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # what a Holm-adjusted p must stay below
 MAX_SEEDS = 40  # the exact sign-flip test enumerates two halves of 2^20 sums each
@@ -24,6 +35,9 @@ class Arm:
 
     note: one remark for the report, "" for none.
     search: what `--search` may vary: a recipe field or an argument -> the ends of a range of one sign, or words.
+    data: what is made from the data set for this arm, as `datamodules.make` takes it, `name` included; empty for the
+    data set itself.
+    snapshots: as `Plan.snapshots`, for this arm; the greater number counts.
     Raises ValueError for a range that cannot be drawn from log-uniformly.
     """
 
@@ -33,6 +47,8 @@ class Arm:
     recipe: Mapping[str, object] = field(default_factory=dict)
     note: str = ""
     search: Mapping[str, tuple[float, float] | tuple[str, ...]] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    snapshots: int = 0
 
     def __post_init__(self) -> None:
         for name, allowed in self.search.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ablations.harness.command_line import Options, WrongInput
 from datamodules.images import ImageData
 from modules import Network, build, fitted
 from modules.foreign import build_foreign
-from modules.weights import load_weights
+from modules.weights import digest, load_weights
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,9 @@ def load(options: Options, data: ImageData) -> Stranger:
         network = build(name, data.num_classes, data.in_channels, **fitted(name, {}, data.image_size))
         if weights != "random":
             load_weights(network, weights)
-    state = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     arm = name.replace("timm:", "")
-    return Stranger(network, arm, f"{arm}-{state.hexdigest()[:8]}", f"{arm}-{state.hexdigest()[:8]}-{data.name}")
+    run = f"{arm}-{digest(network.state_dict().items())[:8]}"
+    return Stranger(network, arm, run, f"{run}-{data.name}")
 
 
 def _normalise_as_trained(name: str, data: ImageData) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
+from typing import Any
+
+CHART = ".plotly.json"  # how the name of an interactive chart ends, beside .png and .csv
 
 
 def atomic_write_bytes(path: str | Path, content: bytes) -> None:
@@ -43,3 +47,13 @@ def write_json(path: str | Path, content: object) -> None:
     Raises ValueError for NaN or infinity, which JSON does not know, and TypeError for what JSON cannot hold.
     """
     atomic_write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_npz(path: str | Path, **arrays: Any) -> None:
+    """Write arrays as .npz in one step, making its folder; the same arrays give the same bytes."""
+    import numpy as np
+
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(path, stream.getvalue())

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ablations.harness.files import write_json
+from ablations.harness.files import CHART, write_json
 from ablations.harness.runtime import say
 from ablations.harness.tracking import Tracker, tracker
-from ablations.harness.wandb_names import CHART, PAGE, RUNS, VERDICTS, figure_key
+from ablations.harness.wandb_names import PAGE_KEY, RUNS_KEY, VERDICTS_KEY, figure_key
 
 VERDICT_COLUMNS = (
     "claim", "says", "verdict", "estimate", "low", "high", "unit", "scale", "why", "rule", "published", "notes_value",
@@ -83,18 +83,19 @@ def _description(ablation: Mapping[str, Any]) -> dict[str, Any]:
 
 def _log(tracked: Tracker, folder: Path, ablation: Mapping[str, Any]) -> None:
     import wandb
+    from reports.page import PAGE
 
     verdicts = json.loads((folder / "verdicts.json").read_text())
     rows = [[run[key] for key in RUN_COLUMNS] for run in ablation["runs"]]
     shown: dict[str, Any] = {
-        VERDICTS: wandb.Table(columns=list(VERDICT_COLUMNS), data=list(map(_verdict_row, verdicts))),
-        RUNS: wandb.Table(columns=list(RUN_COLUMNS), data=rows),
+        VERDICTS_KEY: wandb.Table(columns=list(VERDICT_COLUMNS), data=list(map(_verdict_row, verdicts))),
+        RUNS_KEY: wandb.Table(columns=list(RUN_COLUMNS), data=rows),
     }
     for figure in ablation["figures"]:
         caption = f"{figure['title']}. {figure['caption']}"
         shown[figure_key(figure["file"])] = _figure(folder / figure["file"], caption)
-    if (folder / "report.html").exists():
-        shown[PAGE] = wandb.Html((folder / "report.html").open(encoding="utf-8"), inject=False)
+    if (page := folder / PAGE).exists():
+        shown[PAGE_KEY] = wandb.Html(page.open(encoding="utf-8"), inject=False)
     tracked.experiment.log(shown)
     for verdict in verdicts:
         tracked.experiment.summary[f"verdict/{verdict['claim']}"] = verdict["verdict"]
@@ -102,7 +103,7 @@ def _log(tracked: Tracker, folder: Path, ablation: Mapping[str, Any]) -> None:
 
 
 def _figure(file: Path, caption: str) -> Any:
-    """A picture, chart or table as W&B shows it."""
+    """A picture, animation, chart or table as W&B shows it."""
     import wandb
 
     if file.suffix == ".csv":
@@ -113,6 +114,8 @@ def _figure(file: Path, caption: str) -> Any:
         from plotly.io import read_json
 
         return wandb.Plotly(read_json(file))
+    if file.suffix == ".gif":
+        return wandb.Video(str(file), caption=caption, format="gif")
     return wandb.Image(str(file), caption=caption)
 
 

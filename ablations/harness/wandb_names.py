@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from pathlib import PurePath
 
+from ablations.harness.files import CHART
 from ablations.harness.records import Records
 
 PROJECT = "cnn-ablations"
 STEP = "trainer/global_step"
-VERDICTS, RUNS, PAGE = "tables/verdicts", "tables/runs", "report"  # of the summary run, beside the figures
-CHART = ".plotly.json"
+VERDICTS_KEY, RUNS_KEY, PAGE_KEY = "tables/verdicts", "tables/runs", "report"  # of the summary run, beside figures
 
 
 def figure_key(file: str) -> str:
     """The key under which a file of figures/ is logged; raises ValueError for no picture, chart or table."""
     path = PurePath(file)
-    for suffix, what in ((".png", "figures"), (CHART, "charts"), (".csv", "tables")):
+    for suffix, what in ((".png", "figures"), (".gif", "figures"), (CHART, "charts"), (".csv", "tables")):
         if path.name.endswith(suffix):
             return f"{what}/{path.name.removesuffix(suffix)}"
-    raise ValueError(f"{path.name} is neither .png nor {CHART} nor .csv")
+    raise ValueError(f"{path.name} is none of .png, .gif, {CHART} and .csv")
 
 
 def means(records: Records) -> dict[str, float]:

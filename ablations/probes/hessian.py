@@ -15,25 +15,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ablations.probes.point_losses import Batches
+from ablations.probes.spectrum import Density, Estimate, summary
 from modules.network import evaluating
-
-Batches = Sequence[tuple[Tensor, Tensor]]
-"""Images (N, C, H, W) and labels (N,), on the network's device; sizes may differ."""
 
 Product = Callable[[Tensor], Tensor]
 """A symmetric matrix: maps a vector (n,) to its product with the matrix, (n,)."""
-
-
-class Estimate(NamedTuple):
-    """The mean over random draws, its standard error, and each draw's value."""
-
-    mean: float
-    error: float
-    draws: tuple[float, ...]
 
 
 class Ritz(NamedTuple):
@@ -63,33 +53,9 @@ class Extremes(NamedTuple):
     products: int
 
 
-class Density(NamedTuple):
-    """A spectrum as a mixture of Gaussians: centres (m,), weights (m,) of sum 1, one standard deviation `width`.
-
-    mean: of the spectrum, which is trace / n, before it is smoothed.
-    """
-
-    centres: np.ndarray
-    weights: np.ndarray
-    width: float
-    mean: Estimate
-
-    def at(self, points: np.ndarray) -> np.ndarray:
-        """The density at each of the points (p,); it integrates to 1."""
-        offsets = (points[:, None] - self.centres) / self.width
-        found: np.ndarray = np.exp(-0.5 * offsets**2) @ self.weights / (self.width * math.sqrt(2 * math.pi))
-        return found
-
-
 def double(x: Tensor) -> Tensor:
     """In float64; on the CPU where the device knows no such numbers."""
     return x.cpu().double() if x.device.type == "mps" else x.double()
-
-
-def summary(draws: Sequence[float]) -> Estimate:
-    """Mean and standard error of two or more draws; of a single one the error is not known, nan."""
-    error = float(np.std(draws, ddof=1)) / math.sqrt(len(draws)) if len(draws) > 1 else math.nan
-    return Estimate(float(np.mean(draws)), error, tuple(draws))
 
 
 def chosen(network: nn.Module, parameters: Collection[str] | None) -> dict[str, nn.Parameter]:

@@ -8,7 +8,6 @@ stopped surface goes on where it was, and a fixed set of images stands for the t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import json
@@ -24,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ablations.probes.directions import Direction
 from ablations.probes.point_losses import Batches, BatchNormPolicy, Precision, Question, point_losses
 from ablations.probes.refinement import Index, interpolate, new_points, strides, unneeded
 from ablations.probes.surface_file import COMPUTED, OPEN, Surface, axis, resumed
+from modules.weights import digest
 
 SAVE_EVERY = 5.0  # seconds
 
@@ -105,11 +105,6 @@ def surface(
     return found
 
 
-def num_points(steps: int, directions: int) -> int:
-    """How many points a surface has."""
-    return int(steps**directions)
-
-
 def identity(question: Question) -> dict[str, Any]:
     """Hashes and policies: everything that the values depend on, so that a file is never gone on with by mistake."""
     images = itertools.chain.from_iterable(batch for split in question.batches.values() for batch in split)
@@ -123,15 +118,6 @@ def identity(question: Question) -> dict[str, Any]:
         "fold": question.fold,
         "compiled": question.compiled,
     }
-
-
-def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Hash of names and bytes."""
-    state = hashlib.sha256()
-    for name, tensor in tensors:
-        state.update(name.encode())
-        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()[:16]
 
 
 def _levels(found: Surface, tolerance: float) -> Iterator[list[Index]]:
@@ -158,8 +144,6 @@ def kept(found: Surface, path: Path | None) -> Iterator[Callable[[], None]]:
             found.save(path)
             last = time.monotonic()
 
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield keep
     finally:

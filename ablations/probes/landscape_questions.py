@@ -6,10 +6,8 @@ stopped one is gone on with. Directions are drawn from the run's seed, so that a
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -18,15 +16,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ablations.harness.files import atomic_write_bytes
+from ablations.harness.files import write_npz
 from ablations.harness.probing import Measurement, Subject
 from ablations.harness.records import point
 from ablations.probes.convexity import excess_variation, least_curvature, mean_rise, share_negative
 from ablations.probes.directions import between, cosine, moved, random_direction
-from ablations.probes.hessian import Hessian, density, extremes, summary, trace
+from ablations.probes.hessian import Hessian, density, extremes, trace
 from ablations.probes.landscape import kept, surface
 from ablations.probes.point_losses import Batches, moves_norms
 from ablations.probes.sharpness import curvature, epsilon_sharpness
+from ablations.probes.spectrum import summary
 from ablations.probes.surface_file import COMPUTED, OPEN, Surface, resumed
 from ablations.probes.trajectory import plane_of, principal_plane, share_of_random_walk
 from modules.weights import read_weights
@@ -303,16 +302,9 @@ def centre(subject: Subject) -> Iterator[Measurement]:
         yield Measurement(point("centre"), "epsilon_sharpness_standard_error", sharp.error, "%")
         if subject.seed == 0:
             spectrum = density(hessian, steps, 1, subject.seed)
-            _save(
+            write_npz(
                 subject.folder / "spectrum.npz", centres=spectrum.centres, weights=spectrum.weights,
                 width=np.array(spectrum.width),
             )  # fmt: skip
     except FloatingPointError:
         return
-
-
-def _save(path: Path, **arrays: Any) -> None:
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, stream.getvalue())

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ablations.probes.directions import Direction
-from ablations.probes.hessian import Batches, Hessian, chosen, double, exactly, num_images, share_of_loss, summary
+from ablations.probes.hessian import Hessian, chosen, double, exactly, num_images, share_of_loss
+from ablations.probes.point_losses import Batches
+from ablations.probes.spectrum import summary
 
 
 def curvature(hessian: Hessian, direction: Direction) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import zipfile
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablations.harness.files import atomic_write_bytes
+from ablations.harness.files import write_npz
 
 Array = NDArray[np.float64]
 OPEN, COMPUTED, INTERPOLATED = 0, 1, 2  # the states of a point
@@ -80,11 +79,9 @@ class Surface:
 
     def save(self, path: str | Path) -> None:
         """Writes the file in one step; the same surface gives the same bytes."""
-        stream = io.BytesIO()
         arrays = {f"axis{number}": values for number, values in enumerate(self.axes)}
         arrays |= {f"values/{metric}": values for metric, values in self.values.items()}
-        np.savez(stream, state=self.state, facts=np.array(json.dumps(self.facts)), **arrays)  # type: ignore[arg-type]
-        atomic_write_bytes(path, stream.getvalue())
+        write_npz(path, state=self.state, facts=np.array(json.dumps(self.facts)), **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Surface:

@@ -107,7 +107,7 @@ def test_the_line_is_drawn_around_what_is_sampled():
     with torch.no_grad():
         theta.bias.copy_(torch.tensor([0.5, 0, -0.5, 0, 0.5, 0.5]))  # the lower left quarter
     images = torch.rand(2, 1, 16, 16)
-    (polygon, seen), _ = filter_sections._sampled(network, "stem.transformer.branch", images)
+    (polygon, seen), _ = filter_sections.sampled(network, "stem.transformer.branch", images)
     assert torch.allclose(seen, images[0, :, 8:, :8], atol=1e-5)
     assert [min(x for x, _ in polygon), max(x for x, _ in polygon)] == pytest.approx([0.0, 0.5], abs=1e-5)
     assert [min(y for _, y in polygon), max(y for _, y in polygon)] == pytest.approx([0.5, 1.0], abs=1e-5)

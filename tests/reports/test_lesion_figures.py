@@ -100,10 +100,12 @@ def test_save_is_atomic_and_styled(tmp_path):
     with style():
         figure, axes = panels(2, 1.0, "label")
         save(figure, tmp_path / "x.png")
-        with pytest.raises(FileNotFoundError):
-            save(figure, tmp_path / "nowhere" / "x.png")
+        with pytest.raises(OSError, match=r"x\.png"):
+            save(figure, tmp_path / "x.png" / "y.png")
+        save(figure, tmp_path / "new" / "x.png")
     assert len(axes) == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "x.png"], "nothing unfinished stays behind"
+    assert (tmp_path / "new" / "x.png").read_bytes() == (tmp_path / "x.png").read_bytes()
     with Image.open(tmp_path / "x.png") as image:
         assert image.height == round(2.9 * STYLE["savefig.dpi"])
 
