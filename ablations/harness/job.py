@@ -28,13 +28,14 @@ from ablations.harness.runs import Run, held, outcome, snapshot_files
 from ablations.harness.search import final_loss
 from ablations.harness.tracking import description, log_answers, tracker
 from ablations.harness.training import INTERRUPTED, Diverged, train
+from datamodules.images import ImageData
 from modules import Network, build
 from modules.weights import load_weights
 
 if TYPE_CHECKING:
     from ablations.harness.trial import Trial
 
-UNITS = {"error": "%", "loss": "nats", "seconds": "s"}
+UNITS = {"error": "%", "loss": "nats", "seconds": "s", "outside": "%", "blank": "%", "folded": "%"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def is_finished(trial: Trial, job: Job) -> bool:
     found = outcome(folder)
     if trial.options.fresh or found is None:
         return False
-    wanted = snapshot_files(folder, job.run.recipe.epochs, trial.plan.snapshots)
+    wanted = snapshot_files(folder, job.run.recipe.epochs, trial.num_snapshots(job.arm))
     return found["state"] == "diverged" or all(file.exists() for file in wanted.values())
 
 
@@ -102,10 +103,13 @@ def _carry_out(trial: Trial, job: Job) -> Answer:
         if was_asked:
             rows += read_csv(answers_file(trial.ablation, trial.plan.settings, job.arm.name, folder))
         else:
-            network = build(job.run.network, trial.data.num_classes, trial.data.in_channels, **job.run.arguments)
+            data = trial.data_of(job.arm)
+            network = build(job.run.network, data.num_classes, data.in_channels, **job.run.arguments)
             load_weights(network, folder / "weights.safetensors")
-            snapshots = snapshot_files(folder, job.run.recipe.epochs, trial.plan.snapshots)
-            rows += question(trial, network, job.arm.name, job.run.seed, job.run.name, folder, job.label, snapshots)
+            snapshots = snapshot_files(folder, job.run.recipe.epochs, trial.num_snapshots(job.arm))
+            rows += question(
+                trial, network, data, job.arm.name, job.run.seed, job.run.name, folder, job.label, snapshots
+            )
     except Diverged as error:
         if trial.searching:
             return Answer([], str(error))
@@ -149,7 +153,7 @@ def _has_passed_snapshots(trial: Trial, job: Job) -> bool:
     if not (folder / "last.ckpt").exists():
         return False
     passed = len(_table(folder))
-    wanted = snapshot_files(folder, job.run.recipe.epochs, trial.plan.snapshots)
+    wanted = snapshot_files(folder, job.run.recipe.epochs, trial.num_snapshots(job.arm))
     return any(epoch <= passed and not file.exists() for epoch, file in wanted.items())
 
 
@@ -160,6 +164,7 @@ def _same(one: Path, other: Path) -> bool:
 def question(
     trial: Trial,
     network: Network,
+    data: ImageData,
     arm: str,
     seed: int,
     run: str,
@@ -168,18 +173,18 @@ def question(
     snapshots: dict[int, Path] | None = None,
     **extra_settings: str,
 ) -> list[Record]:
-    """The records of the ablation's probe on one network."""
+    """The records of the ablation's probe on one network, asked with `data`."""
     network = network.to(trial.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     settings = {**trial.plan.settings, **extra_settings}
     asked_before = answers_file(trial.ablation, settings, arm, folder).exists()
     with tqdm(desc=f"{label}: probing", unit="pass", disable=not sys.stderr.isatty(), leave=False) as bar:
         subject = Subject(
-            network, trial.data, settings, arm, seed, trial.device, bar.update, snapshots or {},
+            network, data, settings, arm, seed, trial.device, bar.update, snapshots or {},
             kept_folder(trial.ablation, settings, arm, folder), trial.options.workers or 1,
         )  # fmt: skip
         rows = list(ask(trial.ablation, subject, run, folder))
     if rows and not asked_before:
-        counted = count(network, arm, trial.data.in_channels, trial.data.image_size)
+        counted = count(network, arm, data.in_channels, data.image_size)
         described = description(trial, "probe", arm, seed, run, counted)
         epochs = _table(folder)  # none for a network that was not trained here
         step = int(epochs[-1]["step"]) if epochs else 0
@@ -250,7 +255,9 @@ def _train(trial: Trial, job: Job, out: Path) -> None:
         return
     logger = tracker(options.out, options.wandb, **described)
     try:
-        train(job.run, trial.data, out, logger, job.label, sys.stderr.isatty(), trial.plan.snapshots)
+        train(
+            job.run, trial.data_of(job.arm), out, logger, job.label, sys.stderr.isatty(), trial.num_snapshots(job.arm)
+        )
     finally:
         if logger is not None:
             logger.finish()
@@ -268,13 +275,14 @@ def _train_in_processes(trial: Trial, job: Job, out: Path, described: dict[str, 
             "seed": run.seed,
             "trainer": dict(run.trainer),
         },
+        "make": dict(job.arm.data),
         "load": {"name": options.data, "root": str(options.data_root), "image_size": options.image_size},
         "out": str(out),
         "tracked_in": str(options.out),
         "wandb": options.wandb,
         "tracking": described,
         "label": job.label,
-        "snapshots": trial.plan.snapshots,
+        "snapshots": trial.num_snapshots(job.arm),
     }
     write_json(folder / "request.json", request)
     command = [sys.executable, "-m", "ablations.harness.training", str(folder / "request.json")]

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from ablations.harness import runtime
 from ablations.harness.files import atomic_write_text, write_json
 from ablations.harness.runs import Run, snapshot_files
+from ablations.harness.transformer_watch import watches
 from datamodules.augment import Augment
 from datamodules.images import ImageData
 from modules.classifier import Classifier
@@ -265,7 +266,7 @@ def train(
                 "max_epochs": run.recipe.epochs,
                 "logger": False,  # History logs, from the rows that metrics.csv holds
                 "enable_checkpointing": True,
-                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), kept, history, stops],
+                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), *watches(module.network), kept, history, stops],
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
             }
@@ -330,6 +331,8 @@ def main(request_file: Path) -> None:
     runtime.quiet()
     runtime.keep_freed_memory()
     data = datamodules.load(**request["load"])
+    if request["make"]:
+        data = datamodules.make(data, **request["make"])
     recipe = Recipe(**{**request["run"]["recipe"], "milestones": tuple(request["run"]["recipe"]["milestones"])})
     run = Run(**{**request["run"], "recipe": recipe, "data": data.identity})
     out = Path(request["out"])

@@ -6,11 +6,12 @@ and writes after each; killed at any moment it goes on where it was.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +65,11 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
         if name not in names:
             raise WrongInput(f"unknown arm {name!r}; {ablation.name} has {', '.join(names) or 'none beside --network'}")
     chosen = [arm for arm in plan.arms if not options.arms or arm.name in options.arms]
-    searches = tuple(_search(arm, data, options) for arm in searchable(chosen, ablation.name)) if options.search else ()
+    made = {_key(arm): data for arm in chosen}
+    made |= {key: datamodules.make(data, **json.loads(key)) for key in made if key != "{}"}
+    searches: tuple[Search, ...] = ()
+    if options.search:
+        searches = tuple(_search(arm, made[_key(arm)], options) for arm in searchable(chosen, ablation.name))
     if searching:
         chosen, plan = [found.arm for found in searches], replace(plan, snapshots=0)
         jobs = [
@@ -77,9 +82,10 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
         best = {found.arm.name: found.chosen for found in searches}
         plan = replace(plan, arms=tuple(best.get(arm.name, arm) for arm in plan.arms))
         chosen = [best.get(arm.name, arm) for arm in chosen]
-        jobs = [Job(arm, _run(arm, data, seed, options)) for seed in range(plan.seeds) for arm in chosen]
+        jobs = [Job(arm, _run(arm, made[_key(arm)], seed, options)) for seed in range(plan.seeds) for arm in chosen]
     for job in jobs[: len(chosen)]:
-        _check_batch(job, data, options.trainer)
+        _check_batch(job, options.trainer)
+        _check_labels(job, made[_key(job.arm)])
         describe(job.run)  # refuses networks that do not take the images
     stranger = external.load(options, data) if options.network is not None else None
     if stranger is not None:
@@ -87,7 +93,12 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     more = ablation.check(plan.settings, None if stranger is None else stranger.network)
     plan = replace(plan, settings={**plan.settings, **(more or {})})
     claims = tuple(c for c in ablation.claims if not options.claims or c.id in options.claims)
-    return Trial(ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching)
+    return Trial(ablation, options, data, made, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching)
+
+
+def _key(arm: Arm) -> str:
+    """Arms of one key share their data."""
+    return json.dumps(arm.data, sort_keys=True)
 
 
 def _chosen_settings(ablation: Ablation, plan: Plan, options: Options) -> dict[str, object]:
@@ -142,13 +153,22 @@ def _search(arm: Arm, data: ImageData, options: Options) -> Search:
     return Search(arm, candidates, runs, tuple(final_loss(run.folder(options.out)) for run in runs))
 
 
-def _check_batch(job: Job, data: ImageData, trainer: dict[str, Any]) -> None:
+def _check_batch(job: Job, trainer: dict[str, Any]) -> None:
     processes = num_processes(trainer)
-    batch = job.run.recipe.batch_size
+    batch, num_train = job.run.recipe.batch_size, job.run.data["num_train"]
     if batch % processes:
         raise WrongInput(f"arm {job.arm.name}: batch size {batch} does not divide among {processes} devices")
-    if batch > len(data.train):
-        raise WrongInput(f"arm {job.arm.name}: batch size {batch} exceeds the {len(data.train)} training images")
+    if batch > num_train:
+        raise WrongInput(f"arm {job.arm.name}: batch size {batch} exceeds the {num_train} training images")
+
+
+def _check_labels(job: Job, data: ImageData) -> None:
+    wanted = data.test.labels.shape[1] if data.test.labels.ndim > 1 else 1
+    given = job.run.arguments.get("num_digits", 1)
+    if given != wanted:
+        raise WrongInput(
+            f"arm {job.arm.name}: {job.arm.network} gives {given} labels for an image, {data.name} has {wanted}"
+        )
 
 
 def _check_writable(out: Path) -> None:
@@ -168,11 +188,15 @@ def _check_writable(out: Path) -> None:
 
 @dataclass(frozen=True)
 class Trial:
-    """A prepared ablation: its jobs, and the network from outside if there is one."""
+    """A prepared ablation: its jobs, and the network from outside if there is one.
+
+    data: the data set. made: what is made from it for arms, see `data_of`.
+    """
 
     ablation: Ablation
     options: Options
     data: ImageData
+    made: Mapping[str, ImageData]
     plan: Plan
     arms: tuple[Arm, ...]
     claims: tuple[Claim, ...]
@@ -186,6 +210,14 @@ class Trial:
         """Where the ablation's files lie."""
         what = f"{self.options.budget}-{self.data.name}" if self.stranger is None else self.stranger.folder_name
         return self.options.out / "ablations" / self.ablation.name / what
+
+    def data_of(self, arm: Arm) -> ImageData:
+        """What an arm is trained, tested and probed on."""
+        return self.made[_key(arm)]
+
+    def num_snapshots(self, arm: Arm) -> int:
+        """How many times an arm's weights are kept during training."""
+        return max(self.plan.snapshots, 0 if self.searching else arm.snapshots)
 
     @property
     def device(self) -> torch.device:
@@ -261,7 +293,7 @@ class Trial:
                 counted, network = describe(jobs[0].run)
                 found[arm.name] = Estimate(counted, len(network.blocks), 0.0, 0.0)
             else:
-                found[arm.name] = estimate(jobs[0].run, self.data, self.device)
+                found[arm.name] = estimate(jobs[0].run, self.data_of(arm), self.device)
         return found
 
     @property
@@ -333,5 +365,13 @@ class Trial:
     def _ask_stranger(self, stranger: external.Stranger) -> list[Record]:
         self.folder.mkdir(parents=True, exist_ok=True)
         return question(
-            self, stranger.network, stranger.arm, 0, stranger.run, self.folder, stranger.arm, weights=stranger.run
+            self,
+            stranger.network,
+            self.data,
+            stranger.arm,
+            0,
+            stranger.run,
+            self.folder,
+            stranger.arm,
+            weights=stranger.run,
         )

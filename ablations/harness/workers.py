@@ -45,7 +45,7 @@ def worth(trial: Trial, groups: Sequence[Sequence[int]]) -> int:
     if asked is not None:
         return min(asked, len(groups))
     runs = [trial.jobs[group[0]].run for group in groups]
-    steps = sum(run.recipe.epochs * (len(trial.data.train) // run.recipe.batch_size) for run in runs)
+    steps = sum(run.recipe.epochs * (run.data["num_train"] // run.recipe.batch_size) for run in runs)
     if trial.device.type != "cpu" or steps < WORTH_STEPS or declaration(trial.ablation) is None:
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_EACH
