@@ -20,6 +20,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -236,16 +237,17 @@ def st_addition(
     transform: Transform | Literal["none"] = "affine",
     num_transformers: int = 2,
     trunk: Trunk = "fcn",
+    width: int = 32,
     num_parameters: int = 400_000,
     start: Start = "identity",
 ) -> Network:
     """The sum of two digits, one in each channel: transformers in parallel, each of which reads and moves both.
 
-    trunk: `st_fcn` or `st_cnn` behind them. The other arguments as `st_fcn`.
+    trunk: `st_fcn` or `st_cnn` behind them, the latter with `width` filters. The other arguments as `st_fcn`.
     Raises ValueError for unknown and impossible values.
     """
     check_choice("trunk", trunk, get_args(Trunk))
-    builder = st_fcn if trunk == "fcn" else st_cnn
+    builder = st_fcn if trunk == "fcn" else partial(st_cnn, width=width)
     return builder(
         num_classes, in_channels, image_size=image_size, transform=transform,
         num_transformers=1 if transform == "none" else num_transformers, num_parameters=num_parameters, start=start,

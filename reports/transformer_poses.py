@@ -1,0 +1,133 @@
+"""Whether spatial transformers find the true pose of digits, and in which pose digits leave them.
+
+Both poses are those of `ablations.probes.poses` and of the truth of `datamodules.distorted_digits`, hence comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablations.harness.records import Records
+from reports.figures import BLUE, FAINT, INK, ORANGE, RED, Drawn, panels, save, style
+from reports.tables import write_table
+from reports.transformer_errors import left_out, name_of, values
+from reports.transformer_pictures import Looked
+
+Array = NDArray[Any]
+CORRELATIONS = {"angle": "angle/correlation", "scale": "scale/correlation", "shift": "shift/correlation"}
+UNITS = {"angle": "angle (degrees)", "scale": "scale", "shift": "shift (half image widths)"}
+ROOM = 60  # points in a scatter above which they become fainter
+
+
+def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
+    """Found against true angle, scale and shift of the test images of one arm's first seed, a panel each."""
+    file = Looked(folder, arm, records.seeds(arm)).file(
+        "poses.npz", *(f"{which}_{what}" for which in ("true", "found") for what in UNITS)
+    )
+    if file is None:
+        return []
+    poses = {what: (file[f"true_{what}"], file[f"found_{what}"]) for what in UNITS}
+    shown = [what for what, (true, _) in poses.items() if np.ptp(true) > 0]
+    if not shown:
+        return []
+    with style():
+        figure, axes = panels(len(shown), 2.4)
+        for ax, what in zip(axes, shown, strict=True):
+            true, found = poses[what]
+            faint = 0.35 if len(true) > ROOM else 0.8
+            for column, colour in enumerate((BLUE, ORANGE)[: true[0].size]):
+                x, y = (each.reshape(len(true), -1)[:, column] for each in (true, found))
+                label = ("along x", "along y")[column] if what == "shift" else None
+                ax.scatter(x, y, s=9, color=colour, alpha=faint, linewidths=0, label=label)
+            # A window of twice the size shows the digit half as large, which a network may well prefer.
+            slope = float((true * found).sum() / (true * true).sum()) if what == "scale" else 1.0
+            ends = np.array([true.min(), true.max()])
+            ax.plot(ends, slope * ends, color=INK, lw=1, ls=(0, (4, 3)))
+            ax.set(xlabel=f"true {UNITS[what]}", ylabel=f"found {what}")
+            correlation = values(records, arm, "pose", CORRELATIONS[what])
+            if correlation:
+                seeds = "one seed" if len(correlation) == 1 else f"{len(correlation)} seeds"
+                ax.set_title(f"correlation {fmean(correlation.values()):.2f}, mean of {seeds}")
+            if what == "shift":
+                ax.legend(loc="upper left", markerscale=2)
+        save(figure, folder / "figures" / "poses.png")
+    caption = (
+        f"{name_of(arm)} on test digits turned, scaled and moved; a dot is an image, of one seed. The dashed line "
+        "would undo the distortion; of the scale only the proportion counts, because the size of what leaves is free."
+    )
+    return [Drawn("figures/poses.png", "True and found poses", caption)]
+
+
+def draw_remaining(records: Records, folder: Path, arms: Mapping[str, str]) -> list[Drawn]:
+    """Histograms of the angle that a test digit has left when it leaves the transformer (arm -> its panel's title).
+
+    Digits that came more than a right angle from upright have a colour of their own.
+    """
+    files = {
+        arm: Looked(folder, arm, records.seeds(arm)).file("poses.npz", "true_angle", "found_angle") for arm in arms
+    }
+    found = {arm: file for arm, file in files.items() if file is not None and np.ptp(file["true_angle"]) > 0}
+    if not found:
+        return []
+    bins = list(range(-180, 181, 15))
+    with style():
+        figure, axes = panels(len(found), 1.8, "test images (%)", sharex=True)
+        for ax, (arm, file) in zip(axes, found.items(), strict=True):
+            true = wrapped(file["true_angle"])
+            left, turned = wrapped(true - file["found_angle"]), np.abs(true) > 90
+            weights = np.full(len(left), 100 / len(left))
+            ax.hist([left[~turned], left[turned]], bins, weights=[weights[~turned], weights[turned]], stacked=True,
+                    color=[BLUE, RED], label=["came upright, within 90 degrees", "came upside down"])  # fmt: skip
+            ax.axvline(0, color=FAINT, lw=1, ls=(0, (4, 3)))
+            ax.set_title(f"{arms[arm]}{_numbers(records, arm)}")
+        axes[-1].set(xlabel="angle of the digit as it leaves (degrees)", xticks=range(-180, 181, 90), xlim=(-180, 180))
+        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper left", ncols=1)
+        save(figure, folder / "figures" / "remaining.png")
+    caption = (
+        "What is left of a test digit's angle behind the transformer: the true angle minus the one found, of one seed; "
+        "numbers are means over seeds. A transformer that made every digit upright would leave all at one angle."
+    )
+    missing = left_out(records, arms)
+    return [Drawn("figures/remaining.png", "The pose in which digits leave the transformer", caption + missing)]
+
+
+def wrapped(degrees: Array) -> Array:
+    """The same angles in [-180, 180)."""
+    return np.asarray((degrees + 180) % 360 - 180)
+
+
+def _numbers(records: Records, arm: str) -> str:
+    """What the records tell beside a histogram, on lines of their own."""
+    lines = ""
+    removed = values(records, arm, "pose", "angle/removed")
+    if removed:
+        lines += f"\n{round(fmean(removed.values()))} % of the variation removed within a class"
+    for label in sorted({row.fields["label"] for row in records.where(arm, probe="class", metric="kept_upside_down")}):
+        kept = values(records, arm, "class", "kept_upside_down", label=label)
+        if kept:
+            lines += f"\n{round(fmean(kept.values()))} % of class {label} leave upside down"
+    return lines
+
+
+def write_poses(records: Records, folder: Path) -> list[Drawn]:
+    """The correlations of true and found poses of every arm that has them, means over seeds."""
+    metrics = [*CORRELATIONS.values(), "angle/removed"]
+    rows: list[list[object]] = []
+    for arm in records.where(probe="pose").arms:
+        found = [values(records, arm, "pose", metric) for metric in metrics]
+        if any(found):
+            rows.append([arm, *(fmean(each.values()) if each else None for each in found)])
+    if not rows:
+        return []
+    columns = ["arm", "angle", "scale", "shift", "angle removed, %"]
+    caption = (
+        "Correlation of the true with the found angle, scale and shift over test images, and the share of the angle's "
+        "variation within a class that is gone behind the transformer; means over seeds, empty where nothing varies."
+    )
+    return [write_table(folder, "poses", "Found poses in numbers", caption, columns, rows)]

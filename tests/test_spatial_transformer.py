@@ -1,0 +1,198 @@
+"""The plans, the probe, the estimates and the verdicts of `spatial_transformer`, on invented records and the digits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+import datamodules
+from ablations.harness.ablation import BUDGETS, check
+from ablations.harness.records import Record, Records, point
+from ablations.harness.verdict import judge
+from ablations.spatial_transformer import (
+    ABLATION,
+    ADDITION,
+    CLAIMS,
+    FIXED_ST,
+    FLIPPED,
+    FULL,
+    RANDOM,
+    SAME_RATE,
+    SMALL_ST,
+    TURNED,
+    UPSIDE_DOWN,
+    arms_of,
+    cheaper,
+    gap,
+    largest_gap,
+    matched,
+)
+
+SEEDS = range(9)
+ERRORS = {
+    **{arm: 4.0 for kind in ("r", "rts", "p", "e") for arm in arms_of((kind,), "cnn")},
+    **{arm: 5.0 for kind in ("r", "rts", "p", "e") for arm in arms_of((kind,), "fcn")},
+    **{f"{kind}_{trunk}": 8.0 for kind in ("r", "rts", "p", "e") for trunk in ("cnn", "fcn")},
+    "tc_fcn": 30.0, "tc_st_fcn_affine": 5.0, "tc_cnn": 20.0, "tc_st_cnn_affine": 4.0, SMALL_ST: 6.0,
+    FIXED_ST: 12.0, RANDOM: 9.0, SAME_RATE: 7.0,
+    ADDITION["fcn"]: 60.0, ADDITION["cnn"]: 40.0, ADDITION["one"]: 35.0, ADDITION["two"]: 20.0,
+    FLIPPED: 5.0, TURNED: 9.0,
+}  # fmt: skip
+POSES = {
+    (FULL, "angle/correlation"): 0.9, (FULL, "scale/correlation"): 0.8, (FULL, "shift/correlation"): 0.95,
+    (FULL, "angle/removed"): 80.0, ("r_st_cnn_affine", "angle/removed"): 70.0, (TURNED, "angle/removed"): 20.0,
+}  # fmt: skip
+
+
+def evidence(
+    errors: dict[str, float] | None = None,
+    poses: dict[tuple[str, str], float] | None = None,
+    kept: float = 95.0,
+    small: float = 0.7,
+    deviation: float = 1e-15,
+) -> Records:
+    """Records of nine seeds in which every claim holds, but for the changes."""
+    rows = []
+
+    def row(arm: str, seed: int, where: str, metric: str, value: float) -> None:
+        rows.append(Record(ABLATION.name, arm, seed, where, metric, value, "", f"{arm}-{seed}"))
+
+    for seed in SEEDS:
+        for number, (arm, value) in enumerate({**ERRORS, **(errors or {})}.items()):
+            row(arm, seed, "test", "test/top1_error", value + 0.01 * ((seed + number) % 5))
+        for (arm, metric), value in {**POSES, **(poses or {})}.items():
+            row(arm, seed, "pose", metric, value + 0.001 * seed)
+        row(FLIPPED, seed, point("class", label=UPSIDE_DOWN), "kept_upside_down", kept - 0.1 * seed)
+        row("tc_cnn", seed, "network", "multiply_adds", 1.0)
+        row(SMALL_ST, seed, "network", "multiply_adds", small)
+        for sampling in ("bilinear", "nearest"):
+            row(FULL, seed, point("sampler", sampling=sampling), "gradient/deviation", deviation)
+    return Records(rows)
+
+
+def verdicts(records: Records) -> dict[str, str]:
+    found = judge(CLAIMS, records, list(SEEDS), "laptop", "invented")
+    return {verdict["claim"]: verdict["verdict"] for verdict in found}
+
+
+def test_every_claim_can_be_reproduced() -> None:
+    found = verdicts(evidence())
+    assert set(found.values()) == {"reproduced"}
+    assert set(found) == {claim.id for claim in CLAIMS}
+
+
+@pytest.mark.parametrize(
+    ("claim", "changed"),
+    [
+        ("ST1", evidence({"p_fcn": 4.0})),
+        ("ST1", evidence({"e_cnn": 3.0})),
+        ("ST2", evidence({"rts_fcn": 80.0})),
+        ("ST2", evidence({"tc_cnn": 4.5})),
+        ("ST3", evidence({"r_st_fcn_affine": 9.5})),
+        ("ST4a", evidence(poses={(FULL, "scale/correlation"): 0.3})),
+        ("ST4b", evidence(poses={(FULL, "angle/correlation"): 0.3})),
+        ("ST4b", evidence(poses={(FULL, "angle/removed"): 30.0})),
+        ("ST5", evidence(kept=20.0)),
+        ("ST5", evidence(poses={(TURNED, "angle/removed"): 90.0})),
+        ("ST6", evidence({FIXED_ST: 7.0})),
+        ("ST6", evidence({FIXED_ST: 3.0})),
+        ("ST7", evidence({RANDOM: 3.0})),
+        ("ST7", evidence({SAME_RATE: 3.0})),
+        ("ST8", evidence({SMALL_ST: 25.0})),
+        ("ST8", evidence(small=0.9)),
+        ("ST9", evidence(deviation=1e-3)),
+        ("ST10", evidence({ADDITION["one"]: 15.0})),
+        ("ST10", evidence({ADDITION["cnn"]: 15.0})),
+    ],
+)
+def test_every_claim_can_be_contradicted(claim: str, changed: Records) -> None:
+    assert verdicts(changed)[claim] == "contradicted"
+
+
+def test_estimates_by_hand() -> None:
+    errors = {"r_fcn": 9.0, "r_st_fcn_affine": 5.0, "r_st_fcn_projective": 4.0, "r_st_fcn_tps": 3.0, "r_cnn": 3.5}
+    rows = [
+        Record(ABLATION.name, arm, seed, "test", "test/top1_error", value + seed, "%", arm)
+        for seed in (0, 1)
+        for arm, value in {**ERRORS, **errors}.items()
+        if not (seed == 1 and arm == "r_st_fcn_tps")
+    ]
+    assert gap(Records(rows), "r", "fcn") == {0: 5.0}, "a seed without one of the arms has no gap"
+    assert gap(Records(rows), "r", "fcn", ("affine",)) == {0: 4.0, 1: 4.0}
+    assert largest_gap(Records(rows), "fcn") == {0: 21.0, 1: 21.0}, "30 - 5 less 9 - 5"
+    assert matched(Records(rows)) == {0: 1.5, 1: 1.5}, "R: 5 - 3.5"
+    assert cheaper(Records(rows)) == {}
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_plans_are_sound(budget: str) -> None:
+    digits = datamodules.load("digits")
+    plan = ABLATION.plan(budget, digits)
+    check(ABLATION, plan)
+    arms = {arm.name: arm for arm in plan.arms}
+    kinds = {arm.data["kind"] for arm in plan.arms if arm.data["name"] == "distorted_digits"}
+    assert kinds == {"R", "RTS", "P", "E", "TC"}
+    assert arms[FLIPPED].data["upside_down"] == [UPSIDE_DOWN]
+    steps = arms["r_cnn"].recipe["epochs"] * len(digits.train) / arms["r_cnn"].recipe["batch_size"]  # type: ignore[operator]
+    expected = {"smoke": steps, "laptop": 600, "short": 3_000, "paper": 150_000}[budget]
+    assert steps == pytest.approx(expected, rel=0.05)
+    assert (arms["r_cnn"].recipe["epochs"] == 1) == (budget == "smoke")
+
+
+def test_it_takes_no_network_from_outside() -> None:
+    with pytest.raises(ValueError, match="no network from outside"):
+        ABLATION.check({}, object())
+
+
+# --- the command ---
+
+
+@pytest.fixture(scope="module")
+def command(python: Callable[..., object], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, str]]:
+    """Runs the script's smoke budget with some arms; gives --out and what was printed."""
+
+    def run(name: str, *words: object) -> tuple[Path, str]:
+        out = tmp_path_factory.mktemp(name)
+        done = python(
+            "ablations/spatial_transformer.py", "--budget", "smoke", "--wandb", "disabled", "--out", out, *words,
+            "--trainer.accelerator", "cpu",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+        return out, done.stdout  # type: ignore[attr-defined]
+
+    return run
+
+
+ARMS = ("--arms", FULL, ADDITION["two"], FLIPPED)
+
+
+def test_arms_have_data_of_their_own_and_leave_pictures(command: Callable[..., tuple[Path, str]]) -> None:
+    out, _ = command("alone", *ARMS)
+    configs = [json.loads(file.read_text())["data"] for file in (out / "trained").glob("*/config.json")]
+    assert {data["made"]["maker"] for data in configs} == {"DistortedDigits", "DigitAddition"}
+    files = out / "ablations" / "spatial_transformer" / "smoke-digits" / "files"
+    looks = np.load(files / f"{FULL}-s0" / "looks.npz", allow_pickle=False)
+    assert looks["images"].shape == looks["outputs"].shape == (10, 12, 12)
+    assert looks["outlines"].shape == (10, 32, 2)
+    training = np.load(files / f"{FULL}-s0" / "training.npz", allow_pickle=False)
+    assert training["epochs"].tolist() == [0, 1]
+    assert np.abs(training["outputs"][0].astype(int) - training["images"]).max() <= 1, "the identity at the start"
+    assert np.array_equal(training["outputs"][-1], looks["outputs"])
+    two = np.load(files / f"{ADDITION['two']}-s0" / "looks.npz", allow_pickle=False)
+    assert two["outputs"].shape == (2, 10, 2, 12, 12)
+
+
+def test_two_processes_train_the_same_data(command: Callable[..., tuple[Path, str]]) -> None:
+    alone, _ = command("one", *ARMS)
+    both, printed = command("two", *ARMS, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert printed.count("test error") == 3
+    for folder in (alone / "trained").iterdir():
+        other = both / "trained" / folder.name
+        assert json.loads((other / "environment.json").read_text())["processes"] == 2
+        ours, theirs = load_file(folder / "weights.safetensors"), load_file(other / "weights.safetensors")
+        assert all(np.allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4) for name in ours)
