@@ -23,7 +23,7 @@ SHARES = ("transformers_outside", "transformers_blank", "transformers_folded", "
 
 
 class Seen:
-    """What a transformer did when it was first called in a step: (theta, positions, output), empty before."""
+    """What a transformer did when it was first called in a step: (theta, positions, input, output), empty before."""
 
     def __init__(self, transformer: SpatialTransformer) -> None:
         self.transformer = transformer
@@ -36,20 +36,23 @@ class Seen:
         if self.transformer.training and not self.found:
             self.found = (inputs[0].detach(), positions.detach())
 
-    def _sampled(self, _: nn.Module, __: Any, output: Tensor) -> None:
+    def _sampled(self, _: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         if self.transformer.training and len(self.found) == 2:
-            self.found = (*self.found, output.detach())
+            self.found = (*self.found, inputs[0].detach(), output.detach())
 
 
 @torch.no_grad()
-def counts(transformer: SpatialTransformer, theta: Tensor, positions: Tensor, output: Tensor) -> Tensor:
-    """(N, outside, blank, folded, sum over samples of the share of positions outside), (5,), in double precision."""
+def counts(transformer: SpatialTransformer, theta: Tensor, positions: Tensor, x: Tensor, output: Tensor) -> Tensor:
+    """(N, outside, blank, folded, sum over samples of the share of positions outside), (5,), in double precision.
+
+    An output that is blank because its input x is, such as the image of no digit, is no failure.
+    """
     is_outside = outside(positions).flatten(1)
     each = torch.stack(
         [
             torch.ones_like(is_outside[:, 0]),
             is_outside.all(dim=1),
-            blank(output),
+            blank(output) & ~blank(x),
             folded(transformer.grid, theta, positions),
             is_outside.double().mean(dim=1),
         ]

@@ -92,8 +92,16 @@ def test_only_the_first_call_of_a_step_and_only_training_counts() -> None:
     first = seen.found
     watched(torch.rand(4, 1, 16, 16))
     assert seen.found is first
-    assert [len(each) for each in first] == [3, 3, 3]
+    assert [len(each) for each in first] == [3, 3, 3, 3]
     assert not any(each.requires_grad for each in first)
+
+
+def test_a_blank_image_is_no_failure_of_the_transformer() -> None:
+    watched = network(theta=[1.0, 0, 5, 0, 1, 0])
+    found = TransformerWatch(watched).seen[0]
+    watched.train()(torch.cat([torch.rand(3, 1, 16, 16), torch.zeros(2, 1, 16, 16)]))
+    samples, outside, blank, *_ = counts(found.transformer, *found.found).tolist()
+    assert (samples, outside, blank) == (5, 5, 3)
 
 
 def test_every_transformer_counts_and_two_processes_add_up() -> None:
@@ -129,7 +137,7 @@ def test_a_compiled_network_stays_whole_and_is_seen(name: str) -> None:
         logits = watched(images)
         logits.sum().backward()
         assert torch.equal(logits, expected_logits)
-        assert len(seen.found) == 3
+        assert len(seen.found) == 4
         assert all(torch.equal(one, other) for one, other in zip(seen.found, expected, strict=True))
         assert counts(seen.transformer, *seen.found)[0] == 4
         seen.found = ()
