@@ -6,7 +6,21 @@ import difflib
 import inspect
 from collections.abc import Mapping
 
-from modules import alexnet, densenet, googlenet, highway, lenet, mlp, nin, resnet, resnext, transformed, unet, vgg
+from modules import (
+    alexnet,
+    colocalisation,
+    densenet,
+    googlenet,
+    highway,
+    lenet,
+    mlp,
+    nin,
+    resnet,
+    resnext,
+    transformed,
+    unet,
+    vgg,
+)  # fmt: skip
 from modules.architecture import Architecture
 from modules.block import Block
 from modules.network import Network
@@ -31,6 +45,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     **densenet.ARCHITECTURES,
     **unet.ARCHITECTURES,
     **transformed.ARCHITECTURES,
+    **colocalisation.ARCHITECTURES,
 }
 
 # How a network computes, not what: no part of a run's identity.

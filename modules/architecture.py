@@ -10,7 +10,7 @@ from typing import Literal
 from modules.network import Network
 from modules.recipe import Recipe
 
-Task = Literal["classify", "segment"]
+Task = Literal["classify", "segment", "localise"]
 
 
 @dataclass(frozen=True)

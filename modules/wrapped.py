@@ -7,13 +7,16 @@ from typing import Any
 
 from modules import ARCHITECTURES
 from modules.classifier import Classifier
+from modules.colocaliser import Colocaliser
 from modules.segmenter import Segmenter
 
-TASKS: dict[str, type[Classifier | Segmenter]] = {"classify": Classifier, "segment": Segmenter}
+Wrapped = Classifier | Segmenter | Colocaliser
+
+TASKS: dict[str, type[Wrapped]] = {"classify": Classifier, "segment": Segmenter, "localise": Colocaliser}
 
 
 def wrapped(
     network: str, arguments: Mapping[str, object], recipe: Mapping[str, Any], num_classes: int, in_channels: int
-) -> Classifier | Segmenter:
+) -> Wrapped:
     """A network by name in the LightningModule of its task, ready for a Trainer; arguments as `Classifier`."""
     return TASKS[ARCHITECTURES[network].task](network, arguments, recipe, num_classes, in_channels)

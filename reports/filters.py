@@ -110,7 +110,8 @@ def _subject(request: Request) -> tuple[str, Network, ImageData]:
         return _of_run(request, request.run)
     name = request.network or ""
     if name in ARCHITECTURES and ARCHITECTURES[name].task != "classify":
-        raise WrongInput(f"network {name} gives a label for every pixel; this page needs one for an image")
+        gives = "a label for every pixel" if ARCHITECTURES[name].task == "segment" else "no label"
+        raise WrongInput(f"network {name} gives {gives}; this page needs one for an image")
     data = datamodules.load(
         request.data or "digits", request.data_root, download=request.download, image_size=request.image_size
     )

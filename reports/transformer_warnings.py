@@ -8,7 +8,7 @@ from reports.figures import number
 BOUND = 1.0  # % of the transformed samples of a run's last epoch, above which a failure is told
 FAILURES = {
     "train/transformers_outside": "the sampled window lay wholly outside the image",
-    "train/transformers_blank": "the output of the transformer was blank (it looks outside, at one point, or at nothing)",
+    "train/transformers_blank": "the output was blank (the transformer looks outside, at one point, or at nothing)",
     "train/transformers_folded": "the transform could not be undone (it folds, or shrinks the image to almost nothing)",
 }
 

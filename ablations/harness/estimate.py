@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 
 from ablations.harness.runs import Run
-from ablations.harness.stopwatch import now, training_steps
+from ablations.harness.stopwatch import Loss, label_loss, now, training_steps
 from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
+from modules.colocalisation import training_triplets
 from modules.cost import Cost, cost
 from modules.recipe import with_overrides
 
@@ -31,7 +32,12 @@ def describe(run: Run) -> tuple[Cost, Network]:
 
 def count(network: Network, name: str, in_channels: int, image_size: int) -> Cost:
     """The network's cost per image; raises ValueError if it does not take the images."""
-    if name in ARCHITECTURES and ARCHITECTURES[name].task != "classify":
+    task = ARCHITECTURES[name].task if name in ARCHITECTURES else "classify"
+    if task == "localise" and in_channels != 2:
+        raise ValueError(
+            f"network {name} takes pairs of images, one in each of 2 channels; this data has {in_channels}"
+        )
+    if task == "segment":
         raise ValueError(f"network {name} gives a label for every pixel, and this data has one for an image")
     shape = (in_channels, image_size, image_size)
     try:
@@ -48,13 +54,19 @@ def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int =
     size = min(run.recipe.batch_size, len(data.test))
     images, labels = next(iter(data.evaluation_batches("test", batch_size=size, device=device)))
     recipe = with_overrides(run.recipe, {"precision": run.precision})
-    steps_in_a_row = training_steps(network, recipe, images, labels, timed_steps)
+    steps_in_a_row = training_steps(network, recipe, images, labels, timed_steps, _loss(run.network))
     started = now(device)
     steps_in_a_row()
     per_step = (now(device) - started) / timed_steps
     per_image = evaluation_time(network, images)
     steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
     return Estimate(counted, len(network.blocks), steps * per_step, per_image)
+
+
+def _loss(name: str) -> Loss:
+    if ARCHITECTURES[name].task == "localise":
+        return lambda network, images, labels, recipe: training_triplets(network, images).loss()
+    return label_loss
 
 
 @torch.no_grad()

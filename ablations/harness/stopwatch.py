@@ -11,9 +11,17 @@ from torch import Tensor
 from modules import Network
 from modules.recipe import Recipe, optimiser, training_loss
 
+Loss = Callable[[Network, Tensor, Tensor, Recipe], Tensor]
+"""Of a network on one batch of (images, labels), by a recipe."""
+
+
+def label_loss(network: Network, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """The loss of a network that classifies."""
+    return training_loss(network(images), labels, recipe)
+
 
 def training_steps(
-    network: Network, recipe: Recipe, images: Tensor, labels: Tensor, count: int
+    network: Network, recipe: Recipe, images: Tensor, labels: Tensor, count: int, loss: Loss = label_loss
 ) -> Callable[[], object]:
     """A function that trains `count` steps on one batch of (images (N, C, H, W), labels (N,)); one is done at once.
 
@@ -25,9 +33,9 @@ def training_steps(
 
     def step() -> None:
         with torch.autocast(kind, torch.bfloat16, enabled=is_bf16):
-            loss = training_loss(network(images), labels, recipe)
+            found = loss(network, images, labels, recipe)
         sgd.zero_grad()
-        loss.backward()
+        found.backward()
         sgd.step()
 
     def steps() -> None:

@@ -32,12 +32,10 @@ from ablations.harness.runs import Run, snapshot_files
 from ablations.harness.transformer_watch import watches
 from datamodules.augment import Augment
 from datamodules.images import ImageData
-from modules.classifier import Classifier
 from modules.cost import cost
 from modules.recipe import Recipe
-from modules.segmenter import Segmenter
 from modules.weights import save_weights
-from modules.wrapped import wrapped
+from modules.wrapped import Wrapped, wrapped
 
 # Compiling takes 30 to 60 s on a CPU and halves a step at best: worth it from about seven epochs of CIFAR-10 on
 # ResNet-20. Decided from the size of the work, not from a clock, so that a resumed run decides alike.
@@ -220,7 +218,7 @@ def compiles(run: Run, device: str) -> bool:
     return per_image * run.data["num_train"] * run.recipe.epochs >= COMPILE_FROM_MULTIPLY_ADDS
 
 
-def _module(run: Run) -> Classifier | Segmenter:
+def _module(run: Run) -> Wrapped:
     identity = run.identity()
     sizes = (run.data["num_classes"], run.data["in_channels"])
     # Lists, because a checkpoint is read with weights_only=True and holds plain values.

@@ -16,16 +16,19 @@ from torch import Tensor
 from ablations.harness.files import write_npz
 from ablations.harness.probing import Measurement, Subject
 from ablations.harness.records import point
-from ablations.probes.poses import matrices, thetas, transformers
+from ablations.probes.colocalisation import found
+from ablations.probes.poses import matrices, thetas, transformers, windows
 from ablations.probes.sampler_gradients import deviation
 from ablations.probes.undoing import correlations, kept_upside_down, removed, undoing
 from datamodules.distorted_digits import DistortedDigits
 from datamodules.made import MadeData
 from modules import Network
+from modules.colocalisation import localiser
 from modules.spatial_transformer import SpatialTransformer, sample
 
 SHOWN = 500  # true and found poses for the scatter
 OUTLINE = 8  # points on each side of a window
+PAIRS = 6  # pairs of digits that are drawn
 SUMMED = 4  # images whose sampling is compared with the paper's sums
 
 
@@ -35,22 +38,22 @@ def undone(subject: Subject) -> Iterator[Measurement]:
     truth = data.truth["test"]
     images = data.evaluation_batches("test", device=subject.device)
     theta = thetas(subject.network, images, subject.on_pass)[name]
-    found, labels = undoing(matrices(transformer, theta), truth), truth["labels"]
-    for what, value in correlations(found):
+    left, labels = undoing(matrices(transformer, theta), truth), truth["labels"]
+    for what, value in correlations(left):
         yield Measurement("pose", f"{what}/correlation", value, "")
-    share = removed(found, labels)
+    share = removed(left, labels)
     if share is not None:
         yield Measurement("pose", "angle/removed", share, "%")
     assert isinstance(data.maker, DistortedDigits)
     for label in data.maker.distortion.upside_down:
-        kept = kept_upside_down(found, labels, label)
+        kept = kept_upside_down(left, labels, label)
         yield Measurement(point("class", label=label), "kept_upside_down", kept, "%")
     arrays = {
         f"{which}_{part}": getattr(pose, part)[:SHOWN].numpy()
-        for which, pose in (("true", found.true), ("found", found.found))
+        for which, pose in (("true", left.true), ("found", left.found))
         for part in pose._fields
     }
-    write_npz(subject.folder / "poses.npz", left=found.left[:SHOWN].numpy(), labels=labels[:SHOWN].numpy(), **arrays)
+    write_npz(subject.folder / "poses.npz", left=left.left[:SHOWN].numpy(), labels=labels[:SHOWN].numpy(), **arrays)
 
 
 def looks(subject: Subject) -> None:
@@ -85,8 +88,26 @@ def gradients(subject: Subject) -> Iterator[Measurement]:
     images, _ = next(subject.data.evaluation_batches("test", SUMMED, subject.device, SUMMED))
     positions = transformer.grid(thetas(subject.network, [(images, None)])[name].to(transformer.grid.start.device))
     for sampling in ("bilinear", "nearest"):
-        found = deviation(images.cpu(), positions.detach().cpu(), sampling, subject.seed)
-        yield Measurement(point("sampler", sampling=sampling), "gradient/deviation", found, "")
+        apart = deviation(images.cpu(), positions.detach().cpu(), sampling, subject.seed)
+        yield Measurement(point("sampler", sampling=sampling), "gradient/deviation", apart, "")
+
+
+def pairs(subject: Subject) -> Iterator[Measurement]:
+    """Which part of the digits a network for pairs finds, trained and untrained; and pictures, `pairs.npz`."""
+    networks = {"untrained": subject.at(min(subject.snapshots)), "trained": subject.network}
+    for when, network in networks.items():
+        seen = found(network, subject.data, subject.device, subject.on_pass)
+        yield Measurement(point("pairs", when=when), "found", seen.hits, "%")
+        yield Measurement(point("pairs", when=when), "iou", seen.overlap, "")
+    data = made(subject)
+    rows = first_of_classes(data, PAIRS)
+    theta = next(iter(thetas(subject.network, subject.data.evaluation_batches("test", device=subject.device)).values()))
+    write_npz(
+        subject.folder / "pairs.npz",
+        images=data.test[rows].images.movedim(-1, 1).numpy(),
+        true_boxes=data.truth["test"]["boxes"][rows].numpy(),
+        found_boxes=windows(localiser(subject.network), theta).unflatten(0, (-1, 2))[rows].numpy(),
+    )
 
 
 def made(subject: Subject) -> MadeData:

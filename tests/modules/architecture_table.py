@@ -141,6 +141,8 @@ TRANSFORMED = {
     "st_addition": Row(400_919, {"num_parameters": 45_000}, tiny_image=16),
     # Convolutions 4 331 168, hidden layers 18 880 512, 33 803 per digit, transformers 5 116 952.
     "st_svhn": Row(28_362_435, {"width": 3, "hidden": 8}),
+    # The localisation network: 520, 10 020 and, of 15 x 15 pixels, 90 020; theta 42. The encoder has no weights.
+    "st_colocalisation": Row(100_602, {}, tiny_image=24),
     # resnet20's 269 722 and a localisation network of 13 286.
     "transformed": Row(283_008, {"network_arguments": {"width": 2}}),
     "st_resnet20": Row(283_008, {"network_arguments": {"width": 2}}),

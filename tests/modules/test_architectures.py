@@ -16,6 +16,7 @@ from modules import ARCHITECTURES, Network, build, removed, resolve, routed
 from modules.cost import cost
 from modules.features import features
 from modules.network import TrainingOutputs
+from modules.wrapped import TASKS
 
 TINY = {name: {**row.arguments, **row.tiny} for name, row in TABLE.items() if row.tiny is not None}
 CLASSES = 7
@@ -64,8 +65,11 @@ def test_published_network(name: str) -> None:
     with torch.no_grad():
         images = torch.empty(2, *shape, device="meta")
         logits = network(images)
-        assert logits.shape[:2] == (2, architecture.num_classes)
-        assert logits.dim() == (2 if architecture.task == "classify" else 4)
+        if architecture.task == "localise":
+            assert logits.shape == (2, 9, 2)  # a thumbnail of 3 x 3 pixels of each image
+        else:
+            assert logits.shape[:2] == (2, architecture.num_classes)
+            assert logits.dim() == (2 if architecture.task == "classify" else 4)
         # Each block alone: deleted, it gives the shape that it gives when it is not; blocks inside blocks too.
         x = network.stem(images)
         for key, block in network.named_blocks():
@@ -163,10 +167,7 @@ def test_a_checkpoint_alone_restores_the_network(name: str, trainer: lightning.T
     arguments = dict(TINY[name])
     if "image_size" in architecture.parameters and "image_size" not in architecture.fixed:
         arguments["image_size"] = TABLE[name].tiny_image
-    if architecture.task == "segment":
-        from modules.segmenter import Segmenter as wrapper
-    else:
-        from modules.classifier import Classifier as wrapper
+    wrapper = TASKS[architecture.task]
     # Lists, as a checkpoint of plain values holds them.
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
     recipe = {**asdict(architecture.recipe), "milestones": list(architecture.recipe.milestones)}
