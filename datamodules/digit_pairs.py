@@ -54,17 +54,23 @@ def digit_addition(
 
 
 def same_digits(
-    source: "ImageData", size: int | None = None, patches: int = 16, patch_size: float = 6.0, room: float = 84.0
+    source: "ImageData",
+    size: int | None = None,
+    patches: int = 16,
+    patch_size: float = 6.0,
+    room: float = 84.0,
+    same: bool = True,
 ) -> "SameDigits":
     """The maker of pairs for co-localisation, for `datamodules.make`.
 
     size: of the images, in pixels; None leaves the digits at the source's resolution (84 pixels for MNIST). patches,
-    patch_size, room: as `Distortion`. Raises ValueError for impossible values.
+    patch_size, room: as `Distortion`. same: False pairs any two digits, a control. Raises ValueError for impossible
+    values.
     """
     Distortion(room=room, placed=True, patches=patches, patch_size=patch_size)  # refuses what is impossible
     image_size, digit_size = _sizes(source.image_size, size, room)
     patch = min(digit_size, max(1, round(patch_size * image_size / room)))
-    return SameDigits(source.num_classes, digit_size, image_size, patches, patch)
+    return SameDigits(source.num_classes, digit_size, image_size, patches, patch, same)
 
 
 def _sizes(digit_size: int, size: int | None, room: float) -> tuple[int, int]:
@@ -120,7 +126,7 @@ class DigitAddition:
 
 @dataclass(frozen=True)
 class SameDigits:
-    """Two channels, each an image of the same digit as another hand wrote it, at another place.
+    """Two channels, each an image of the same digit as another hand wrote it (or, not `same`, any), at another place.
 
     A description tells for both: `rows`, int64 (N, 2); `boxes`, float32 (N, 2, 4), of the digits' images as
     `painting` measures them; and the clutter.
@@ -131,19 +137,22 @@ class SameDigits:
     image_size: int
     patches: int
     patch: int
+    same: bool = True
 
     @property
     def name(self) -> str:
-        return f"pairs{self.image_size}" + (f"-{self.patches}patches" if self.patches else "")
+        kind = "pairs" if self.same else "any-pairs"
+        return f"{kind}{self.image_size}" + (f"-{self.patches}patches" if self.patches else "")
 
     @property
     def num_draws(self) -> int:
         return 1 + 2 * (2 + CLUTTER_DRAWS * self.patches)
 
     def describe(self, labels: Tensor, rows: Tensor, draws: Tensor) -> Description:
-        """As `made.Maker`: the first image shows the digit of the row, the second another of its class."""
+        """As `made.Maker`: the first image shows the digit of the row, the second another of its class, or any."""
         drawn = draws.double()
-        both = torch.stack([rows, chosen(labels, labels[rows], drawn[:, 0], but=rows)], dim=1)
+        wanted = labels if self.same else torch.zeros_like(labels)
+        both = torch.stack([rows, chosen(wanted, wanted[rows], drawn[:, 0], but=rows)], dim=1)
         each = drawn[:, 1:].reshape(2 * len(rows), -1)
         places = whole_places(each[:, :2], self.image_size - self.digit_size)
         found = {"places": places, "boxes": boxes(places, self.digit_size, self.image_size)}

@@ -112,8 +112,8 @@ def _test(test: Json) -> Json:
 def _arm(arm: Json) -> Json:
     """One arm with the texts of its arguments and recipe fields, keyed by (group, name)."""
     fields = {("", "network"): _plain(arm["network"])}
-    for group in ("arguments", "recipe"):
-        fields |= {(group, key): _plain(value) for key, value in arm[group].items()}
+    for group in ("data", "arguments", "recipe"):  # reports from before arms had data of their own hold none
+        fields |= {(group, key): _plain(value) for key, value in arm.get(group, {}).items()}
     counts = {key: int(arm[key]) for key in ("parameters", "multiply_adds", "blocks")}
     return {"name": _plain(arm["name"]), "note": _plain(arm["note"]), "fields": fields, **counts}
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,22 +34,25 @@ from ablations.spatial_transformer import (
     arms_of,
     cheaper,
     gap,
+    kept,
     largest_gap,
     matched,
 )
+from modules import build, fitted
 
 SEEDS = range(9)
 ERRORS = {
     **{arm: 4.0 for kind in ("r", "rts", "p", "e") for arm in arms_of((kind,), "cnn")},
     **{arm: 5.0 for kind in ("r", "rts", "p", "e") for arm in arms_of((kind,), "fcn")},
-    **{f"{kind}_{trunk}": 8.0 for kind in ("r", "rts", "p", "e") for trunk in ("cnn", "fcn")},
+    **{f"{kind}_cnn": 6.0 for kind in ("r", "rts", "p", "e")},
+    **{f"{kind}_fcn": 8.0 for kind in ("r", "rts", "p", "e")},
     "tc_fcn": 30.0, "tc_st_fcn_affine": 5.0, "tc_cnn": 20.0, "tc_st_cnn_affine": 4.0, SMALL_ST: 6.0,
     FIXED_ST: 12.0, RANDOM: 9.0, SAME_RATE: 7.0,
     ADDITION["fcn"]: 60.0, ADDITION["cnn"]: 40.0, ADDITION["one"]: 35.0, ADDITION["two"]: 20.0,
     FLIPPED: 5.0, TURNED: 9.0,
 }  # fmt: skip
 POSES = {
-    (FULL, "angle/correlation"): 0.9, (FULL, "scale/correlation"): 0.8, (FULL, "shift/correlation"): 0.95,
+    (FULL, "scale/removed"): 70.0, (FULL, "shift/removed"): 90.0, (FLIPPED, "angle/removed"): 30.0,
     (FULL, "angle/removed"): 80.0, ("r_st_cnn_affine", "angle/removed"): 70.0, (TURNED, "angle/removed"): 20.0,
 }  # fmt: skip
 
@@ -99,13 +105,13 @@ def test_every_claim_can_be_reproduced() -> None:
         ("ST1", evidence({"e_cnn": 3.0})),
         ("ST2", evidence({"rts_fcn": 80.0})),
         ("ST2", evidence({"tc_cnn": 4.5})),
-        ("ST3", evidence({"r_st_fcn_affine": 9.5})),
-        ("ST4a", evidence(poses={(FULL, "scale/correlation"): 0.3})),
-        ("ST4b", evidence(poses={(FULL, "angle/correlation"): 0.3})),
+        ("ST3", evidence({"r_st_fcn_affine": 7.0})),
+        ("ST4a", evidence(poses={(FULL, "scale/removed"): 30.0})),
+        ("ST4a", evidence(poses={(FULL, "shift/removed"): 30.0})),
         ("ST4b", evidence(poses={(FULL, "angle/removed"): 30.0})),
         ("ST5", evidence(kept=20.0)),
         ("ST5", evidence(poses={(TURNED, "angle/removed"): 90.0})),
-        ("ST6", evidence({FIXED_ST: 7.0})),
+        ("ST6", evidence({FIXED_ST: 5.0})),
         ("ST6", evidence({FIXED_ST: 3.0})),
         ("ST7", evidence({RANDOM: 3.0})),
         ("ST7", evidence({SAME_RATE: 3.0})),
@@ -133,8 +139,46 @@ def test_estimates_by_hand() -> None:
     assert gap(Records(rows), "r", "fcn") == {0: 5.0}, "a seed without one of the arms has no gap"
     assert gap(Records(rows), "r", "fcn", ("affine",)) == {0: 4.0, 1: 4.0}
     assert largest_gap(Records(rows), "fcn") == {0: 21.0, 1: 21.0}, "30 - 5 less 9 - 5"
-    assert matched(Records(rows)) == {0: 1.5, 1: 1.5}, "R: 5 - 3.5"
+    assert matched(Records(rows)) == {0: -0.125, 1: -0.125}, "R: 9 - 5 less three quarters of 9 - 3.5"
     assert cheaper(Records(rows)) == {}
+
+
+@pytest.mark.parametrize("arm", ["e_st_fcn_tps", "e_st_cnn_affine", "p_st_fcn_affine", FULL])
+def test_an_arm_that_diverged_decides_nothing(arm: str) -> None:
+    rows = [
+        replace(row, value=math.nan) if (row.arm, row.metric) == (arm, "test/top1_error") and row.seed else row
+        for row in evidence()
+    ]
+    claims = [claim for claim in CLAIMS if any(arm in test.arms for test in claim.tests)]
+    found = {v["claim"]: v for v in judge(claims, Records(rows), list(SEEDS), "laptop", "invented", len(CLAIMS))}
+    decided = {claim: verdict["verdict"] for claim, verdict in found.items() if claim not in ("ST4a", "ST4b", "ST9")}
+    assert set(decided.values()) == {"undecided"}
+    assert all(arm in found[claim]["why"] for claim in decided)
+
+
+def test_a_transformer_that_turns_nothing_says_nothing_of_poses() -> None:
+    records = evidence(poses={(FLIPPED, "angle/removed"): 3.0})
+    assert kept(records) == {}
+    assert verdicts(records)["ST5"] == "undecided"
+    assert set(kept(evidence())) == set(SEEDS)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("size", [16, 28])
+def test_every_network_can_be_built(budget: str, size: int) -> None:
+    data = SimpleNamespace(image_size=size, identity={"num_train": 10_000})
+    plan = ABLATION.plan(budget, data)
+    rooms = {"digit_addition": 42, "same_digits": 84}
+    for arm in plan.arms:
+        made = dict(arm.data)
+        room = rooms.get(made["name"]) or {"R": 28, "RTS": 42, "P": 28, "E": 28, "TC": 60}[made["kind"]]
+        digit = made["size"] * 28 / room
+        classes, channels = (19, 2) if room == 42 and "addition" in made["name"] else (10, 1 + (room == 84))
+        network = build(arm.network, classes, channels, **fitted(arm.network, arm.arguments, made["size"]))
+        assert network.input_size is not None
+        assert digit > 7.5
+    trained = {arm.name: arm for arm in plan.arms}
+    assert trained[SAME_RATE].recipe["localisation_factor"] == 10 * trained[FULL].recipe["localisation_factor"]
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -147,9 +191,10 @@ def test_plans_are_sound(budget: str) -> None:
     assert kinds == {"R", "RTS", "P", "E", "TC"}
     assert arms[FLIPPED].data["upside_down"] == [UPSIDE_DOWN]
     steps = arms["r_cnn"].recipe["epochs"] * len(digits.train) / arms["r_cnn"].recipe["batch_size"]  # type: ignore[operator]
-    expected = {"smoke": steps, "laptop": 600, "short": 3_000, "paper": 150_000}[budget]
-    assert steps == pytest.approx(expected, rel=0.05)
-    assert (arms["r_cnn"].recipe["epochs"] == 1) == (budget == "smoke")
+    if budget == "smoke":
+        assert arms["r_cnn"].recipe["epochs"] == 1
+    else:
+        assert steps == pytest.approx({"laptop": 360, "short": 3_000, "paper": 150_000}[budget], rel=0.05)
 
 
 def test_it_takes_no_network_from_outside() -> None:

@@ -96,6 +96,7 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
             "network": arm.network,
             "arguments": {k: v for k, v in first[arm.name].identity()["network"].items() if k != "builder"},
             "recipe": first[arm.name].identity()["recipe"],
+            "data": dict(arm.data),
             "note": arm.note,
             "parameters": estimates[arm.name].cost.parameters,
             "multiply_adds": estimates[arm.name].cost.multiply_adds,

@@ -41,9 +41,8 @@ def undone(subject: Subject) -> Iterator[Measurement]:
     left, labels = undoing(matrices(transformer, theta), truth), truth["labels"]
     for what, value in correlations(left):
         yield Measurement("pose", f"{what}/correlation", value, "")
-    share = removed(left, labels)
-    if share is not None:
-        yield Measurement("pose", "angle/removed", share, "%")
+    for what, value in removed(left, labels):
+        yield Measurement("pose", f"{what}/removed", value, "%")
     assert isinstance(data.maker, DistortedDigits)
     for label in data.maker.distortion.upside_down:
         kept = kept_upside_down(left, labels, label)
