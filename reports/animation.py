@@ -33,14 +33,11 @@ def animate(looked: Looked, name: str, title: str) -> list[Drawn]:
     file = looked.file("training.npz", "epochs", "images", "outputs", "outlines")
     if file is None or len(file["epochs"]) == 0:
         return []
-    images, epochs, steps = file["images"][:PAIRS], file["epochs"], file.get("steps")
+    images, epochs = file["images"][:PAIRS], file["epochs"]
     count = min(MOST_FRAMES, len(epochs))
     while True:
         times = np.linspace(0, len(epochs) - 1, count).round().astype(int)
-        frames = []
-        for t in times:
-            words = f"epoch {epochs[t]:g}" if steps is None else f"step {steps[t]:,}, epoch {epochs[t]:g}"
-            frames.append(_frame(images, file["outputs"][t], file["outlines"][t], words))
+        frames = [_frame(images, file["outputs"][t], file["outlines"][t], f"epoch {epochs[t]:g}") for t in times]
         content = _gif(frames)
         if len(content) <= MOST_BYTES or count <= 2:
             break

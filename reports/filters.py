@@ -136,6 +136,11 @@ def _of_run(request: Request, folder: Path) -> tuple[str, Network, ImageData]:
     known = {each.builder.__name__: each for each in ARCHITECTURES.values()}
     if builder not in known or known[builder].task != "classify":
         raise WrongInput(f"{folder}: this page needs a network that classifies images, not {builder!r}")
+    if "made" in trained_on:
+        raise WrongInput(
+            f"{folder} was trained on {trained_on['name']}, which is made on the fly and cannot be shown on this page; "
+            "the ablation's report has pictures of it"
+        )
     name = request.data or str(trained_on["name"]).split("-jpeg")[0]
     if name not in NAMES:
         raise WrongInput(f"{folder} was trained on {trained_on['name']}; give its --data and --data-root")

@@ -127,7 +127,8 @@ def _costs(records: Records, folder: Path) -> list[Drawn]:
         save(figure, folder / "figures" / "costs.png")
     caption = (
         "A training step of networks that took turns in one process, at the width and size that the probe's settings "
-        "name, whatever the arms were; sampling has no multiply-adds in this count."
+        "name, whatever the arms were; sampling has no multiply-adds in this count. Where runs go side by side, which "
+        "is the default on a CPU, a step has one thread, and other networks may train on the other cores meanwhile."
     )
     return [Drawn("figures/costs.png", "What a step costs", caption)]
 

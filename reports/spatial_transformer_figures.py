@@ -1,7 +1,7 @@
 """Figures of `spatial_transformer`, from its records and the files that its probes kept.
 
-After Jaderberg et al. 2015, arXiv:1506.02025: table 1 and figures 1 and 2 on distorted digits, appendix A.1 to A.3 on
-addition and co-localisation. What an arm that did not run would show is left out, and the caption names the arm.
+After Jaderberg et al. 2015, arXiv:1506.02025: table 1 and appendix A.4 on distorted digits, appendix A.1 on addition,
+A.2 on co-localisation. What an arm that did not run would show is left out, and the caption names the arm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reports.transformer_errors import (
     write_errors,
 )
 from reports.transformer_pictures import Looked, draw_looks, draw_pairs_found, draw_sums
-from reports.transformer_poses import draw_poses, draw_remaining, write_poses
+from reports.transformer_poses import draw_poses, draw_remaining, draw_removed, write_poses
 
 FCN, CNN, ST_FCN, ST_CNN = COLOURS_OF.values()
 REFERENCE, TURNED, CLUTTERED = "rts_st_cnn_affine", "r_st_cnn_affine", "tc_st_cnn_affine"
@@ -53,7 +53,19 @@ SUMS = {
     "addition_one_st": ("one ST", ST_FCN, (22.6,)),
     "addition_two_st": ("two STs", ST_FCN, (9.0,)),
 }
-PAIRS = {"colocalise_translated": ("translated", (100.0,)), "colocalise_cluttered": ("with clutter", (75.0, 94.0))}
+PAIRS = {
+    "colocalise_translated": ("translated", (100.0,)),
+    "colocalise_cluttered": ("with clutter", (75.0, 94.0)),
+    "colocalise_learned": ("encoder learns", ()),
+    "colocalise_any": ("any two digits", ()),
+}
+# Transformers on digits turned, scaled and moved.
+PLACED = {
+    **{arm: name_of(arm) for arm in PAPER if arm.startswith("rts_st_")},
+    "rts_fixed_st_cnn": "ST-CNN Aff,\nnot augmented",
+    "rts_random_st_cnn": "ST-CNN Aff,\nstarts at random",
+    "rts_same_rate_st_cnn": "ST-CNN Aff,\nfull rate",
+}
 
 
 def draw(records: Records, folder: Path) -> list[Drawn]:
@@ -72,6 +84,7 @@ def draw(records: Records, folder: Path) -> list[Drawn]:
         *(found for arm in (REFERENCE, CLUTTERED) for found in _training(records, folder, arm)),
         *(found for kind in KINDS for found in _looks(records, folder, kind)),
         *draw_poses(records, folder, REFERENCE),
+        *draw_removed(records, folder, PLACED),
         *draw_remaining(records, folder, {
             TURNED: "turned by up to 90 degrees",
             "flipped_st_cnn": "one class always upside down",
@@ -142,8 +155,10 @@ def _strips(records: Records, folder: Path) -> list[Drawn]:
         for when in ("trained", "untrained")
     }
     said = (
-        "Share of test images where the window and the digit's box overlap by more than half (IoU), taught only which "
-        "images show the same digit. Crosses: the paper; with clutter 75 to 94 %."
+        "Share of test images where the window and the digit's box overlap by more than half (IoU). The window's size "
+        "is given, exactly that of the digit's box; only its place is found. Nobody says where: pairs show the same "
+        "digit, in the control any two digits, which tells whether it mattered that they are of the same class. "
+        "The encoder is a fixed thumbnail, or learns, the paper's form. Crosses: the paper; with clutter 75 to 94 %."
     )
     return drawn + draw_strips(
         folder, "colocalisation", "Finding what two images share", "found (%)", found,

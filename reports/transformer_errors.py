@@ -1,4 +1,7 @@
-"""Test errors of the networks on distorted digits beside those of table 1 of Jaderberg et al. 2015 (1506.02025)."""
+"""Test errors of the networks on distorted digits beside those of Jaderberg et al. 2015 (1506.02025).
+
+R, RTS, P and E are in the paper's table 1; TC is not, its numbers are of appendix A.4.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ SHORT = {"affine": "Aff", "projective": "Proj", "tps": "TPS"}
 NETWORKS = (
     "fcn", "cnn", *(f"{family}_{transform}" for family in ("st_fcn", "st_cnn") for transform in TRANSFORMS),
 )  # fmt: skip
-# Network -> errors on R, RTS, P, E and, where published, TC, in %.
-TABLE_1 = {
+# Network -> errors in %: on R, RTS, P and E of table 1, then, where published, on TC of appendix A.4.
+PUBLISHED = {
     "fcn": (2.1, 5.2, 3.1, 3.2, 13.2),
     "cnn": (1.2, 0.8, 1.5, 1.4, 3.5),
     "st_fcn_affine": (1.2, 0.8, 1.5, 2.7, 2.0),
@@ -42,9 +45,10 @@ TABLE_1 = {
 }
 PAPER = {
     f"{kind}_{network}": error
-    for network, errors in TABLE_1.items()
+    for network, errors in PUBLISHED.items()
     for kind, error in zip(KINDS, errors, strict=False)
 }  # fmt: skip
+SOURCES = "of its table 1 (means of three seeds), for TC of its appendix A.4"
 TEST_ERROR = "test/top1_error"
 
 
@@ -70,7 +74,7 @@ def left_out(records: Records, arms: Iterable[str], probe: str = "test", metric:
 
 
 def name_of(network: str) -> str:
-    """A network's name as the paper prints it, of a key of TABLE_1 or of an arm: ST-CNN Aff."""
+    """A network's name as the paper prints it, of a key of PUBLISHED or of an arm: ST-CNN Aff."""
     words = network.split("_")
     words = words[1:] if words[0] in KINDS else words
     family = "-".join(word.upper() for word in words if word not in TRANSFORMS)
@@ -78,7 +82,7 @@ def name_of(network: str) -> str:
 
 
 def draw_table(records: Records, folder: Path) -> list[Drawn]:
-    """Table 1 as a picture: mean and half-width of the 95 % interval in each cell, the paper's number in grey."""
+    """Table 1, and TC beside it: mean and half-width of the 95 % interval in each cell, the paper's number in grey."""
     arms = [arm for arm in PAPER if values(records, arm)]
     networks = [network for network in NETWORKS if any(arm.partition("_")[2] == network for arm in arms)]
     kinds = [kind for kind in KINDS if any(arm.partition("_")[0] == kind for arm in arms)]
@@ -99,8 +103,8 @@ def draw_table(records: Records, folder: Path) -> list[Drawn]:
                 _cell(ax, 1.78 + column, row, values(records, f"{kind}_{network}"), PAPER.get(f"{kind}_{network}"))
         save(figure, folder / "figures" / "table1.png")
     caption = (
-        "Test error in %: the mean over seeds, below it the half-width of its 95 % interval; in grey the paper's mean "
-        f"of three seeds. {', '.join(f'{kind.upper()}: {KINDS[kind]}' for kind in kinds)}."
+        "Test error in %: the mean over seeds, below it the half-width of its 95 % interval; in grey the paper's, "
+        f"{SOURCES}. {', '.join(f'{kind.upper()}: {KINDS[kind]}' for kind in kinds)}."
     )
     return [Drawn("figures/table1.png", "Distorted digits", caption + left_out(records, PAPER))]
 
@@ -172,7 +176,7 @@ def _arm(kind: str, family: str, transform: str) -> str:
 
 
 def write_errors(records: Records, folder: Path) -> list[Drawn]:
-    """Table 1 as a table: one line for each network and kind of distortion that has a value."""
+    """The same as a table: one line for each network and kind of distortion that has a value."""
     rows: list[list[object]] = []
     for arm, paper in PAPER.items():
         found = list(values(records, arm).values())
@@ -195,5 +199,5 @@ def write_errors(records: Records, folder: Path) -> list[Drawn]:
         "parameters",
         "multiply-adds, M",
     ]
-    caption = "Test error: mean over seeds and half-width of its 95 % interval, beside the paper's mean of three seeds."
+    caption = f"Test error: mean over seeds and half-width of its 95 % interval, beside the paper's, {SOURCES}."
     return [write_table(folder, "errors", "Distorted digits in numbers", caption, columns, rows)]

@@ -117,7 +117,7 @@ def draw_sums(shown: Iterable[Looked]) -> list[Drawn]:
 
 
 def draw_pairs_found(shown: Iterable[Looked]) -> list[Drawn]:
-    """Pairs of images of the same digit, two rows for each arm, with the true and the found box of every image."""
+    """Pairs of images, two rows for each arm, with the true and the found box of every image."""
     rows = []
     for looked in shown:
         file = looked.file("pairs.npz", "images", "true_boxes", "found_boxes")
@@ -128,17 +128,18 @@ def draw_pairs_found(shown: Iterable[Looked]) -> list[Drawn]:
                 [Line(_box(true[member]), GREEN, "--"), Line(_box(found[member]), ORANGE)]
                 for true, found in zip(file["true_boxes"], file["found_boxes"], strict=True)
             ]
-            label = looked.label.replace(" ", "\n") if member == 0 else "same\ndigit"
+            label = looked.label.replace(" ", "\n") if member == 0 else "their\npartners"
             rows.append(Row(label, file["images"][:, member], lines))
     if not rows:
         return []
     folder = looked.folder
     _sheet(rows, folder / "figures" / "pairs_found.png")
     caption = (
-        "Images in a column of two show the same digit, which is all that was taught. Dashed green: the box of the "
-        "digit; orange: the box around the window that the trained transformer chose. Test images of one seed."
+        "Each image and below it its partner, which shows the same digit, or any where the name says so. Dashed green: "
+        "the box of the digit; orange: the box around the window of the trained transformer, whose size was given and "
+        "whose place was found. Test images of one seed."
     )
-    return [Drawn("figures/pairs_found.png", "Where two images are found to be alike", caption)]
+    return [Drawn("figures/pairs_found.png", "Where the digits are found", caption)]
 
 
 def _outlines(outlines: Array, images: Array, transformer: int) -> list[Line]:

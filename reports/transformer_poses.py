@@ -5,23 +5,26 @@ Both poses are those of `ablations.probes.poses` and of the truth of `datamodule
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from ablations.harness.records import Records
-from reports.figures import BLUE, FAINT, INK, ORANGE, RED, Drawn, panels, save, style
+from reports.figures import BLUE, FAINT, GREEN, INK, ORANGE, RED, Drawn, legend, panels, save, style
 from reports.tables import write_table
 from reports.transformer_errors import left_out, name_of, values
 from reports.transformer_pictures import Looked
 
 Array = NDArray[Any]
-CORRELATIONS = {"angle": "angle/correlation", "scale": "scale/correlation", "shift": "shift/correlation"}
 UNITS = {"angle": "angle (degrees)", "scale": "scale", "shift": "shift (half image widths)"}
+REMOVED = {"angle": (BLUE, "angle"), "scale": (ORANGE, "scale"), "shift": (GREEN, "place")}
+LOWEST = -100.0  # % of variation removed, below which the axis ends
 ROOM = 60  # points in a scatter above which they become fainter
 
 
@@ -50,7 +53,7 @@ def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
             ends = np.array([true.min(), true.max()])
             ax.plot(ends, slope * ends, color=INK, lw=1, ls=(0, (4, 3)))
             ax.set(xlabel=f"true {UNITS[what]}", ylabel=f"found {what}")
-            correlation = values(records, arm, "pose", CORRELATIONS[what])
+            correlation = values(records, arm, "pose", f"{what}/correlation")
             if correlation:
                 seeds = "one seed" if len(correlation) == 1 else f"{len(correlation)} seeds"
                 ax.set_title(f"correlation {fmean(correlation.values()):.2f}, mean of {seeds}")
@@ -69,9 +72,7 @@ def draw_remaining(records: Records, folder: Path, arms: Mapping[str, str]) -> l
 
     Digits that came more than a right angle from upright have a colour of their own.
     """
-    files = {
-        arm: Looked(folder, arm, records.seeds(arm)).file("poses.npz", "true_angle", "found_angle") for arm in arms
-    }
+    files = {arm: Looked(folder, arm, records.seeds(arm)).file("poses.npz", "true_angle", "left") for arm in arms}
     found = {arm: file for arm, file in files.items() if file is not None and np.ptp(file["true_angle"]) > 0}
     if not found:
         return []
@@ -79,8 +80,7 @@ def draw_remaining(records: Records, folder: Path, arms: Mapping[str, str]) -> l
     with style():
         figure, axes = panels(len(found), 1.8, "test images (%)", sharex=True)
         for ax, (arm, file) in zip(axes, found.items(), strict=True):
-            true = wrapped(file["true_angle"])
-            left, turned = wrapped(true - file["found_angle"]), np.abs(true) > 90
+            left, turned = file["left"], np.abs(file["true_angle"]) > 90
             weights = np.full(len(left), 100 / len(left))
             ax.hist([left[~turned], left[turned]], bins, weights=[weights[~turned], weights[turned]], stacked=True,
                     color=[BLUE, RED], label=["came upright, within 90 degrees", "came upside down"])  # fmt: skip
@@ -90,16 +90,12 @@ def draw_remaining(records: Records, folder: Path, arms: Mapping[str, str]) -> l
         figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper left", ncols=1)
         save(figure, folder / "figures" / "remaining.png")
     caption = (
-        "What is left of a test digit's angle behind the transformer: the true angle minus the one found, of one seed; "
-        "numbers are means over seeds. A transformer that made every digit upright would leave all at one angle."
+        "The angle at which test digits leave the transformer, the true one minus the one found, of one seed; numbers "
+        "are means over seeds. Where angles are undone all digits of a class leave at one "
+        "angle, whichever it is; 0 is how they stand in the data set."
     )
     missing = left_out(records, arms)
     return [Drawn("figures/remaining.png", "The pose in which digits leave the transformer", caption + missing)]
-
-
-def wrapped(degrees: Array) -> Array:
-    """The same angles in [-180, 180)."""
-    return np.asarray((degrees + 180) % 360 - 180)
 
 
 def _numbers(records: Records, arm: str) -> str:
@@ -115,9 +111,55 @@ def _numbers(records: Records, arm: str) -> str:
     return lines
 
 
+def draw_removed(records: Records, folder: Path, arms: Mapping[str, str]) -> list[Drawn]:
+    """How much of the variation of angle, scale and place each arm takes away, every seed (arm -> its row's name)."""
+    found = {
+        arm: each
+        for arm in arms
+        if any((each := {what: values(records, arm, "pose", f"{what}/removed") for what in REMOVED}).values())
+    }
+    if not found:
+        return []
+    low = min(value for parts in found.values() for each in parts.values() for value in each.values())
+    with style():
+        figure, (ax,) = panels(1, 0.6 * len(found))
+        for row, parts in enumerate(found.values()):
+            for place, (what, (colour, _)) in enumerate(REMOVED.items()):
+                if parts[what]:
+                    _dots(ax, row + 0.27 * (place - 1), list(parts[what].values()), colour)
+        ax.axvline(0, color=INK, lw=0.8)
+        ax.set_yticks(range(len(found)), [arms[arm] for arm in found])
+        ax.set_ylim(len(found) - 0.45, -0.55)
+        ax.set_xlim(max(LOWEST, min(0.0, low)) - 3, 103)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="y", visible=False)
+        ax.grid(axis="x")
+        ax.set_xlabel("variation within a class removed (%)")
+        legend(figure, [Line2D([], [], ls="", marker="o", ms=5, color=c, label=name) for c, name in REMOVED.values()])
+        save(figure, folder / "figures" / "removed.png")
+    beyond = f" An arrow stands for seeds below {LOWEST:.0f} %." if low < LOWEST else ""
+    caption = (
+        "How much of what was done to test digits, turned, scaled and moved, is gone behind the transformer: 100 where "
+        "all digits of a class leave alike, 0 where they leave as they came, less where they leave more different. "
+        f"Dots are seeds, bars their means.{beyond}"
+    )
+    missing = left_out(records, arms, "pose", "angle/removed")
+    return [Drawn("figures/removed.png", "What the transformer takes away", caption + missing)]
+
+
+def _dots(ax: Axes, y: float, found: Sequence[float], colour: str) -> None:
+    """Seeds and their mean; an arrow at the axis' end for what lies below it."""
+    inside, mean = [value for value in found if value >= LOWEST], fmean(found)
+    ax.scatter(inside, [y] * len(inside), s=18, color=colour, alpha=0.7, linewidths=0, zorder=3)
+    if len(inside) < len(found):
+        ax.plot(LOWEST, y, "<", color=colour, ms=5, zorder=3)
+    if mean >= LOWEST:
+        ax.plot([mean, mean], [y - 0.12, y + 0.12], color=INK, lw=2, zorder=4)
+
+
 def write_poses(records: Records, folder: Path) -> list[Drawn]:
-    """The correlations of true and found poses of every arm that has them, means over seeds."""
-    metrics = [*CORRELATIONS.values(), "angle/removed"]
+    """Correlations of true and found poses, and what is taken away, of every arm that has them, means over seeds."""
+    metrics = [f"{what}/{how}" for how in ("correlation", "removed") for what in UNITS]
     rows: list[list[object]] = []
     for arm in records.where(probe="pose").arms:
         found = [values(records, arm, "pose", metric) for metric in metrics]
@@ -125,9 +167,12 @@ def write_poses(records: Records, folder: Path) -> list[Drawn]:
             rows.append([arm, *(fmean(each.values()) if each else None for each in found)])
     if not rows:
         return []
-    columns = ["arm", "angle", "scale", "shift", "angle removed, %"]
+    columns = ["arm", *(name for _, name in REMOVED.values())]
+    columns += [f"{name} removed, %" for _, name in REMOVED.values()]
     caption = (
-        "Correlation of the true with the found angle, scale and shift over test images, and the share of the angle's "
-        "variation within a class that is gone behind the transformer; means over seeds, empty where nothing varies."
+        "Correlation of the true with the found angle, scale and place over test images, and the share of their "
+        "variation within a class that is gone behind the transformer (circular variance of angles, variance of log "
+        "scales and of places); means over seeds, empty where nothing varies. Angles beyond 135 degrees come round and "
+        "have no correlation."
     )
     return [write_table(folder, "poses", "Found poses in numbers", caption, columns, rows)]

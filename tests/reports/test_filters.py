@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules import load
+from datamodules import load, make
 from modules import build
 from modules.weights import save_weights
 from reports import filter_sections
@@ -151,6 +151,18 @@ def test_a_run_is_not_shown_other_data(run_folder, made):
     code, _, err = made("--run", run_folder)
     assert code == 2
     assert "was trained on digits, and digits in data is not that" in err
+
+
+def test_data_made_on_the_fly_cannot_be_shown(run_folder, made, digits):
+    config = json.loads((run_folder / "config.json").read_text())
+    config["data"] = make(digits, "distorted_digits", kind="RTS", size=24).identity
+    (run_folder / "config.json").write_text(json.dumps(config))
+    for words in ((), ("--data", "digits")):
+        code, page, err = made("--run", run_folder, *words)
+        assert (code, page) == (2, None)
+        assert f"was trained on {config['data']['name']}, which is made on the fly" in err
+        assert "the ablation's report has pictures" in err
+        assert err.count("\n") == 1
 
 
 def test_a_damaged_run_is_named(run_folder, made):

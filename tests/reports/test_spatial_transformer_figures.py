@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -21,13 +22,13 @@ from reports.page_figures import figure
 from reports.spatial_transformer_figures import PAIRS, SUMS, draw
 from reports.transformer_errors import PAPER, draw_gaps, draw_table, left_out, name_of, values
 from reports.transformer_pictures import Looked, read_arrays
-from reports.transformer_poses import wrapped
+from reports.transformer_poses import draw_removed
 
 PICTURES = [
     "table1.png", "gaps.png", "against_cnn.png", "training_rts.gif", "training_tc.gif", "looks_r.png", "looks_rts.png",
-    "looks_p.png", "looks_e.png", "looks_tc.png", "poses.png", "remaining.png", "augmentation.png", "start.png",
-    "resolution.png", "addition.png", "colocalisation.png", "looks_addition_one_st.png", "looks_addition_two_st.png",
-    "pairs_found.png", "errors.csv", "poses.csv",
+    "looks_p.png", "looks_e.png", "looks_tc.png", "poses.png", "removed.png", "remaining.png", "augmentation.png",
+    "start.png", "resolution.png", "addition.png", "colocalisation.png", "looks_addition_one_st.png",
+    "looks_addition_two_st.png", "pairs_found.png", "errors.csv", "poses.csv",
 ]  # fmt: skip
 REFERENCE = "rts_st_cnn_affine"
 
@@ -103,15 +104,16 @@ def test_missing_arms_and_diverged_seeds_are_left_out_and_named(tmp_path):
     write_files(tmp_path, records)
     found = {each.file.removeprefix("figures/"): each for each in draw(records, tmp_path)}
     assert list(found) == [
-        "table1.png", "gaps.png", "training_rts.gif", "looks_r.png", "looks_rts.png", "poses.png", "remaining.png",
-        "augmentation.png", "start.png", "addition.png", "colocalisation.png", "pairs_found.png", "errors.csv",
-        "poses.csv",
+        "table1.png", "gaps.png", "training_rts.gif", "looks_r.png", "looks_rts.png", "poses.png", "removed.png",
+        "remaining.png", "augmentation.png", "start.png", "addition.png", "colocalisation.png", "pairs_found.png",
+        "errors.csv", "poses.csv",
     ]  # fmt: skip
     assert "r_fcn;" in found["table1.png"].caption
     assert "r_cnn seed 1;" in found["table1.png"].caption
     assert "Left out, without a value: rts_fixed_cnn; rts_fixed_st_cnn." in found["augmentation.png"].caption
     assert "addition_two_st" in found["addition.png"].caption
-    assert "colocalise_translated" in found["colocalisation.png"].caption
+    assert "colocalise_translated; colocalise_learned; colocalise_any." in found["colocalisation.png"].caption
+    assert "rts_st_fcn_affine; " in found["removed.png"].caption
     assert "projective, spline" in found["looks_r.png"].caption
     assert "flipped_st_cnn; full_turn_st_cnn" in found["remaining.png"].caption
     assert left_out(records, ["rts_cnn"]) == ""
@@ -122,7 +124,7 @@ def test_missing_arms_and_diverged_seeds_are_left_out_and_named(tmp_path):
 def test_one_seed_has_no_interval_and_other_files_are_not_needed(tmp_path):
     figures = draw(invented_records(seeds=[0]), tmp_path)
     assert names(figures) == [
-        name for name in PICTURES if not name.startswith(("training", "looks", "pairs", "poses.p", "rem"))
+        name for name in PICTURES if not name.startswith(("training", "looks", "pairs", "poses.p", "remain"))
     ]
     with open(tmp_path / "figures" / "errors.csv", newline="") as stream:
         assert {row["half-width"] for row in csv.DictReader(stream)} == {""}
@@ -141,14 +143,17 @@ def test_strips_tell_means_and_costs(drawn, monkeypatch, tmp_path):
     assert [text.get_text() for text in made["addition"].texts] == means
     found = [values(records, arm, "pairs", "found", when=w) for arm in PAIRS for w in ("trained", "untrained")]
     assert [text.get_text() for text in made["colocalisation"].texts] == [f"{fmean(f.values()):.3g}" for f in found]
+    assert labels["colocalisation"][4::2] == ["encoder learns,\ntrained", "any two digits,\ntrained"]
+    crosses = [line for line in made["colocalisation"].lines if line.get_marker() == "x"]
+    assert [list(line.get_xdata()) for line in crosses] == [[100.0], [75.0, 94.0]]  # of no other arm
 
 
 def test_remaining_angles_show_the_class_that_stays_upside_down(drawn, monkeypatch, tmp_path):
     folder, records, _ = drawn
-    made = []
-    monkeypatch.setattr("reports.transformer_poses.save", lambda figure, path: made.append(figure))
+    made = {}
+    monkeypatch.setattr("reports.transformer_poses.save", lambda figure, path: made.update({path.stem: figure}))
     draw(records, folder)
-    _, upside_down, _ = made[1].axes
+    _, upside_down, _ = made["remaining"].axes
     kept = fmean(values(records, "flipped_st_cnn", "class", "kept_upside_down", label=3).values())
     assert f"{kept:.0f} % of class 3 leave upside down" in upside_down.get_title(loc="left")
     heights = np.array([[bar.get_height() for bar in bars] for bars in upside_down.containers])
@@ -156,7 +161,57 @@ def test_remaining_angles_show_the_class_that_stays_upside_down(drawn, monkeypat
     assert heights[1].sum() == pytest.approx(10)
     middle = slice(6, 18)  # within a right angle of upright
     assert heights[1, middle].sum() < 1 < 89 < heights[0, middle].sum()
-    assert wrapped(np.array([-190.0, 180.0, 350.0])).tolist() == [170.0, -180.0, -10.0]
+
+
+def test_what_remains_is_read_not_computed_again(monkeypatch, tmp_path):
+    records = invented_records(arms=["r_st_cnn_affine"], seeds=[0])
+    write_files(tmp_path, records)
+    path = tmp_path / "files" / "r_st_cnn_affine-s0" / "poses.npz"
+    write_npz(path, **read_arrays(path) | {"left": np.full(300, 50.0)})
+    made = []
+    monkeypatch.setattr("reports.transformer_poses.save", lambda figure, path: made.append(figure))
+    draw(records, tmp_path)
+    (ax,) = made[-1].axes
+    bars = {bar.get_x(): bar.get_height() for bar in ax.containers[0] if bar.get_height()}
+    assert bars == {45: pytest.approx(100)}
+    path.unlink()
+    write_npz(path, true_angle=np.arange(3.0))
+    with pytest.raises(ValueError, match=r"poses.npz holds no"):
+        draw(records, tmp_path)
+
+
+def test_what_is_taken_away_is_shown_with_every_seed(drawn, monkeypatch, tmp_path):
+    _, records, _ = drawn
+    made = []
+    monkeypatch.setattr("reports.transformer_poses.save", lambda figure, path: made.append(figure))
+    worse = [
+        replace(row, value=-300.0) if (row.arm, row.seed, row.metric) == (REFERENCE, 0, "shift/removed") else row
+        for row in records
+    ]
+    (told,) = draw_removed(Records(worse), tmp_path, {REFERENCE: "ST-CNN Aff", "rts_st_fcn_tps": "ST-FCN TPS"})
+    (ax,) = made[0].axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["ST-CNN Aff", "ST-FCN TPS"]
+    seen = [dots.get_offsets()[:, 0].tolist() for dots in ax.collections]
+    kept = [
+        [v for v in values(Records(worse), arm, "pose", f"{what}/removed").values() if v > -100]
+        for arm in (REFERENCE, "rts_st_fcn_tps") for what in ("angle", "scale", "shift")
+    ]  # fmt: skip
+    assert seen == [pytest.approx(found) for found in kept]
+    assert [len(found) for found in seen] == [3, 3, 2, 3, 3, 3]
+    assert [list(line.get_xdata()) for line in ax.lines if line.get_marker() == "<"] == [[-100.0]]
+    assert "An arrow stands for seeds below -100 %." in told.caption
+    assert draw_removed(records, tmp_path, {"rts_cnn": "CNN"}) == []
+
+
+def test_poses_in_numbers(drawn):
+    folder, records, _ = drawn
+    with open(folder / "figures" / "poses.csv", newline="") as stream:
+        rows = {row["arm"]: row for row in csv.DictReader(stream)}
+    for arm, what in ((REFERENCE, "angle"), (REFERENCE, "scale"), (REFERENCE, "shift"), ("full_turn_st_cnn", "angle")):
+        mean = fmean(values(records, arm, "pose", f"{what}/removed").values())
+        assert rows[arm][f"{what.replace('shift', 'place')} removed, %"] == f"{mean:.4g}"
+    assert rows["full_turn_st_cnn"]["angle"] == rows["r_st_cnn_affine"]["scale removed, %"] == ""
+    assert 0.7 < float(rows["r_st_cnn_affine"]["angle"]) < 0.95
 
 
 def test_the_animation_has_a_frame_for_each_state_and_holds_the_last(drawn):
@@ -187,8 +242,8 @@ def test_too_many_states_are_thinned_out_to_fit(tmp_path, monkeypatch):
     rng, states = np.random.default_rng(0), 80
     window = np.broadcast_to(outline(10, 0.8, np.zeros(2)), (states, 10, 32, 2))
     write_npz(
-        tmp_path / "files" / "a-s0" / "training.npz", epochs=np.arange(states), steps=np.arange(states),
-        images=strokes(rng, 10), outputs=rng.integers(0, 256, (states, 10, 16, 16), dtype=np.uint8), outlines=window,
+        tmp_path / "files" / "a-s0" / "training.npz", epochs=np.arange(states), images=strokes(rng, 10),
+        outputs=rng.integers(0, 256, (states, 10, 16, 16), dtype=np.uint8), outlines=window,
     )  # fmt: skip
     monkeypatch.setattr(animation, "MOST_BYTES", 400_000)
     (made,) = animate(Looked(tmp_path, "a", [0]), "moving", "title")
@@ -200,8 +255,8 @@ def test_too_many_states_are_thinned_out_to_fit(tmp_path, monkeypatch):
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    write_npz(tmp_path / "files" / "a-s0" / "training.npz", steps=np.arange(3))
-    with pytest.raises(ValueError, match=r"training.npz holds no 'epochs', only steps"):
+    write_npz(tmp_path / "files" / "a-s0" / "training.npz", images=np.arange(3))
+    with pytest.raises(ValueError, match=r"training.npz holds no 'epochs', only images"):
         animate(Looked(tmp_path, "a", [0]), "moving", "title")
     (tmp_path / "cut.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"cut.npz cannot be read"):
