@@ -20,6 +20,7 @@ from reports.curve_figures import draw_curves
 from reports.figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, WIDTH, Drawn, legend, save, style
 from reports.named_strips import draw_strips
 from reports.tables import write_table
+from reports.transformer_errors import left_out
 from reports.transformer_pictures import Looked
 
 Array = NDArray[Any]
@@ -33,6 +34,15 @@ COLOURS = {CNN: PURPLE, TWO: BLUE, FOUR: GREEN, SHARP: FAINT}
 WINDOWS = (ORANGE, SKY, PURPLE, GREEN)  # of the first transformer, the second, ...
 COLUMNS = 6  # images side by side, as many as are told apart on a phone
 MARGIN, LABEL = 0.04, 1.2  # around an image, and the width of the labels in front, in cells
+METRICS = {
+    f"looks/{HEAD}": "at a head, %",
+    f"looks/{BODY}": "at a body, %",
+    f"iou/{HEAD}": "IoU with the head",
+    f"iou/{BODY}": "IoU with the body",
+    "consistency": "same part in a class, %",
+    "spread": "spread",
+}
+"""What was measured of a window -> its column of the table."""
 PARTS = ("o", "s")  # marks of head and body
 
 
@@ -53,7 +63,7 @@ def draw_errors(records: Records, folder: Path, arms: Sequence[str]) -> list[Dra
     papers = {arm: [100 - accuracy for accuracy in found] for arm, found in PUBLISHED.items()}
     rows = {ARMS[arm]: (error(records, arm), COLOURS[arm], papers.get(arm, [])) for arm in arms}
     caption = "Crosses: the paper's networks on real birds; for two transformers at 224 and at 448 pixels."
-    return draw_strips(folder, "errors", "Test error", "test error in %", rows, caption)
+    return draw_strips(folder, "errors", "Test error", "test error in %", rows, caption + left_out(records, arms))
 
 
 def draw_windows(records: Records, folder: Path) -> list[Drawn]:
@@ -140,7 +150,11 @@ def draw_parts(records: Records, folder: Path) -> list[Drawn]:
         "finds a part of its own stands in the lower right or the upper left corner; on the middle of the dashed line "
         "it always looks at a part, whichever is there; before training (hollow) it looks at its tile of the image."
     )
-    return [Drawn("figures/parts.png", "At which part each transformer looks", caption)]
+    return [Drawn("figures/parts.png", "At which part each transformer looks", caption + _without_windows(records))]
+
+
+def _without_windows(records: Records) -> str:
+    return left_out(records, [arm for arm in COUNTS if arm in records.arms], "window", f"looks/{HEAD}")
 
 
 def _all_shares(records: Records, arm: str, when: str) -> dict[int, list[Mapping[str, float]]]:
@@ -160,16 +174,17 @@ def table(records: Records, folder: Path) -> list[Drawn]:
             for when in (UNTRAINED, TRAINED):
                 found = records.where(arm, probe="window", when=when, transformer=number)
                 means = [
-                    mean(values) if (values := found.where(metric=metric).values()) else None
-                    for metric in (f"looks/{HEAD}", f"looks/{BODY}", "consistency", "spread")
+                    mean(values) if (values := found.where(metric=metric).values()) else None for metric in METRICS
                 ]
                 if len(found):
                     rows.append([ARMS[arm], number, when, *means])
     if not rows:
         return []
-    columns = ["arm", "transformer", "when", "at a head, %", "at a body, %", "same part in a class, %", "spread"]
+    columns = ["arm", "transformer", "when", *METRICS.values()]
     caption = (
         "Means over seeds. Same part in a class: images in which a transformer looks at the part at which it looks "
-        "most often in their class. Spread: deviation of the window's centre over the images, in half image widths."
+        "most often in their class. Spread: deviation of the window's centre over the images, in half image widths. "
+        "IoU: intersection over union of the window and the true part's box, where boxes are known; a window is wider "
+        "than a part, so that it ends at 0.64."
     )
-    return [write_table(folder, "windows", "Windows in numbers", caption, columns, rows)]
+    return [write_table(folder, "windows", "Windows in numbers", caption + _without_windows(records), columns, rows)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,6 +161,20 @@ def test_the_probe_finds_the_parts_that_windows_were_put_on(digits: ImageData, t
     assert shares[TRAINED, 2] == [100, 0]
     assert shares[UNTRAINED, 1] == shares[UNTRAINED, 2] == [0, 0], "the tiles hold neither centre"
     assert apart(rows, TRAINED) == {0: 100.0}
+    iou = {
+        (when, number): [
+            *rows.where(metric=f"iou/{HEAD}", when=when, transformer=number).values(),
+            *rows.where(metric=f"iou/{BODY}", when=when, transformer=number).values(),
+        ]
+        for when in (UNTRAINED, TRAINED)
+        for number in (1, 2)
+    }
+    # By hand: parts are 0.8 wide and windows 1, so that a part within a window has 0.64 / 1.
+    assert iou[TRAINED, 1] == pytest.approx([0, 0.64], abs=1e-5)
+    assert iou[TRAINED, 2] == pytest.approx([0.64, 0], abs=1e-5)
+    common = 0.8 * 0.3
+    assert iou[UNTRAINED, 1] == pytest.approx([common / (1.64 - common), 0], abs=1e-5)
+    assert iou[UNTRAINED, 2] == pytest.approx([0, common / (1.64 - common)], abs=1e-5)
     assert rows.where(metric="consistency", when=TRAINED).values() == [100, 100]
     assert max(rows.where(metric="spread").values()) < 1e-6, "these windows stand still"
     with np.load(tmp_path / "kept" / "windows.npz", allow_pickle=False) as file:
@@ -177,8 +192,14 @@ def test_networks_without_transformers_are_not_asked(digits: ImageData, tmp_path
     assert not (tmp_path / "kept").exists()
 
 
+def photographs(size: int) -> Any:
+    """What a plan asks of CUB-200-2011 at `size` pixels."""
+    test = Pixels(torch.zeros(4, 1, 1, 3, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+    return SimpleNamespace(name="birds", in_channels=3, image_size=size, test=test, identity={"num_train": 5994})
+
+
 def sound(budget: str, data: Any) -> None:
-    """Asserts that the plan can be carried out, at equal cost where that was promised."""
+    """Asserts that the plan can be carried out."""
     planned = plan(budget, data)
     check(ABLATION, planned)
     assert [arm.name for arm in planned.arms] == [CNN, TWO, FOUR, SHARP]
@@ -193,18 +214,44 @@ def sound(budget: str, data: Any) -> None:
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_plans_are_sound(budget: str, digits: ImageData) -> None:
     sound(budget, digits)
-    test = Pixels(torch.zeros(4, 1, 1, 3, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
-    sound(budget, SimpleNamespace(name="birds", in_channels=3, image_size=224, test=test, identity={"num_train": 5994}))
+    sound(budget, photographs(224))
 
 
-def test_the_control_costs_as_much(digits: ImageData) -> None:
-    arms = {arm.name: arm for arm in plan("laptop", digits).arms}
+@pytest.mark.parametrize(("budget", "size"), [("laptop", 30), ("short", 60)])
+def test_the_control_costs_as_much_or_more(budget: str, size: int, digits: ImageData) -> None:
+    arms = {arm.name: arm for arm in plan(budget, digits).arms}
     found = {}
     for name, arm in arms.items():
-        network = build(arm.network, 25, 1, **fitted(arm.network, arm.arguments, 30))
-        found[name] = cost(network, (1, 30, 30))
-    assert found[SHARP].multiply_adds == pytest.approx(found[TWO].multiply_adds, rel=0.25)
+        assert arm.data["size"] == size
+        found[name] = cost(build(arm.network, 25, 1, **fitted(arm.network, arm.arguments, size)), (1, size, size))
+    dear = found[SHARP].multiply_adds
+    assert found[CNN].multiply_adds < found[TWO].multiply_adds < dear
+    assert found[FOUR].multiply_adds <= dear <= 1.15 * found[FOUR].multiply_adds
     assert max(c.parameters for c in found.values()) < 1.03 * min(c.parameters for c in found.values())
+
+
+@pytest.mark.parametrize(
+    ("budget", "size", "price"),
+    [
+        ("laptop", 224, "fewer multiply-adds than with transformers"),
+        ("laptop", 448, "fewer multiply-adds than with transformers"),
+        ("short", 224, "fewer multiply-adds than with transformers"),
+        ("short", 448, "4 times the multiply-adds of reading one crop"),
+    ],
+)
+def test_the_control_of_photographs_is_the_plain_network_and_says_its_cost(budget: str, size: int, price: str) -> None:
+    arms = {arm.name: arm for arm in plan(budget, photographs(size)).arms}
+    assert replace(arms[CNN], name=SHARP, note=arms[SHARP].note) == arms[SHARP]
+    assert arms[SHARP].note.endswith(f"; {price}")
+
+    def price_of(arm: str, pixels: int = size) -> int:
+        network = build(arms[arm].network, 200, 3, **fitted(arms[arm].network, arms[arm].arguments, pixels))
+        return cost(network, (3, pixels, pixels)).multiply_adds
+
+    if price.startswith("4"):
+        assert price_of(SHARP) == pytest.approx(4 * price_of(SHARP, 224), rel=0.01)
+    else:
+        assert price_of(SHARP) < price_of(TWO) < price_of(FOUR)
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
@@ -271,6 +318,7 @@ def test_real_birds_are_asked_for_their_own_parts(tmp_path: Path) -> None:
     assert set(ABLATION.check(settings, None) or {}) == {"parts_digest"}
     asked = Subject(network, data, settings, TWO, 0, torch.device("cpu"), folder=tmp_path / "kept")
     rows = Records(row(TWO, 0, m.point, m.metric, m.value) for m in ABLATION.probe(asked))
+    assert not rows.where(metric=f"iou/{HEAD}").values(), "there are no boxes of the parts of birds"
     assert rows.where(transformer=1, metric=f"looks/{BODY}").values() == [100], "every back is in the left tile"
     assert rows.where(transformer=2, metric=f"looks/{HEAD}").values() == [75], "a quarter of the eyes is hidden"
 
@@ -292,3 +340,20 @@ def test_figures_need_no_more_than_there_is(tmp_path: Path) -> None:
     assert drawn == ["figures/errors.png", "figures/parts.png", "figures/windows.csv"]
     table = (tmp_path / "figures" / "windows.csv").read_text().splitlines()
     assert table[2].startswith("two transformers,1,trained,80.35,10.35,,")
+
+
+def test_figures_name_seeds_that_diverged_and_the_overlap_with_parts(tmp_path: Path) -> None:
+    where = point("window", when=TRAINED, transformer=1)
+    overlaps = [row(TWO, seed, where, f"iou/{HEAD}", 0.5) for seed in SEEDS]
+    lost = [row(arm, 8, "test", "test/top1_error", float("nan")) for arm in (TWO, SHARP)]
+    whole = row(CNN, 8, "test", "test/top1_error", 10)
+    records = Records([*evidence(), *overlaps, *lost, whole])
+    captions = {figure.file: figure.caption for figure in ABLATION.figures(records, tmp_path)}
+    assert "Left out, without a value: two seed 8; four seed 8; cnn_sharp seed 8." in captions["figures/errors.png"]
+    assert "without a value: two seed 8; four." in captions["figures/parts.png"], "nothing is known of any four"
+    assert "without a value: two seed 8; four." in captions["figures/windows.csv"]
+    errors = ABLATION.figures(evidence(), tmp_path / "whole")[0]
+    assert (errors.file, "without a value" in errors.caption) == ("figures/errors.png", False)
+    table = (tmp_path / "figures" / "windows.csv").read_text().splitlines()
+    assert ",IoU with the head,IoU with the body," in table[0]
+    assert table[2] == "two transformers,1,trained,80.35,10.35,0.5,,,"
