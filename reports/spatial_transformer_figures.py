@@ -141,7 +141,10 @@ def _strips(records: Records, folder: Path) -> list[Drawn]:
             rows[label + cost] = (values(records, arm), colour, ())
         drawn += draw_strips(folder, name, title, "test error (%)", rows, said + left_out(records, arms))
     sums = {label: (values(records, arm), colour, paper) for arm, (label, colour, paper) in SUMS.items()}
-    said = "Two digits, each in a channel of its own; the network gives their sum. Crosses: the paper, affine."
+    said = (
+        "Two digits, each in a channel of its own; the network gives their sum. Crosses: the paper, affine, on digits "
+    )
+    said += "that are turned and scaled too, which at the laptop and smoke budgets ours are not. "
     drawn += draw_strips(
         folder, "addition", "Adding two digits", "test error (%)", sums, said + left_out(records, SUMS)
     )
