@@ -83,6 +83,7 @@ def _description(ablation: Mapping[str, Any]) -> dict[str, Any]:
 
 def _log(tracked: Tracker, folder: Path, ablation: Mapping[str, Any]) -> None:
     import wandb
+
     from reports.page import PAGE
 
     verdicts = json.loads((folder / "verdicts.json").read_text())

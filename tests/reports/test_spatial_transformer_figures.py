@@ -265,6 +265,7 @@ def test_a_damaged_file_is_named(tmp_path):
 
 def test_wandb_is_given_the_animation_as_a_video(drawn):
     import wandb
+
     from ablations.harness.summary_run import _figure
 
     folder, *_ = drawn
