@@ -203,7 +203,7 @@ def sound(budget: str, data: Any) -> None:
     planned = plan(budget, data)
     check(ABLATION, planned)
     assert [arm.name for arm in planned.arms] == [CNN, TWO, FOUR, SHARP]
-    assert planned.seeds == (2 if budget == "smoke" else 8)
+    assert planned.seeds == (2 if budget == "smoke" else 7)
     for arm in planned.arms:
         recipe = with_overrides(recipe_for(arm.network), dict(arm.recipe))
         assert recipe.batch_size <= data.identity["num_train"]
