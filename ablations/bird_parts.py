@@ -307,7 +307,7 @@ def apart(records: Records, when: str) -> dict[int, float]:
     return found
 
 
-PAPER = "Jaderberg et al. 2015, 1506.02025, section 4.3, table 3"
+PAPER = "Jaderberg et al. 2015, arXiv:1506.02025, section 4.3, table 3"
 
 CLAIMS = (
     Claim(

@@ -250,7 +250,7 @@ def arms_of(kinds: Iterable[str], trunk: str, transforms: Sequence[str] = TRANSF
     )
 
 
-PAPER = "Jaderberg et al. 2015, 1506.02025"
+PAPER = "Jaderberg et al. 2015, arXiv:1506.02025"
 TABLE = f"{PAPER}, table 1"
 
 CLAIMS = (
@@ -306,7 +306,7 @@ CLAIMS = (
     Claim(
         "ST5", "The pose that it gives is that of the training data: what always stands upside down stays so, and "
         "the more angles there are, the less it turns them back.",
-        "a remark of the notes; the paper trains on -90 to 90 degrees and says nothing of it", "",
+        "a remark of the notes, put as this suite's question; the paper is silent", "",
         tests=(
             Test("kept", "digits of a class that was always upside down (give or take 45 degrees) that leave so, "
                  "of networks that take away at least a tenth of the angles' variation", "%", kept, at_least=50.0,
@@ -318,7 +318,7 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "ST6", "It does not replace augmentation.", "a remark of the notes; the paper has no number", "",
+        "ST6", "It does not replace augmentation.", "a remark of the notes, put as this suite's question", "",
         tests=(
             Test("instead", "error with a transformer on fixed images minus without one on images distorted anew, RTS",
                  "% points", lambda r: difference(error(r, FIXED_ST), error(r, "rts_cnn")), at_least=0.0,

@@ -112,8 +112,9 @@ def _test(test: Json) -> Json:
 def _arm(arm: Json) -> Json:
     """One arm with the texts of its arguments and recipe fields, keyed by (group, name)."""
     fields = {("", "network"): _plain(arm["network"])}
-    for group in ("data", "arguments", "recipe"):  # reports from before arms had data of their own hold none
-        fields |= {(group, key): _plain(value) for key, value in arm.get(group, {}).items()}
+    groups = {"data": arm.get("data", {})}  # of reports from before arms had data of their own there is none
+    for group, values in (groups | {name: arm[name] for name in ("arguments", "recipe")}).items():
+        fields |= {(group, key): _plain(value) for key, value in values.items()}
     counts = {key: int(arm[key]) for key in ("parameters", "multiply_adds", "blocks")}
     return {"name": _plain(arm["name"]), "note": _plain(arm["note"]), "fields": fields, **counts}
 

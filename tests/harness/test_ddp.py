@@ -25,6 +25,7 @@ import datamodules
 from ablations.harness import runtime, training
 from ablations.harness.runs import Run
 from datamodules import images
+from modules.classifier import Classifier
 from modules.recipe import Recipe
 
 if __name__ == "__main__":
@@ -37,11 +38,11 @@ if __name__ == "__main__":
     arguments = {"depth": 8, "width": 4, "survival_prob": 0.5}
     options = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
     if poisoned:
-        step = training.Classifier.training_step
+        step = Classifier.training_step
         def bad(self, batch, index):
             loss = step(self, batch, index)
             return loss * float("nan") if self.global_rank == 1 and self.global_step == 20 else loss
-        training.Classifier.training_step = bad
+        Classifier.training_step = bad
     run = Run("resnet_cifar", arguments, recipe, data.identity, 0, options)
     try:
         training.train(run, data, out, show_progress=False)

@@ -14,6 +14,7 @@ from ablations.harness import training
 from ablations.harness.runs import outcome
 from ablations.harness.training import Diverged, train
 from modules import build
+from modules.classifier import Classifier
 from modules.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -242,7 +243,7 @@ def test_ctrl_c_in_training_and_in_testing_is_no_error(tiny, digits, finished, t
             def press(*_):
                 raise KeyboardInterrupt
 
-            patch.setattr(training.Classifier, hook, press)
+            patch.setattr(Classifier, hook, press)
             with pytest.raises(KeyboardInterrupt):
                 quietly(run, digits, tmp_path)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the next Ctrl-C works too"
@@ -256,14 +257,14 @@ def test_ctrl_c_in_training_and_in_testing_is_no_error(tiny, digits, finished, t
 
 def poison(patch, step, value=math.nan):
     """Makes the loss of one training step (from 1) a value that is no number."""
-    original, calls = training.Classifier.training_step, []
+    original, calls = Classifier.training_step, []
 
     def poisoned(self, *arguments):
         calls.append(1)
         loss = original(self, *arguments)
         return loss * value if len(calls) == step else loss
 
-    patch.setattr(training.Classifier, "training_step", poisoned)
+    patch.setattr(Classifier, "training_step", poisoned)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -320,8 +321,8 @@ def test_a_test_loss_that_is_no_number_is_divergence(tiny, digits, tmp_path, mon
     def blank(self, split, loss, *arguments):
         original(self, split, loss * math.inf if split == "test" else loss, *arguments)
 
-    original = training.Classifier._update
-    monkeypatch.setattr(training.Classifier, "_update", blank)
+    original = Classifier._update
+    monkeypatch.setattr(Classifier, "_update", blank)
     run = tiny(epochs=1)
     with pytest.raises(Diverged):
         quietly(run, digits, tmp_path)

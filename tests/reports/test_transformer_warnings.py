@@ -45,5 +45,5 @@ def test_the_page_shows_them_only_where_there_are_some(tmp_path: Path) -> None:
     write_csv(folder / "records.csv", records)
     page = write_page(folder).read_text(encoding="utf-8")
     assert page.count("Spatial transformers may have failed") == 1
-    assert "Arm vgg, seed 0 of 1: in the last epoch of training the output of the transformer was blank" in page
+    assert "Arm vgg, seed 0 of 1: in the last epoch of training the output was blank" in page
     assert "This report is incomplete" not in page
