@@ -20,6 +20,7 @@ one network learns from all. Where the paper is silent: both images of a pair ha
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -30,8 +31,8 @@ from modules.block import Block
 from modules.layers import check_choice, conv, initialise, plain_block
 from modules.localisation import LocalisationName, check_least
 from modules.network import InputSize, Network
-from modules.recipe import Recipe
 from modules.spatial_transformer import Resize, SpatialTransformer, sample, transformer_block
+from modules.transformed import JADERBERG2015_MNIST
 
 Window = Literal["attention", "translation"]
 Encoder = Literal["thumbnail", "cnn"]
@@ -41,13 +42,8 @@ CROPS = 2  # random crops of each image in training
 REACH = 1.5  # how far from the middle crops stand, as a multiple of where they still fit into the image
 EVALUATION_CROPS = 8  # of each image in evaluation, the same places in all
 
-JADERBERG2015_PAIRS = Recipe(
-    epochs=640,
-    batch_size=256,
-    learning_rate=0.01,
-    weight_decay=0.0,
-    milestones=(1 / 3, 2 / 3),
-    augmentation="none",
+JADERBERG2015_PAIRS = replace(
+    JADERBERG2015_MNIST,
     source="Jaderberg et al. 2015, 1506.02025: the schedule of A.4, as none is known for A.2; momentum is ours",
 )
 

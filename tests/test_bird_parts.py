@@ -20,6 +20,7 @@ from ablations.bird_parts import (
     BODY,
     CLAIMS,
     CNN,
+    COUNTS,
     FOUR,
     HEAD,
     SHARP,
@@ -198,8 +199,10 @@ def photographs(size: int) -> Any:
     return SimpleNamespace(name="birds", in_channels=3, image_size=size, test=test, identity={"num_train": 5994})
 
 
-def sound(budget: str, data: Any) -> None:
-    """Asserts that the plan can be carried out."""
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("source", ["digits", "photographs"])
+def test_plans_are_sound(budget: str, source: str, digits: ImageData) -> None:
+    data: Any = digits if source == "digits" else photographs(224)
     planned = plan(budget, data)
     check(ABLATION, planned)
     assert [arm.name for arm in planned.arms] == [CNN, TWO, FOUR, SHARP]
@@ -208,13 +211,8 @@ def sound(budget: str, data: Any) -> None:
         recipe = with_overrides(recipe_for(arm.network), dict(arm.recipe))
         assert recipe.batch_size <= data.identity["num_train"]
         arguments = fitted(arm.network, arm.arguments, arm.data.get("size", data.image_size))
-        build(arm.network, 25, data.in_channels, **arguments)
-
-
-@pytest.mark.parametrize("budget", BUDGETS)
-def test_plans_are_sound(budget: str, digits: ImageData) -> None:
-    sound(budget, digits)
-    sound(budget, photographs(224))
+        network = build(arm.network, 25, data.in_channels, **arguments)
+        assert len(transformers(network)) == COUNTS.get(arm.name, 0)
 
 
 @pytest.mark.parametrize(("budget", "size"), [("laptop", 30), ("short", 60)])
