@@ -33,9 +33,10 @@ from ablations.harness.transformer_watch import watches
 from datamodules.augment import Augment
 from datamodules.images import ImageData
 from modules.cost import cost
+from modules.epochs import Wrapped
 from modules.recipe import Recipe
 from modules.weights import save_weights
-from modules.wrapped import Wrapped, wrapped
+from modules.wrapped import wrapped
 
 # Compiling takes 30 to 60 s on a CPU and halves a step at best: worth it from about seven epochs of CIFAR-10 on
 # ResNet-20. Decided from the size of the work, not from a clock, so that a resumed run decides alike.
