@@ -52,6 +52,11 @@ def _at_least_fp32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def _memory_format(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def pixel_centres(size: int) -> Tensor:
     """The centres of size x size pixels, row by row: (size * size, 2), x first, in double precision."""
     along = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
@@ -212,6 +217,26 @@ def sample(x: Tensor, positions: Tensor, sampling: Sampling) -> Tensor:
     return _sample(values, positions.to(values.dtype), sampling == "nearest").to(x.dtype)
 
 
+class _Planes(torch.autograd.Function):
+    """Channels apart from one another, as sampling and flattening read them; the gradient goes back as x lies.
+
+    Torch would copy once for each of both, and leave the gradient as it is, so that what comes before works on mixed
+    formats: 5 % of a step of `st_svhn` with four transformers.
+    """
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.contiguous()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.memory_format = _memory_format(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=ctx.memory_format)
+
+
 class Resize(nn.Module):
     """What is left of a deleted transformer: the input at the output's size, sampled as the identity would."""
 
@@ -272,7 +297,9 @@ class SpatialTransformer(nn.Module):
         return found
 
     def forward(self, x: Tensor) -> Tensor:
-        return sample(x, self.grid(self.theta(x)), self.sampling)
+        planes = _Planes.apply(x)
+        moved = sample(planes, self.grid(self.theta(planes)), self.sampling)
+        return moved.contiguous(memory_format=_memory_format(x))
 
     def outline(self, theta: Tensor, num_per_side: int = 1) -> Tensor:
         """Where the edge of the output lies on the input, clockwise from its upper left corner, for pictures.

@@ -334,3 +334,19 @@ def test_a_compiled_network_stays_whole_and_samples_as_it_did() -> None:
     assert "cnn_ablations.sample.default" in operations
     assert not any("grid_sampl" in operation for operation in operations)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_neither_output_nor_gradient_changes_the_memory_format(memory_format: torch.memory_format) -> None:
+    """Or the layers before and behind work on mixed formats."""
+    torch.manual_seed(0)
+    block = transformer_block(3, 16, localisation="fc_svhn", scale=0.9)
+    x = torch.rand(2, 3, 16, 16)
+    y = x.contiguous(memory_format=memory_format).requires_grad_() * 1  # what a layer in front would give
+    gradients: list[Tensor] = []
+    y.register_hook(gradients.append)
+    moved = block(y)
+    moved.square().sum().backward()
+    assert moved.is_contiguous(memory_format=memory_format)
+    assert gradients[0].is_contiguous(memory_format=memory_format)
+    assert torch.equal(moved, block(x))
