@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -319,17 +317,6 @@ def test_real_birds_are_asked_for_their_own_parts(tmp_path: Path) -> None:
     assert not rows.where(metric=f"iou/{HEAD}").values(), "there are no boxes of the parts of birds"
     assert rows.where(transformer=1, metric=f"looks/{BODY}").values() == [100], "every back is in the left tile"
     assert rows.where(transformer=2, metric=f"looks/{HEAD}").values() == [75], "a quarter of the eyes is hidden"
-
-
-def test_a_smoke_run_leaves_records_figures_and_no_verdict(tmp_path: Path, python: Callable[..., Any]) -> None:
-    done = python("ablations/bird_parts.py", "--budget", "smoke", "--seeds", 1, "--wandb", "disabled",
-                  "--trainer.accelerator", "cpu", "--out", tmp_path)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    folder = tmp_path / "ablations" / "bird_parts" / "smoke-digits"
-    told = json.loads((folder / "verdicts.json").read_text())
-    assert {each["verdict"] for each in told} == {"undecided"}
-    drawn = {file.name for file in (folder / "figures").iterdir()}
-    assert {"errors.png", "windows.png", "parts.png", "windows.csv", "training_loss.png"} <= drawn
 
 
 def test_figures_need_no_more_than_there_is(tmp_path: Path) -> None:

@@ -138,11 +138,14 @@ def test_a_diverged_run_leaves_its_claim_undecided():
 
 
 @pytest.mark.parametrize("image_size", [16, 28, 32])
-def test_plans_are_sound_for_every_budget_and_size(image_size):
-    for budget in BUDGETS:
-        planned = ABLATION.plan(budget, SimpleNamespace(image_size=image_size))
-        check(ABLATION, planned)
-        json.dumps(dict(planned.settings))
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_plans_are_sound_for_every_budget_and_size(budget, image_size):
+    planned = ABLATION.plan(budget, SimpleNamespace(image_size=image_size))
+    check(ABLATION, planned)
+    assert json.loads(json.dumps(dict(planned.settings))) == planned.settings
+    depths = (20, 56, 110) if budget == "paper" else (20, 56)
+    kinds = [f"{kind}_{depth}" for kind in ("plain", "original", "preact") for depth in depths]
+    assert [arm.name for arm in planned.arms] == [*kinds, "sigmoid", "tanh", "relu"]
 
 
 def test_plain_and_original_networks_are_those_of_plain_or_residual(digits):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import h5py
 import numpy as np
@@ -228,17 +226,6 @@ def test_what_is_no_number_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(told.splitlines()) == 1
     told = refused(capsys, "--network", "resnet20", "--weights", "random", "--out", tmp_path / "runs")
     assert "takes no network from outside" in told
-
-
-def test_a_smoke_run_leaves_records_figures_and_no_verdict(tmp_path: Path, python: Callable[..., Any]) -> None:
-    done = python("ablations/house_numbers.py", "--budget", "smoke", "--seeds", 1, "--wandb", "disabled",
-                  "--trainer.accelerator", "cpu", "--out", tmp_path)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    folder = tmp_path / "ablations" / "house_numbers" / "smoke-digits"
-    told = json.loads((folder / "verdicts.json").read_text())
-    assert {each["claim"]: each["verdict"] for each in told} == {"SV1a": "undecided", "SV1b": "undecided"}
-    drawn = {file.name for file in (folder / "figures").iterdir()}
-    assert {"pairs.png", "where.png", "looks.png", "costs.png", "arms.csv", "windows.csv"} <= drawn
 
 
 def test_figures_need_no_more_than_there_is(tmp_path: Path) -> None:

@@ -163,11 +163,16 @@ def test_too_few_seeds_decide_nothing_but_counts():
 
 
 @pytest.mark.parametrize("image_size", [16, 28, 32])
-def test_plans_are_sound_for_every_budget_and_size(image_size):
-    for budget in BUDGETS:
-        planned = ABLATION.plan(budget, SimpleNamespace(image_size=image_size))
-        check(ABLATION, planned)
-        json.dumps(dict(planned.settings))
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_plans_are_sound_for_every_budget_and_size(budget, image_size):
+    planned = ABLATION.plan(budget, SimpleNamespace(image_size=image_size))
+    check(ABLATION, planned)
+    assert json.loads(json.dumps(dict(planned.settings))) == planned.settings
+    depths: tuple[int, ...] = (20, 32, 44, 56, 110) if budget == "paper" else (20, 32, 56)
+    if budget == "laptop" and image_size == 16:
+        depths = (20, 32, 44, 56)
+    kinds = [f"{kind}_{depth}" for kind in ("plain", "residual") for depth in depths]
+    assert [arm.name for arm in planned.arms] == [*kinds, "residual_32_B", "residual_32_C"]
 
 
 def test_figures_need_no_complete_records(tmp_path):

@@ -198,7 +198,11 @@ def test_recipe_for_an_architecture_holds(tmp_path: Path, monkeypatch: pytest.Mo
 def test_recipe_for_a_claim_holds() -> None:
     (program,) = [text for text in PROGRAMS if "ABLATION = Ablation(" in text]
     ablation = run_program(program)["ABLATION"]
-    check(ablation, ablation.plan("laptop", SimpleNamespace(image_size=16)))
+    planned = ablation.plan("laptop", SimpleNamespace(image_size=16))
+    check(ablation, planned)
+    assert {arm for claim in ablation.claims for test in claim.tests for arm in test.arms} <= {
+        arm.name for arm in planned.arms
+    }
 
 
 def test_arm_of_the_recipe_can_be_built() -> None:

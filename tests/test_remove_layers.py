@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from ablations.harness.ablation import BUDGETS, check
 from ablations.harness.command_line import Options
 from ablations.harness.records import Record, Records, point, read_csv
 from ablations.harness.trial import prepare
@@ -272,10 +273,11 @@ def test_a_diverged_run_leaves_its_claims_undecided(arm):
             assert (found["estimate"] is None) == (arm in headline.arms), "survivors would flatter the arm"
 
 
-def test_plans_are_sound_for_every_budget_and_size(digits):
-    from ablations.harness.ablation import BUDGETS, check
-
-    for budget in BUDGETS:
-        planned = ABLATION.plan(budget, digits)
-        check(ABLATION, planned)
-        json.dumps(dict(planned.settings))
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_plans_are_sound(budget, digits):
+    planned = ABLATION.plan(budget, digits)
+    check(ABLATION, planned)
+    assert json.loads(json.dumps(dict(planned.settings))) == planned.settings
+    arms = [arm.name for arm in planned.arms]
+    assert arms == ["preact_resnet", "original_resnet", "stochastic_depth", "vgg", "vgg_bn"]
+    assert set(planned.settings["random_arms"]) <= set(arms)

@@ -16,6 +16,12 @@ from ablations.harness.verdict import judge
 
 pytestmark = pytest.mark.timeout(280)
 
+# Figures of what no seed, interval or verdict is needed for, so that a smoke run has them too.
+FIGURES = {
+    "bird_parts": {"errors.png", "windows.png", "parts.png", "windows.csv", "training_loss.png"},
+    "house_numbers": {"pairs.png", "where.png", "looks.png", "costs.png", "arms.csv", "windows.csv"},
+}
+
 
 @pytest.fixture(scope="module", params=scripts(), ids=lambda ablation: ablation.name)
 def carried_out(
@@ -37,6 +43,7 @@ def test_it_leaves_every_file(carried_out: tuple[Ablation, Path, str]) -> None:
     assert f"report: {folder / 'report.html'}" in printed
     figures = json.loads((folder / "ablation.json").read_text())["figures"]
     assert figures
+    assert FIGURES.get(ablation.name, set()) <= {Path(figure["file"]).name for figure in figures}
     for figure in figures:
         assert (folder / figure["file"]).is_file()
         assert figure["title"]
