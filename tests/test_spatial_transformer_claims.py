@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import datamodules
 from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.records import Record, Records, point
+from ablations.harness.records import Record, Records, point, read_csv
 from ablations.harness.verdict import judge
 from ablations.spatial_transformer import (
     ABLATION,
@@ -228,7 +228,10 @@ def test_arms_have_data_of_their_own_and_leave_pictures(command: Callable[..., t
     out, _ = command("alone", *ARMS)
     configs = [json.loads(file.read_text())["data"] for file in (out / "trained").glob("*/config.json")]
     assert {data["made"]["maker"] for data in configs} == {"DistortedDigits", "DigitAddition", "SameDigits"}
-    files = out / "ablations" / "spatial_transformer" / "smoke-digits" / "files"
+    folder = out / "ablations" / "spatial_transformer" / "smoke-digits"
+    losses = {record.arm: record.unit for record in read_csv(folder / "records.csv") if record.metric == "test/loss"}
+    assert losses == {**dict.fromkeys(ARMS[1:], "nats"), TRANSLATED: ""}, "the loss of triplets is a distance"
+    files = folder / "files"
     looks = np.load(files / f"{FULL}-s0" / "looks.npz", allow_pickle=False)
     assert looks["images"].shape == looks["outputs"].shape == (10, 12, 12)
     assert looks["outlines"].shape == (10, 32, 2)
@@ -246,7 +249,7 @@ def test_arms_have_data_of_their_own_and_leave_pictures(command: Callable[..., t
 def test_two_processes_train_the_same_data(command: Callable[..., tuple[Path, str]]) -> None:
     alone, _ = command("one", *ARMS)
     both, printed = command("two", *ARMS, "--trainer.devices", "2", "--trainer.strategy", "ddp")
-    assert printed.count("test error") == 4
+    assert (printed.count("test error"), printed.count("test triplet error")) == (3, 1)
     for folder in (alone / "trained").iterdir():
         other = both / "trained" / folder.name
         assert json.loads((other / "environment.json").read_text())["processes"] == 2

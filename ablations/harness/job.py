@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import filecmp
+import re
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from ablations.harness.search import final_loss
 from ablations.harness.tracking import description, log_answers, tracker
 from ablations.harness.training import INTERRUPTED, Diverged, train
 from datamodules.images import ImageData
-from modules import Network, build
+from modules import ARCHITECTURES, Network, build
 from modules.weights import load_weights
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def _carry_out(trial: Trial, job: Job) -> Answer:
         error.add_note(f"at {job.label}, whose files are in {folder}")
         raise
     error_name = next(metric for metric in done if metric.endswith("_error"))
-    words = f"test error {done[error_name]:.2f} %"
+    named = "test error" if error_name == "test/top1_error" else re.sub("[/_]", " ", error_name)
+    words = f"{named} {done[error_name]:.2f} %"
     words += ", already trained" if was_finished else f", trained in {in_words(done['seconds'])}"
     words += ", already probed" if was_asked else f", probed in {in_words(time.perf_counter() - started)}"
     return Answer(rows, words)
@@ -199,7 +201,7 @@ def _row(trial: Trial, job: Job, where: str, metric: str, value: float, unit: st
 def _rows(trial: Trial, job: Job, done: dict[str, Any]) -> Iterator[Record]:
     for metric, value in done.items():
         if metric.startswith("test/"):
-            yield _row(trial, job, "test", metric, value, _unit(metric))
+            yield _row(trial, job, "test", metric, value, _unit(metric, job.run.network))
     yield _row(trial, job, "train", "seconds", done["seconds"], "s")
     yield from _curves(trial, job)
 
@@ -209,7 +211,14 @@ def _curves(trial: Trial, job: Job) -> Iterator[Record]:
     for line in _table(job.run.folder(trial.options.out)):
         for metric, value in line.items():
             if value and (metric.startswith(("train/", "val/")) or metric == "seconds"):
-                yield _row(trial, job, point("epoch", epoch=int(line["epoch"])), metric, float(value), _unit(metric))
+                yield _row(
+                    trial,
+                    job,
+                    point("epoch", epoch=int(line["epoch"])),
+                    metric,
+                    float(value),
+                    _unit(metric, job.run.network),
+                )
 
 
 def _table(folder: Path) -> list[dict[str, str]]:
@@ -221,7 +230,9 @@ def _table(folder: Path) -> list[dict[str, str]]:
         return []
 
 
-def _unit(metric: str) -> str:
+def _unit(metric: str, network: str) -> str:
+    if metric.endswith("loss") and ARCHITECTURES[network].task == "localise":
+        return ""  # of squared distances
     return next((unit for word, unit in UNITS.items() if metric.endswith(word)), "")
 
 

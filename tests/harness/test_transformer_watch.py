@@ -188,4 +188,4 @@ def test_runs_are_watched_without_a_change_and_resume_exactly(
     columns = {f"train/{name}" for name in SHARES}
     assert table(folders["unwatched"]) == [{k: v for k, v in row.items() if k not in columns} for row in rows]
     assert all(0 < float(row["train/positions_outside"]) < 100 for row in rows), "one and a half images wide"
-    assert {_unit(column) for column in columns} == {"%"}
+    assert {_unit(column, "st_cnn") for column in columns} == {"%"}
