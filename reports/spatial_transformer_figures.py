@@ -9,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablations.harness.records import Records
+from ablations.spatial_transformer import HALF_ST, SMALL_CNN, SMALL_ST
 from reports.animation import animate
-from reports.figures import Drawn
+from reports.curve_figures import draw_against
+from reports.figures import BLUE, FAINT, Drawn
 from reports.named_strips import draw_strips
 from reports.transformer_errors import (
     COLOURS_OF,
@@ -24,7 +26,7 @@ from reports.transformer_errors import (
     values,
     write_errors,
 )
-from reports.transformer_pictures import Looked, draw_looks, draw_pairs_found, draw_sums
+from reports.transformer_pictures import Kept, draw_looks, draw_pairs_found, draw_sums
 from reports.transformer_poses import draw_poses, draw_remaining, draw_removed, write_poses
 
 FCN, CNN, ST_FCN, ST_CNN = COLOURS_OF.values()
@@ -41,12 +43,7 @@ STARTS = {
     "rts_random_st_cnn": ("starts at\nrandom", ST_CNN),
     "rts_same_rate_st_cnn": ("identity, and\nlearns as fast\nas the rest", ST_CNN),
 }
-RESOLUTIONS = {
-    "tc_cnn": ("CNN", CNN),
-    "tc_cnn_small": ("CNN, low\nresolution", CNN),
-    CLUTTERED: ("ST-CNN", ST_CNN),
-    "tc_st_cnn_small": ("ST-CNN, low\nresolution", ST_CNN),
-}
+RESOLUTIONS = {"CNN": (SMALL_CNN, "tc_cnn"), "ST-CNN": (SMALL_ST, HALF_ST, CLUTTERED)}
 SUMS = {
     "addition_fcn": ("FCN", FCN, (47.7,)),
     "addition_cnn": ("CNN", CNN, (14.7,)),
@@ -91,37 +88,57 @@ def draw(records: Records, folder: Path) -> list[Drawn]:
             "full_turn_st_cnn": "turned by any angle",
         }),
         *_strips(records, folder),
-        *draw_sums(_looked(records, folder, arm, label) for arm, (label, *_) in SUMS.items()),
-        *draw_pairs_found(_looked(records, folder, arm, label) for arm, (label, _) in PAIRS.items()),
+        *_resolutions(records, folder),
+        *draw_sums(_kept(records, folder, arm, label) for arm, (label, *_) in SUMS.items()),
+        *draw_pairs_found(_kept(records, folder, arm, label) for arm, (label, _) in PAIRS.items()),
         *write_errors(records, folder),
         *write_poses(records, folder),
     ]  # fmt: skip
 
 
-def _looked(records: Records, folder: Path, arm: str, label: str) -> Looked:
-    return Looked(folder, arm, records.seeds(arm), label)
+def _kept(records: Records, folder: Path, arm: str, label: str) -> Kept:
+    return Kept(folder, arm, records.seeds(arm), label)
 
 
 def _training(records: Records, folder: Path, arm: str) -> list[Drawn]:
     kind = arm.partition("_")[0]
     title = f"The transformer learns: {KINDS[kind]}"
-    return animate(_looked(records, folder, arm, ""), f"training_{kind}", title)
+    return animate(_kept(records, folder, arm, name_of(arm)), f"training_{kind}", title)
 
 
 def _looks(records: Records, folder: Path, kind: str) -> list[Drawn]:
     """A picture for each kind of distortion; of each transform the ST-CNN, or the ST-FCN where only that was run."""
     shown, missing = [], []
     for transform, label in TRANSFORMS.items():
-        looked = [
-            _looked(records, folder, arm, f"{name_of(family)}\n{label}")
+        asked = [
+            _kept(records, folder, arm, f"{name_of(family)}\n{label}")
             for family in ("st_cnn", "st_fcn")
             if (arm := f"{kind}_{family}_{transform}") in PAPER
         ]
-        kept = [each for each in looked if each.file("looks.npz")]
-        shown += kept[:1]
-        missing += [label] if looked and not kept else []
+        found = [kept for kept in asked if kept.file("looks.npz")]
+        shown += found[:1]
+        missing += [label] if asked and not found else []
     said = f" Left out, without a file: {', '.join(missing)}." if missing else ""
     return draw_looks(folder, f"looks_{kind}", f"What the transformer does to digits {KINDS[kind]}", shown, said)
+
+
+def _resolutions(records: Records, folder: Path) -> list[Drawn]:
+    """Error against multiply-adds: each network at several resolutions."""
+    series: dict[str, dict[float, list[float]]] = {}
+    for name, arms in RESOLUTIONS.items():
+        for arm in arms:
+            costs, errors = values(records, arm, "network", "multiply_adds"), values(records, arm)
+            if costs and errors:
+                series.setdefault(name, {})[next(iter(costs.values()))] = list(errors.values())
+    said = (
+        "Digits among clutter. The CNN reads the image shrunk to a third of its width, and to a half; the transformer "
+        "gives a third of it in pixels, a half, and all of it, which is pooled to a half behind it."
+    )
+    missing = left_out(records, [arm for arms in RESOLUTIONS.values() for arm in arms])
+    return draw_against(
+        folder, "resolution", "Attending at low resolution", "multiply-adds of an image (M)", "test error (%)", series,
+        caption=said + missing,
+    )  # fmt: skip
 
 
 def _strips(records: Records, folder: Path) -> list[Drawn]:
@@ -131,27 +148,21 @@ def _strips(records: Records, folder: Path) -> list[Drawn]:
         ("augmentation", "A transformer in place of augmentation", AUGMENTED,
          "Digits turned, scaled and moved; augmented: distorted anew in every epoch, else once and for all."),
         ("start", "How the transformer starts", STARTS, "ST-CNN, affine, on digits turned, scaled and moved."),
-        ("resolution", "Attending at low resolution", RESOLUTIONS,
-         "Digits among clutter; below a name its multiply-adds for one image."),
     ):  # fmt: skip
-        rows = {}
-        for arm, (label, colour) in arms.items():
-            costs = values(records, arm, "network", "multiply_adds") if arms is RESOLUTIONS else {}
-            cost = f"\n{next(iter(costs.values())):.3g} M" if costs else ""
-            rows[label + cost] = (values(records, arm), colour, ())
+        rows = {label: (values(records, arm), colour, ()) for arm, (label, colour) in arms.items()}
         drawn += draw_strips(folder, name, title, "test error (%)", rows, said + left_out(records, arms))
     sums = {label: (values(records, arm), colour, paper) for arm, (label, colour, paper) in SUMS.items()}
     said = (
         "Two digits, each in a channel of its own; the network gives their sum. Crosses: the paper, affine, on digits "
+        "that are turned and scaled too, which at the laptop and smoke budgets ours are not."
     )
-    said += "that are turned and scaled too, which at the laptop and smoke budgets ours are not. "
     drawn += draw_strips(
         folder, "addition", "Adding two digits", "test error (%)", sums, said + left_out(records, SUMS)
     )
     found = {
         f"{label},\n{when}": (
             values(records, arm, "pairs", "found", when=when),
-            ST_CNN if when == "trained" else CNN,
+            BLUE if when == "trained" else FAINT,
             paper if when == "trained" else (),
         )
         for arm, (label, paper) in PAIRS.items()

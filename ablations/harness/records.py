@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -58,16 +58,6 @@ def _parse(text: str) -> tuple[str, Mapping[str, str]]:
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
     """Paired by seed: first minus second."""
     return {seed: first[seed] - second[seed] for seed in first if seed in second}
-
-
-def extreme(values: Iterable[Mapping[int, float]], choose: Callable[..., Mapping[int, float]]) -> Mapping[int, float]:
-    """Of several {seed: value} the one whose mean over the seeds they share is least or largest (`min`, `max`).
-
-    Not the least value of every seed, which is a smaller one, the noisier the values.
-    """
-    found = list(values)
-    shared = [seed for seed in found[0] if all(seed in each for each in found)]
-    return choose(({seed: each[seed] for seed in shared} for each in found), key=lambda each: sum(each.values()))
 
 
 @dataclass(frozen=True)

@@ -100,12 +100,12 @@ def pairs(subject: Subject) -> Iterator[Measurement]:
         yield Measurement(point("pairs", when=when), "iou", seen.overlap, "")
     data = made(subject)
     rows = first_of_classes(data, PAIRS)
-    theta = next(iter(thetas(subject.network, subject.data.evaluation_batches("test", device=subject.device)).values()))
+    theta = next(iter(thetas(subject.network, [(_normalised(subject, rows), None)]).values()))
     write_npz(
         subject.folder / "pairs.npz",
         images=data.test[rows].images.movedim(-1, 1).numpy(),
         true_boxes=data.truth["test"]["boxes"][rows].numpy(),
-        found_boxes=windows(localiser(subject.network), theta).unflatten(0, (-1, 2))[rows].numpy(),
+        found_boxes=windows(localiser(subject.network), theta).unflatten(0, (-1, 2)).numpy(),
     )
 
 
@@ -125,10 +125,8 @@ def first_of_classes(data: MadeData, limit: int = 10) -> Tensor:
 @torch.no_grad()
 def look(subject: Subject, network: Network, name: str, rows: Tensor) -> dict[str, Tensor]:
     """What a transformer gives for test images: outputs, uint8 (K, [C,] S, S), and outlines (K, P, 2) in pixels."""
-    data = made(subject)
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
-    pixels = data.test[rows].images.movedim(-1, 1).float() / 255
-    images = ((pixels - mean) / std).to(subject.device)
+    mean, std = _normalisation(subject)
+    images = _normalised(subject, rows)
     transformer = network.get_submodule(name)
     assert isinstance(transformer, SpatialTransformer)
     theta = thetas(network, [(images, images)])[name]
@@ -138,6 +136,18 @@ def look(subject: Subject, network: Network, name: str, rows: Tensor) -> dict[st
         "outputs": _as_shown(values.movedim(1, -1)),
         "outlines": transformer.outline(theta.to(images.device), OUTLINE).cpu(),
     }
+
+
+def _normalisation(subject: Subject) -> tuple[Tensor, Tensor]:
+    data = made(subject)
+    return torch.tensor(data.mean).view(-1, 1, 1), torch.tensor(data.std).view(-1, 1, 1)
+
+
+def _normalised(subject: Subject, rows: Tensor) -> Tensor:
+    """Test images as the network reads them: (K, C, H, W), on the subject's device."""
+    mean, std = _normalisation(subject)
+    pixels = made(subject).test[rows].images.movedim(-1, 1).float() / 255
+    return ((pixels - mean) / std).to(subject.device)
 
 
 def _as_shown(images: Tensor) -> Tensor:
