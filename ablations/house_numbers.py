@@ -11,20 +11,20 @@ Arms: the convolutional network, one transformer in front (`single`), four befor
 (`datamodules.digit_sequences`). Differs from the paper at the laptop budget: numbers of 48 pixels, convolutions a sixth
 as wide, hidden layers a twelfth (256 of 3072), neither dropout nor weight decay, 2000 steps of 32 in bf16 with Nesterov
 momentum, at a rate of 0.03 that falls along a cosine after 40 steps of warm-up. A step is timed on networks of the
-published width at 64 pixels in fp32, whatever the arms are, because how sampling compares with convolutions depends on
-the width; on a CPU with one thread by default, while another run may train on the other core.
+published width at 64 pixels, in fp32 but for `short`, whatever the arms are, because how sampling compares with
+convolutions depends on the width; on a CPU with one thread by default, while another run may train on the other core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.records import Records, difference, point
+from ablations.harness.records import Records, difference, measured, point
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,7 +123,7 @@ def lengths(data: ImageData) -> Tensor:
     return (data.test.labels != data.num_classes - 1).sum(dim=1)
 
 
-def seen_through(subject: Subject, batches: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+def seen_through(subject: Subject, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """Of each transformer, in order, the matrices (N, 3, 3) from its window to the image itself.
 
     A later transformer reads what an earlier one gave, so that its transform follows theirs.
@@ -158,7 +158,7 @@ def found_windows(subject: Subject) -> Iterator[Measurement]:
     from datamodules.made import MadeData
 
     data = subject.data
-    through = seen_through(subject, list(data.evaluation_batches("test", device=subject.device)))
+    through = seen_through(subject, data.evaluation_batches("test", device=subject.device))
     rows = lengths(data) > 0
     for number, matrix in enumerate([torch.eye(3).double().expand_as(through[0]), *through]):
         edges = corners(matrix[rows])
@@ -250,9 +250,18 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 
 def check(settings: Mapping[str, Any], network: Any) -> None:
-    """Raises ValueError for a network from outside: numbers are made for each arm, and it would read but one label."""
+    """Raises ValueError for a network from outside, which would read but one label, and for what cannot be timed."""
+    from typing import get_args
+
+    from modules.layers import check_choice
+    from modules.recipe import Precision
+
     if network is not None:
         raise ValueError("house_numbers makes the numbers for its own arms; it takes no network from outside")
+    check_choice("--probe.precision", settings["precision"], get_args(Precision))
+    for name, least in {"rounds": 1, "timed_batch": 1, "timed_size": 16, "timed_width": 1, "timed_hidden": 1}.items():
+        if settings[name] < least:
+            raise ValueError(f"--probe.{name} {settings[name]}: give {least} or more")
 
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
@@ -267,7 +276,7 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 
 def error(records: Records, arm: str) -> dict[int, float]:
     """Seed -> % of test numbers that are not read right."""
-    return {seed: values[0] for seed, values in records.by_seed(arm, "test", "test/top1_error").items()}
+    return measured(records, arm, "test", "test/top1_error")
 
 
 def slower(records: Records, network: str) -> dict[int, float]:
