@@ -15,7 +15,7 @@ from ablations.harness.records import Records, as_text
 from reports.figures import number, strip
 from reports.page_figures import figure, scripts
 from reports.reading import Json, environment, one_of, read_ablation, read_each, read_json, read_records
-from reports.transformer_warnings import transformer_warnings
+from reports.run_warnings import run_warnings
 
 PAGE = "report.html"  # in the folder of an ablation
 VERDICTS = ("reproduced", "contradicted", "undecided")
@@ -58,7 +58,7 @@ def write_page(folder: str | Path) -> Path:
         records=records,
         broken=sum(not math.isfinite(row.value) for row in records or ()),
         not_done=_not_done(ablation, arms, runs, records),
-        warnings=transformer_warnings(records or Records()),
+        warnings=run_warnings(records or Records()),
         problems=problems,
     )  # fmt: skip
     path = folder / PAGE

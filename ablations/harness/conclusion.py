@@ -56,9 +56,9 @@ def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> 
         write_json(folder / "ablation.json", summary)
     try:
         from reports.page import write_page
-        from reports.transformer_warnings import transformer_warnings
+        from reports.run_warnings import run_warnings
 
-        for warning in transformer_warnings(records):
+        for warning in run_warnings(records):
             say(f"warning: {warning}")
         say(f"report: {write_page(folder)}")
     except Exception:
