@@ -5,7 +5,6 @@ train_test_split.txt, bounding_boxes.txt, images/, and parts/ for the places of 
 largest centred square and resized; boxes and parts are in the measure of that square, -1 to 1 as in `painting`.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules.decoding import centred_square, decode
+from datamodules.decoding import centred_square, decode, uncompressed
 from datamodules.errors import DataError
 from datamodules.pixels import Decoded, Pixels
 
@@ -136,11 +135,9 @@ def _decode(birds: list[_Bird], size: int) -> Pixels:
 
 
 def _coloured(file: Path) -> bytes:
-    """A photograph as an uncompressed image file in colours; a few of them are grey."""
-    written = io.BytesIO()
+    """A photograph in colours; a few of them are grey."""
     with Image.open(file) as image:
-        image.convert("RGB").save(written, "PPM")
-    return written.getvalue()
+        return uncompressed(image.convert("RGB"))
 
 
 def _square(file: Path) -> tuple[float, float, float]:

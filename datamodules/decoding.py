@@ -72,6 +72,13 @@ def decode(
     return torch.from_numpy(pixels)
 
 
+def uncompressed(image: Image.Image) -> bytes:
+    """An image in colours as `decode` reads it, without loss."""
+    stream = io.BytesIO()
+    image.save(stream, "PPM")
+    return stream.getvalue()
+
+
 def centred_square(image: Image.Image) -> tuple[float, float, float]:
     """Left and upper edge and side of the largest centred square of an image, in pixels."""
     side = min(image.size)

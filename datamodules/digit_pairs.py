@@ -126,10 +126,10 @@ class DigitAddition:
 
 @dataclass(frozen=True)
 class SameDigits:
-    """Two channels, each an image of the same digit as another hand wrote it (or, not `same`, any), at another place.
+    """Two channels, each an image of the same digit as another hand wrote it, at another place.
 
-    A description tells for both: `rows`, int64 (N, 2); `boxes`, float32 (N, 2, 4), of the digits' images as
-    `painting` measures them; and the clutter.
+    With `same` False the second is any digit. A description tells for both: `rows`, int64 (N, 2); `boxes`, float32
+    (N, 2, 4), of the digits' images as `painting` measures them; and the clutter.
     """
 
     num_classes: int

@@ -11,7 +11,6 @@ Differs from the papers: Goodfellow et al. cut squares of 54 pixels at random fr
 show is not confirmed.
 """
 
-import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from datamodules.decoding import decode
+from datamodules.decoding import decode, uncompressed
 from datamodules.errors import DataError
 from datamodules.pixels import Decoded, Pixels
 
@@ -150,6 +149,4 @@ def _cropped(number: Number, size: int) -> bytes:
     box = (max(0.0, left - x), max(0.0, top - y), min(colours.width, right + x), min(colours.height, bottom + y))
     if box[2] <= box[0] or box[3] <= box[1]:
         raise ValueError(f"its digits lie outside of it, at {number.box}")
-    written = io.BytesIO()
-    colours.resize((size, size), Image.Resampling.BILINEAR, box=box).save(written, "PPM")
-    return written.getvalue()
+    return uncompressed(colours.resize((size, size), Image.Resampling.BILINEAR, box=box))
