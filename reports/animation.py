@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ablations.harness.files import atomic_write_bytes
 from reports.figures import FAINT, INK, ORANGE, Drawn
-from reports.transformer_pictures import Array, Looked
+from reports.transformer_pictures import Array, Kept
 
 SIDE, MARGIN, HEAD = 100, 14, 34  # pixels: an image, what is left around it for its window, the line of text above
 CELL = SIDE + 2 * MARGIN
@@ -24,13 +24,13 @@ WHOLE, SLOWEST, FASTEST, FIRST, LAST = 6000, 500, 120, 800, 3000  # milliseconds
 MOST_FRAMES, MOST_BYTES = 60, 1_500_000
 
 
-def animate(looked: Looked, name: str, title: str) -> list[Drawn]:
-    """Writes `looked.folder`/figures/`name`.gif from training.npz of the first seed that kept one; the same each time.
+def animate(kept: Kept, name: str, title: str) -> list[Drawn]:
+    """Writes `kept.folder`/figures/`name`.gif from training.npz of the first seed that kept one; the same each time.
 
     Where there are too many states for the size of a file in a page, they are thinned out evenly; the first and the
     last stay. Draws nothing without a file. Raises ValueError for a damaged one, OSError if the GIF cannot be written.
     """
-    file = looked.file("training.npz", "epochs", "images", "outputs", "outlines")
+    file = kept.file("training.npz", "epochs", "images", "outputs", "outlines")
     if file is None or len(file["epochs"]) == 0:
         return []
     images, epochs = file["images"][:PAIRS], file["epochs"]
@@ -42,12 +42,13 @@ def animate(looked: Looked, name: str, title: str) -> list[Drawn]:
         if len(content) <= MOST_BYTES or count <= 2:
             break
         count = max(2, count * 3 // 4)
-    path = looked.folder / "figures" / f"{name}.gif"
+    path = kept.folder / "figures" / f"{name}.gif"
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(path, content)
     caption = (
         "Test digits in the course of training: left the image with the window from which the transformer "
-        f"samples (the dot is its upper left corner), right what it gives. {looked.arm}, one seed, {count} states."
+        "samples (the dot is its upper left corner), right what it gives. "
+        f"{kept.label or kept.arm}, one seed, {count} states."
     )
     return [Drawn(f"figures/{name}.gif", title, caption)]
 

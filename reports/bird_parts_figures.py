@@ -7,21 +7,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from ablations.bird_parts import BODY, CNN, COUNTS, FOUR, HEAD, PUBLISHED, SHARP, TRAINED, TWO, UNTRAINED, error, shares
 from ablations.harness.records import Records
-from reports.curve_figures import draw_curves
-from reports.figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, WIDTH, Drawn, legend, save, style
+from reports.curve_figures import draw_curves, looks
+from reports.figures import FAINT, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, WIDTH, Drawn, legend, save, style
 from reports.named_strips import draw_strips
 from reports.tables import write_table
 from reports.transformer_errors import left_out
-from reports.transformer_pictures import Looked
+from reports.transformer_pictures import Kept, Line, Mark, Row, corners, sheet
 
 Array = NDArray[Any]
 ARMS = {
@@ -30,10 +27,7 @@ ARMS = {
     FOUR: "four transformers",
     SHARP: "control: every pixel",
 }
-COLOURS = {CNN: PURPLE, TWO: BLUE, FOUR: GREEN, SHARP: FAINT}
 WINDOWS = (ORANGE, SKY, PURPLE, GREEN)  # of the first transformer, the second, ...
-COLUMNS = 6  # images side by side, as many as are told apart on a phone
-MARGIN, LABEL = 0.04, 1.2  # around an image, and the width of the labels in front, in cells
 METRICS = {
     f"looks/{HEAD}": "at a head, %",
     f"looks/{BODY}": "at a body, %",
@@ -54,14 +48,15 @@ def draw(records: Records, folder: Path) -> list[Drawn]:
         *draw_windows(records, folder),
         *draw_parts(records, folder),
         *table(records, folder),
-        *draw_curves(records, folder, "training_loss", "Training loss", {"train/loss": "loss"}, arms),
+        *draw_curves(records, folder, "training_loss", "Training loss", {"train/loss": "loss"}, arms, names=ARMS),
     ]
 
 
 def draw_errors(records: Records, folder: Path, arms: Sequence[str]) -> list[Drawn]:
     """A strip of seeds for each arm, the paper's numbers below the dots."""
     papers = {arm: [100 - accuracy for accuracy in found] for arm, found in PUBLISHED.items()}
-    rows = {ARMS[arm]: (error(records, arm), COLOURS[arm], papers.get(arm, [])) for arm in arms}
+    look = looks(arms)
+    rows = {ARMS[arm]: (error(records, arm), look[arm]["color"], papers.get(arm, [])) for arm in arms}
     caption = "Crosses: the paper's networks on real birds; for two transformers at 224 and at 448 pixels."
     return draw_strips(folder, "errors", "Test error", "test error in %", rows, caption + left_out(records, arms))
 
@@ -70,25 +65,19 @@ def draw_windows(records: Records, folder: Path) -> list[Drawn]:
     """The same test images for each arm, with the windows before and after training; draws nothing without files."""
     rows = []
     for arm, count in COUNTS.items():
-        file = Looked(folder, arm, records.seeds(arm)).file("windows.npz", "images", "centres", "visible", TRAINED)
-        if file is not None:
-            rows += [(f"{count}, {when}", file, file[when]) for when in (UNTRAINED, TRAINED) if when in file]
+        file = Kept(folder, arm, records.seeds(arm)).file("windows.npz", "images", "centres", "visible", TRAINED)
+        if file is None:
+            continue
+        images = file["images"].squeeze(-1) if file["images"].shape[-1] == 1 else file["images"]
+        marks = [_marks(*parts) for parts in zip(file["centres"], file["visible"], strict=True)]
+        for when in (UNTRAINED, TRAINED):
+            if when in file:
+                windows = file[when].swapaxes(0, 1)  # of each image
+                over: list[list[Line | Mark]] = [[*a, *_outlines(b)] for a, b in zip(marks, windows, strict=True)]
+                rows.append(Row(f"{count}\n{when}", images, over))
     if not rows:
         return []
-    with style():
-        size = (WIDTH, WIDTH * len(rows) / (LABEL + COLUMNS))
-        figure = Figure(figsize=size)
-        ax = figure.add_axes((0, 0, 1, 1))
-        ax.axis("off")
-        for row, (label, file, windows) in enumerate(rows):
-            ax.text(LABEL / 2, row + 0.5, label.replace(", ", "\n"), ha="center", va="center", size=9)
-            for column, image in enumerate(file["images"][:COLUMNS]):
-                _image(ax, LABEL + column, row, image)
-                _marks(ax, LABEL + column, row, file["centres"][column], file["visible"][column])
-                for number, window in enumerate(windows[:, column]):
-                    _window(ax, LABEL + column, row, window, WINDOWS[number % len(WINDOWS)])
-        ax.set(xlim=(0, LABEL + COLUMNS), ylim=(len(rows), 0), aspect="auto")  # which `imshow` has changed
-        save(figure, folder / "figures" / "windows.png")
+    sheet(rows, folder / "figures" / "windows.png")
     caption = (
         "Test images of one seed with the windows of two and of four transformers: first orange, second light blue, "
         "third purple, fourth green. Marks: the centres of the true parts, a circle for the head, a square for the "
@@ -97,31 +86,15 @@ def draw_windows(records: Records, folder: Path) -> list[Drawn]:
     return [Drawn("figures/windows.png", "Where the transformers look", caption)]
 
 
-def _image(ax: Axes, x: float, y: float, image: Array) -> None:
-    """One image of uint8 (S, S, C) into the cell whose upper left corner is (x, y)."""
-    shown = image[..., 0] if image.shape[-1] == 1 else image
-    extent = (x + MARGIN, x + 1 - MARGIN, y + 1 - MARGIN, y + MARGIN)
-    ax.imshow(shown, "gray", extent=extent, vmin=0, vmax=255, interpolation="nearest")
+def _marks(centres: Array, visible: Array) -> list[Mark]:
+    """The visible parts of an image, centres (2, 2) from -1 to 1."""
+    parts = zip(centres, visible, PARTS, strict=True)
+    return [Mark((centre + 1) / 2, shape) for centre, seen, shape in parts if seen]
 
 
-def _marks(ax: Axes, x: float, y: float, centres: Array, visible: Array) -> None:
-    for centre, seen, mark in zip(centres, visible, PARTS, strict=True):
-        if seen:
-            across, down = _in_cell(centre)
-            ax.plot(x + across, y + down, mark, ms=4, color="white", mec=INK, mew=0.8)
-
-
-def _window(ax: Axes, x: float, y: float, window: Array, colour: str) -> None:
-    (left, top), (right, bottom) = _in_cell(window[:2]), _in_cell(window[2:])
-    edge = Rectangle((x + left, y + top), right - left, bottom - top, fill=False, ec=colour, lw=1.5)
-    ax.add_patch(edge)
-    edge.set_clip_path(Rectangle((x, y), 1, 1, transform=ax.transData))  # it would cross its neighbours
-
-
-def _in_cell(place: Array) -> Array:
-    """From -1..1 over the image to 0..1 over its cell."""
-    found: Array = MARGIN + (1 - 2 * MARGIN) * (np.asarray(place) + 1) / 2
-    return found
+def _outlines(windows: Array) -> list[Line]:
+    """The windows (T, 4) of an image, each in the colour of its transformer."""
+    return [Line(corners(window), WINDOWS[number % len(WINDOWS)]) for number, window in enumerate(windows)]
 
 
 def draw_parts(records: Records, folder: Path) -> list[Drawn]:
@@ -129,20 +102,24 @@ def draw_parts(records: Records, folder: Path) -> list[Drawn]:
     arms = [arm for arm in COUNTS if len(records.where(arm, probe="window"))]
     if not arms:
         return []
-    looks: dict[str, Any] = {UNTRAINED: {"marker": "o", "mfc": "none"}, TRAINED: {"marker": "o"}}
+    # What it looked at before training is nearly the same in every seed, and must be seen above the rest.
+    shapes: dict[str, Any] = {
+        UNTRAINED: {"marker": "o", "mfc": "none", "zorder": 4},
+        TRAINED: {"marker": "o", "alpha": 0.6, "mew": 0},
+    }
     with style():
         figure = Figure(figsize=(WIDTH, 0.9 + WIDTH * 0.6 * len(arms)), layout="constrained")
         for ax, arm in zip(figure.subplots(len(arms), 1, squeeze=False)[:, 0], arms, strict=True):
             ax.plot([0, 100], [100, 0], color=FAINT, lw=0.8, ls=(0, (4, 3)))
-            for when, look in looks.items():
+            for when, shape in shapes.items():
                 for number, found in _all_shares(records, arm, when).items():
                     points = ([one[HEAD] for one in found], [one[BODY] for one in found])
-                    ax.plot(*points, ls="", ms=5, color=WINDOWS[(number - 1) % len(WINDOWS)], **look)
+                    ax.plot(*points, ls="", ms=5, color=WINDOWS[(number - 1) % len(WINDOWS)], **shape)
             ax.set(xlim=(-3, 103), ylim=(-3, 103), aspect="equal", ylabel="at a body (%)", title=ARMS[arm])
         ax.set_xlabel("at a head (%)", size=STYLE["axes.labelsize"])
         used = WINDOWS[: max(COUNTS[arm] for arm in arms)]
         keys = [Line2D([], [], ls="", marker="o", color=c, label=f"transformer {i}") for i, c in enumerate(used, 1)]
-        keys += [Line2D([], [], ls="", color=INK, label=when, **look) for when, look in looks.items()]
+        keys += [Line2D([], [], ls="", color=INK, label=when, **shape) for when, shape in shapes.items()]
         legend(figure, keys)
         save(figure, folder / "figures" / "parts.png")
     caption = (

@@ -33,17 +33,20 @@ def draw_curves(
     metrics: Mapping[str, str],
     arms: Sequence[str] = (),
     logarithmic: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> list[Drawn]:
     """Curves over the epochs of training to `folder`/figures/`name`.png, a panel for each metric (metric -> its label).
 
     The same curves go to `name`.plotly.json as an interactive chart. Thick lines are means over the seeds that reached
     an epoch, thin ones single seeds; a run that diverged ends early, with a cross. Draws nothing without a value.
+    names: what to call an arm, where not as the records do.
     """
     found = {metric: curves(records, metric, arms) for metric in metrics}
     shown = [arm for arm in (arms or records.arms) if any(arm in by_arm for by_arm in found.values())]
     if not shown:
         return []
     look = looks(shown)
+    called = {arm: (names or {}).get(arm, arm) for arm in shown}
     diverged = {(row.arm, row.seed) for row in records.where(probe="diverged")}
     with style():
         figure, axes = panels(len(metrics), 2.2)
@@ -59,13 +62,14 @@ def draw_curves(
             if logarithmic:
                 ax.set_yscale("log")
         axes[-1].set_xlabel("epoch")
-        legend(figure, [Line2D([], [], label=arm, lw=1.8, **look[arm]) for arm in shown])
+        legend(figure, [Line2D([], [], label=called[arm], lw=1.8, **look[arm]) for arm in shown])
         save(figure, folder / "figures" / f"{name}.png")
     caption = "Thick lines are means over seeds, thin ones single seeds."
     if diverged:
         caption += " A cross ends a run whose loss was not a number any more."
     series = {
-        label: {arm: by_epoch(seeds) for arm, seeds in found[metric].items()} for metric, label in metrics.items()
+        label: {called[arm]: by_epoch(seeds) for arm, seeds in found[metric].items()}
+        for metric, label in metrics.items()
     }
     chart = lines(series, "epoch", folder, name, title, "", logarithmic)
     return [Drawn(f"figures/{name}.png", title, caption), *chart]

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablations.harness.records import Records
 from reports.figures import BLUE, FAINT, INK, Drawn, panels, save, style
 
 
-def draw_pairs(records: Records, folder: Path, arms: Sequence[str], metric: str, label: str) -> list[Drawn]:
+def draw_pairs(
+    records: Records,
+    folder: Path,
+    arms: Sequence[str],
+    metric: str,
+    label: str,
+    names: Mapping[str, str] | None = None,
+) -> list[Drawn]:
     """Draws one metric of the trained networks per arm (in this order), every seed a dot, its arms joined by a line.
 
     Seeds without a finite value in every arm are left out and counted in the caption. Draws nothing without a seed.
+    names: what to call an arm, where not as the records do.
     """
     values = {arm: records.by_seed(arm=arm, probe="test", metric=metric) for arm in arms}
     seeds = sorted({seed for found in values.values() for seed in found})
@@ -29,7 +37,7 @@ def draw_pairs(records: Records, folder: Path, arms: Sequence[str], metric: str,
             ax.scatter([place] * len(found), found, s=22, color=BLUE, zorder=2)
             mean = sum(found) / len(found)
             ax.plot([place - 0.18, place + 0.18], [mean, mean], color=INK, lw=2, zorder=3)
-        ax.set_xticks(range(len(arms)), arms)
+        ax.set_xticks(range(len(arms)), [(names or {}).get(arm, arm) for arm in arms])
         ax.set_xlim(-0.5, len(arms) - 0.5)
         ax.set_ylabel(label)
         save(figure, folder / "figures" / "pairs.png")

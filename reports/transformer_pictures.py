@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reports.figures import GREEN, ORANGE, SKY, WIDTH, Drawn, save, style
+from reports.figures import GREEN, INK, ORANGE, SKY, WIDTH, Drawn, save, style
 
 Array = NDArray[Any]
 COLUMNS = 6  # images side by side, as many as are told apart on a phone
@@ -34,8 +34,8 @@ def read_arrays(path: Path, *names: str) -> dict[str, Array]:
     return found
 
 
-class Looked(NamedTuple):
-    """An arm, its seeds, and what to call it in a picture."""
+class Kept(NamedTuple):
+    """What probes kept of an arm below `folder`/files, and what to call it in a picture."""
 
     folder: Path
     arm: str
@@ -60,29 +60,36 @@ class Line(NamedTuple):
     dot: bool = False
 
 
+class Mark(NamedTuple):
+    """A point (2,) over an image, as fractions of its width, x first, in white with a dark edge."""
+
+    point: Array
+    shape: str
+
+
 class Row(NamedTuple):
-    """Images (n, S, S) of uint8 side by side, a label in front, and over each image its lines."""
+    """Images (n, S, S) or (n, S, S, 3) of uint8 side by side, a label in front, and what lies over each image."""
 
     label: str
     images: Array
-    lines: Sequence[Sequence[Line]] = ()
+    over: Sequence[Sequence[Line | Mark]] = ()
 
 
-def draw_looks(folder: Path, name: str, title: str, shown: Sequence[Looked], said: str = "") -> list[Drawn]:
+def draw_looks(folder: Path, name: str, title: str, shown: Sequence[Kept], said: str = "") -> list[Drawn]:
     """What transformers take from the same images and give, two rows each; draws nothing without one.
 
     said: goes to the end of the caption.
     """
     rows = []
-    for looked in shown:
-        file = looked.file("looks.npz", "images", "outputs", "outlines")
+    for kept in shown:
+        file = kept.file("looks.npz", "images", "outputs", "outlines")
         if file is not None:
             images = file["images"]
-            rows.append(Row(looked.label, images, [[line] for line in _outlines(file["outlines"], images, 0)]))
+            rows.append(Row(kept.label, images, [[line] for line in _outlines(file["outlines"], images, 0)]))
             rows.append(Row("gives", file["outputs"]))
     if not rows:
         return []
-    _sheet(rows, folder / "figures" / f"{name}.png")
+    sheet(rows, folder / "figures" / f"{name}.png")
     caption = (
         "Test digits of one seed, the same in every pair of rows: above with the window from which the transformer "
         "samples (the dot is its upper left corner), below what it gives to the network."
@@ -90,11 +97,11 @@ def draw_looks(folder: Path, name: str, title: str, shown: Sequence[Looked], sai
     return [Drawn(f"figures/{name}.png", title, caption + said)]
 
 
-def draw_sums(shown: Iterable[Looked]) -> list[Drawn]:
+def draw_sums(shown: Iterable[Kept]) -> list[Drawn]:
     """For each arm that kept pictures: both channels with the windows of its transformers, and what each one gives."""
     drawn = []
-    for looked in shown:
-        file = looked.file("looks.npz", "images", "outputs", "outlines", "labels")
+    for kept in shown:
+        file = kept.file("looks.npz", "images", "outputs", "outlines", "labels")
         if file is None:
             continue
         images, outputs, outlines = file["images"], file["outputs"], file["outlines"]
@@ -106,38 +113,38 @@ def draw_sums(shown: Iterable[Looked]) -> list[Drawn]:
         for t, each in enumerate(outputs):
             colour = ("orange", "blue")[t % 2]
             rows += [Row(f"{colour}\ngives" if c == 0 else "and", each[:, c]) for c in range(2)]
-        name = f"looks_{looked.arm}"
-        _sheet(rows, looked.folder / "figures" / f"{name}.png", [f"sum {label}" for label in file["labels"]])
+        name = f"looks_{kept.arm}"
+        sheet(rows, kept.folder / "figures" / f"{name}.png", [f"sum {label}" for label in file["labels"]])
         caption = (
             "Test images of one seed. A transformer has one window for both channels; rows below show what it gives of "
-            "each. Two of them can each bring one digit into its best pose."
+            "each."
         )
-        drawn.append(Drawn(f"figures/{name}.png", f"Adding two digits with {looked.label}", caption))
+        drawn.append(Drawn(f"figures/{name}.png", f"Adding two digits with {kept.label}", caption))
     return drawn
 
 
-def draw_pairs_found(shown: Iterable[Looked]) -> list[Drawn]:
+def draw_pairs_found(shown: Iterable[Kept]) -> list[Drawn]:
     """Pairs of images, two rows for each arm, with the true and the found box of every image."""
     rows = []
-    for looked in shown:
-        file = looked.file("pairs.npz", "images", "true_boxes", "found_boxes")
+    for kept in shown:
+        file = kept.file("pairs.npz", "images", "true_boxes", "found_boxes")
         if file is None:
             continue
         for member in range(2):
             lines = [
-                [Line(_box(true[member]), GREEN, "--"), Line(_box(found[member]), ORANGE)]
+                [Line(corners(true[member]), GREEN, "--"), Line(corners(found[member]), ORANGE)]
                 for true, found in zip(file["true_boxes"], file["found_boxes"], strict=True)
             ]
-            label = looked.label.replace(" ", "\n") if member == 0 else "their\npartners"
+            label = kept.label.replace(" ", "\n") if member == 0 else "their\npartners"
             rows.append(Row(label, file["images"][:, member], lines))
     if not rows:
         return []
-    folder = looked.folder
-    _sheet(rows, folder / "figures" / "pairs_found.png")
+    folder = kept.folder
+    sheet(rows, folder / "figures" / "pairs_found.png")
     caption = (
         "Each image and below it its partner, which shows the same digit, or any where the name says so. Dashed green: "
         "the box of the digit; orange: the box around the window of the trained transformer, whose size was given and "
-        "whose place was found. Test images of one seed."
+        "whose place was found; where no orange is seen, the window lies outside the image. Test images of one seed."
     )
     return [Drawn("figures/pairs_found.png", "Where the digits are found", caption)]
 
@@ -148,13 +155,13 @@ def _outlines(outlines: Array, images: Array, transformer: int) -> list[Line]:
     return [Line((outline + 0.5) / images.shape[-1], colour, style, dot=True) for outline in outlines]
 
 
-def _box(box: Array) -> Array:
+def corners(box: Array) -> Array:
     """The corners of a box (left, top, right, bottom), -1 to 1, as fractions of the image's width."""
     left, top, right, bottom = (box + 1) / 2
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 
 
-def _sheet(rows: Sequence[Row], path: Path, heads: Sequence[str] = ()) -> None:
+def sheet(rows: Sequence[Row], path: Path, heads: Sequence[str] = ()) -> None:
     """Rows of images as one picture, with a head above each column where given."""
     top = 0.25 if heads else 0.0
     width, height = LABEL + COLUMNS, top + len(rows)
@@ -167,19 +174,22 @@ def _sheet(rows: Sequence[Row], path: Path, heads: Sequence[str] = ()) -> None:
         for y, row in enumerate(rows):
             ax.text(LABEL / 2, y + 0.5, row.label, ha="center", va="center", size=9, linespacing=1.1)
             for x, image in enumerate(row.images[:COLUMNS]):
-                _picture(ax, LABEL + x, y, image, row.lines[x] if row.lines else ())
+                _picture(ax, LABEL + x, y, image, row.over[x] if row.over else ())
         ax.set(xlim=(0, width), ylim=(len(rows), -top), aspect="auto")  # which `imshow` has changed
         save(figure, path)
 
 
-def _picture(ax: Axes, x: float, y: float, image: Array, lines: Sequence[Line]) -> None:
+def _picture(ax: Axes, x: float, y: float, image: Array, over: Sequence[Line | Mark]) -> None:
     side = 1 - 2 * MARGIN
     left, top = x + MARGIN, y + MARGIN
     ax.imshow(image, "gray", extent=(left, left + side, top + side, top), vmin=0, vmax=255, interpolation="nearest")
-    for points, colour, look, dot in lines:
-        xs, ys = (np.append(points, points[:1], axis=0) * side + (left, top)).T
+    for item in over:
+        if isinstance(item, Mark):
+            ax.plot(*(item.point * side + (left, top)), item.shape, ms=4, color="white", mec=INK, mew=0.8)
+            continue
+        xs, ys = (np.append(item.points, item.points[:1], axis=0) * side + (left, top)).T
         cell = Rectangle((x, y), 1, 1, transform=ax.transData)
-        marks = ax.plot(xs, ys, look, color=colour, lw=1.3)
-        marks += ax.plot(xs[:1], ys[:1], "o", color=colour, ms=3.5) if dot else []
+        marks = ax.plot(xs, ys, item.style, color=item.colour, lw=1.3)
+        marks += ax.plot(xs[:1], ys[:1], "o", color=item.colour, ms=3.5) if item.dot else []
         for mark in marks:
             mark.set_clip_path(cell)  # a window far outside would cross its neighbours

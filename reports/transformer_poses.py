@@ -19,7 +19,7 @@ from ablations.harness.records import Records
 from reports.figures import BLUE, FAINT, GREEN, INK, ORANGE, RED, Drawn, legend, panels, save, style
 from reports.tables import write_table
 from reports.transformer_errors import left_out, name_of, values
-from reports.transformer_pictures import Looked
+from reports.transformer_pictures import Kept
 
 Array = NDArray[Any]
 UNITS = {"angle": "angle (degrees)", "scale": "scale", "shift": "shift (half image widths)"}
@@ -30,7 +30,7 @@ ROOM = 60  # points in a scatter above which they become fainter
 
 def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
     """Found against true angle, scale and shift of the test images of one arm's first seed, a panel each."""
-    file = Looked(folder, arm, records.seeds(arm)).file(
+    file = Kept(folder, arm, records.seeds(arm)).file(
         "poses.npz", *(f"{which}_{what}" for which in ("true", "found") for what in UNITS)
     )
     if file is None:
@@ -72,7 +72,7 @@ def draw_remaining(records: Records, folder: Path, arms: Mapping[str, str]) -> l
 
     Digits that came more than a right angle from upright have a colour of their own.
     """
-    files = {arm: Looked(folder, arm, records.seeds(arm)).file("poses.npz", "true_angle", "left") for arm in arms}
+    files = {arm: Kept(folder, arm, records.seeds(arm)).file("poses.npz", "true_angle", "left") for arm in arms}
     found = {arm: file for arm, file in files.items() if file is not None and np.ptp(file["true_angle"]) > 0}
     if not found:
         return []
@@ -137,7 +137,7 @@ def draw_removed(records: Records, folder: Path, arms: Mapping[str, str]) -> lis
         ax.set_xlabel("variation within a class removed (%)")
         legend(figure, [Line2D([], [], ls="", marker="o", ms=5, color=c, label=name) for c, name in REMOVED.values()])
         save(figure, folder / "figures" / "removed.png")
-    beyond = f" An arrow stands for seeds below {LOWEST:.0f} %." if low < LOWEST else ""
+    beyond = f" An arrow stands for seeds below {LOWEST:.0f} %; a mean below it has no bar." if low < LOWEST else ""
     caption = (
         "How much of what was done to test digits, turned, scaled and moved, is gone behind the transformer: 100 where "
         "all digits of a class leave alike, 0 where they leave as they came, less where they leave more different. "
