@@ -68,13 +68,12 @@ def draw_windows(records: Records, folder: Path) -> list[Drawn]:
         file = Kept(folder, arm, records.seeds(arm)).file("windows.npz", "images", "centres", "visible", TRAINED)
         if file is None:
             continue
-        images = file["images"].squeeze(-1) if file["images"].shape[-1] == 1 else file["images"]
         marks = [_marks(*parts) for parts in zip(file["centres"], file["visible"], strict=True)]
         for when in (UNTRAINED, TRAINED):
             if when in file:
                 windows = file[when].swapaxes(0, 1)  # of each image
                 over: list[list[Line | Mark]] = [[*a, *_outlines(b)] for a, b in zip(marks, windows, strict=True)]
-                rows.append(Row(f"{count}\n{when}", images, over))
+                rows.append(Row(f"{count}\n{when}", file["images"], over))
     if not rows:
         return []
     sheet(rows, folder / "figures" / "windows.png")

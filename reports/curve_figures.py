@@ -45,7 +45,7 @@ def draw_curves(
     shown = [arm for arm in (arms or records.arms) if any(arm in by_arm for by_arm in found.values())]
     if not shown:
         return []
-    look = looks(shown)
+    look = looks(arms or shown)  # an arm without a curve keeps its colour, which other figures give it
     called = {arm: (names or {}).get(arm, arm) for arm in shown}
     diverged = {(row.arm, row.seed) for row in records.where(probe="diverged")}
     with style():

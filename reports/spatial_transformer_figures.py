@@ -129,7 +129,7 @@ def _resolutions(records: Records, folder: Path) -> list[Drawn]:
         for arm in arms:
             costs, errors = values(records, arm, "network", "multiply_adds"), values(records, arm)
             if costs and errors:
-                series.setdefault(name, {})[next(iter(costs.values()))] = list(errors.values())
+                series.setdefault(name, {}).setdefault(next(iter(costs.values())), []).extend(errors.values())
     said = (
         "Digits among clutter. The CNN reads the image shrunk to a third of its width, and to a half; the transformer "
         "gives a third of it in pixels, a half, and all of it, which is pooled to a half behind it."

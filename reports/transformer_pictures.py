@@ -68,7 +68,7 @@ class Mark(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Images (n, S, S) or (n, S, S, 3) of uint8 side by side, a label in front, and what lies over each image."""
+    """Images (n, S, S) or (n, S, S, C) of uint8 side by side, a label in front, and what lies over each image."""
 
     label: str
     images: Array

@@ -67,6 +67,21 @@ def test_pairs_of_the_same_digit(source: ImageData) -> None:
     assert (crowded > 0).sum() > 1.3 * (images > 0).sum()
 
 
+def test_pairs_of_any_two_digits(source: ImageData) -> None:
+    data, told, digits, images = parts(source, "same_digits", patches=0, same=False)
+    assert data.name == "digits-any-pairs48"
+    assert parts(source, "same_digits", same=False)[0].name == "digits-any-pairs48-16patches"
+    own, partner = told["rows"].unbind(1)
+    assert torch.equal(own, torch.arange(450))
+    assert (own != partner).all(), "no digit is its own partner"
+    assert len(partner.unique()) > 200
+    assert torch.equal(told["labels"], source.test.labels)
+    alike = (source.test.labels[partner] == told["labels"]).double().mean()
+    assert 0.03 < alike < 0.2, "one of ten classes, as chance has it"
+    for index, (left, top, right, bottom) in enumerate(pixels_of(told["boxes"], 48)[:, 1].tolist()):
+        assert torch.equal(images[index, top:bottom, left:right, 1], digits[partner[index]])
+
+
 def test_numbers(source: ImageData) -> None:
     data, told, _, images = parts(source, "digit_sequences")
     assert (data.image_size, data.num_classes, data.name) == (32, 11, "digits-sequences32")

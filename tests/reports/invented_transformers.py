@@ -9,7 +9,8 @@ from reports.transformer_errors import PAPER
 
 SIZE, GIVEN, STATES = 20, 16, 9
 CANONICAL = ("r_st_cnn_affine", "flipped_st_cnn", "full_turn_st_cnn")
-ARMS = tuple(dict.fromkeys([*PAPER, *AUGMENTED, *STARTS, *RESOLUTIONS, *SUMS, *PAIRS, *CANONICAL]))
+SMALL = [arm for arms in RESOLUTIONS.values() for arm in arms]
+ARMS = tuple(dict.fromkeys([*PAPER, *AUGMENTED, *STARTS, *SMALL, *SUMS, *PAIRS, *CANONICAL]))
 ERRORS = {"addition_fcn": 50.0, "addition_cnn": 17.0, "addition_one_st": 24.0, "addition_two_st": 11.0}
 
 

@@ -8,6 +8,7 @@ import pytest
 from ablations.harness.records import Record, Records, point
 from reports.curve_figures import curves, draw_against, draw_curves
 from reports.page import write_page
+from reports.seed_figures import draw_pairs
 from reports.tables import write_table
 
 
@@ -42,6 +43,41 @@ def test_drawn_figures_are_files_and_the_same_each_time(tmp_path):
     draw_curves(RECORDS, tmp_path, "curves", "Title", {"train/loss": "loss"}, logarithmic=True)
     draw_against(tmp_path, "against", "Title", "x", "y", {"one": {0.5: [1.0, math.nan], 1.0: [2.0]}}, {"r": 1.5})
     assert [(tmp_path / figure.file).read_bytes() for figure in drawn] == before
+
+
+def test_arms_are_called_by_their_names(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("reports.curve_figures.save", lambda figure, path: made.append(figure))
+    names = {"b": "the second", "c": "of no record"}
+    arguments = (tmp_path, "curves", "Title", {"train/loss": "loss"})
+    draw_curves(RECORDS, *arguments)
+    _, chart = draw_curves(RECORDS, *arguments, ["b", "a"], names=names)
+    keys = [{key.get_label(): key.get_color() for key in figure.legends[0].get_lines()} for figure in made]
+    assert [list(each) for each in keys] == [["a", "b"], ["the second", "a"]], "else as the records do"
+    means = [line for line in made[1].axes[0].lines if line.get_linewidth() == 1.8]
+    assert {line.get_color(): list(line.get_ydata()) for line in means} == {
+        keys[1]["the second"]: pytest.approx([(2 + 3 + 3) / 3, 1.5, 2 / 3 + 0.5]),
+        keys[1]["a"]: pytest.approx([2.5, 1.5, 2 / 3 + 0.5]),
+    }
+    traces = json.loads((tmp_path / chart.file).read_text())["data"]
+    shown = {trace["name"]: trace["y"] for trace in traces if trace.get("showlegend")}
+    assert list(shown) == ["the second", "a"]
+    assert [shown["the second"][0], shown["a"][0]] == pytest.approx([8 / 3, 2.5], rel=1e-4)
+
+
+def test_ticks_of_pairs_are_the_names_of_the_arms(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("reports.seed_figures.save", lambda figure, path: made.append(figure.axes[0]))
+    rows = [
+        Record("x", arm, seed, "test", "error", 10.0 * len(arm) + seed, "%", "run")
+        for arm in ("p", "qq")
+        for seed in (0, 1)
+    ]
+    for names in ({"p": "plain"}, None):
+        draw_pairs(Records(rows), tmp_path, ["qq", "p"], "error", "error in %", names)
+    assert [[tick.get_text() for tick in ax.get_xticklabels()] for ax in made] == [["qq", "plain"], ["qq", "p"]]
+    for ax in made:
+        assert [dots.get_offsets().tolist() for dots in ax.collections] == [[[0, 20], [0, 21]], [[1, 10], [1, 11]]]
 
 
 def test_nothing_is_drawn_from_nothing(tmp_path):

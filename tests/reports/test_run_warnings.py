@@ -1,0 +1,77 @@
+"""Warnings of runs that lost what they had learned, and of spatial transformers that failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invented_ablation import make_folder
+
+from ablations.harness.records import Record, Records, point, read_csv, write_csv
+from reports.page import write_page
+from reports.run_warnings import run_warnings
+
+
+def rows(arm: str, seed: int, metric: str, values: list[float]) -> list[Record]:
+    return [
+        Record("st", arm, seed, point("epoch", epoch=epoch), f"train/{metric}", value, "%", f"{arm}-s{seed}")
+        for epoch, value in enumerate(values, start=1)
+    ]
+
+
+def test_the_last_epoch_decides_and_each_failure_has_its_line() -> None:
+    records = Records(
+        [
+            *rows("affine", 0, "transformers_outside", [0.0] * 9 + [12.5]),  # the tenth epoch is later than the ninth
+            *rows("affine", 1, "transformers_outside", [50.0, 0.0]),
+            *rows("affine", 2, "transformers_outside", [0.0, 3.0]),
+            *rows("affine", 0, "transformers_folded", [1.0]),
+            *rows("tps", 0, "transformers_folded", [0.0, 40.0]),
+            *rows("tps", 0, "positions_outside", [60.0]),
+            *rows("tps", 0, "top1_error", [90.0]),
+        ]
+    )
+    outside, folded = run_warnings(records)
+    assert outside.startswith("Arm affine, seeds 0, 2 of 3: in the last epoch of training the sampled window")
+    assert outside.endswith("for more than 1 % of the transformed samples (12.5 %, 3 %).")
+    assert folded.startswith("Arm tps, seed 0 of 1: in the last epoch of training the transform could not be undone")
+    assert run_warnings(Records()) == []
+
+
+def test_a_run_whose_loss_rose_again_is_told_with_its_rise() -> None:
+    lost = [3.0, 2.5, *[2.4] * 6, 2.0, 3.2]  # the tenth epoch is later than the ninth
+    late = [3.0, 2.5, *[3.4] * 6, 3.2, 2.0]
+    records = Records(
+        [
+            *reversed(rows("four", 0, "loss", lost)),  # the order of the records does not matter
+            *rows("four", 1, "loss", late),
+            *rows("four", 2, "loss", [2.3, 1.0, 1.5]),
+            *rows("four", 3, "loss", [2.3, 1.0, 1.75]),
+            *rows("two", 0, "loss", [2.3, 1.0, 1.4]),
+            *rows("two", 0, "top1_error", [10.0, 80.0]),
+        ]
+    )
+    (told,) = run_warnings(records)
+    assert told == (
+        "Arm four, seeds 0, 3 of 4: the training loss ended above the least that it had reached (by 1.2, 0.75); the "
+        "run may have lost what it had learned."
+    )
+    (alone,) = run_warnings(Records([*rows("four", 1, "loss", late), *rows("two", 7, "loss", lost)]))
+    assert alone.startswith(
+        "Arm two, seed 7 of 1: the training loss ended above the least that it had reached (by 1.2)"
+    )
+
+
+def test_the_page_shows_them_only_where_there_are_some(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    assert "may have failed" not in write_page(folder).read_text(encoding="utf-8")
+    kept = list(read_csv(folder / "records.csv"))
+    write_csv(folder / "records.csv", [*kept, *rows("vgg", 0, "transformers_blank", [0.0, 25.0])])
+    page = write_page(folder).read_text(encoding="utf-8")
+    assert page.count("Some runs may have failed") == 1
+    assert "Arm vgg, seed 0 of 1: in the last epoch of training the output was blank" in page
+    assert "This report is incomplete" not in page
+    write_csv(folder / "records.csv", [*kept, *rows("plainer", 0, "loss", [1.0, 3.0])])
+    page = write_page(folder).read_text(encoding="utf-8")
+    assert page.count("Some runs may have failed") == 1
+    assert "Arm plainer, seed 0 of 1: the training loss ended above the least" in page
+    assert "transformer" not in page.partition('id="warnings"')[2].partition("</section>")[0], "this arm has none"
