@@ -167,7 +167,7 @@ def probe(subject: Subject) -> Iterator[Measurement]:
 def passes(blocks: int, settings: Mapping[str, Any]) -> float:
     """One over the test images for theta, two where windows are compared with those before training."""
     arm = settings["arm"]
-    return 2.0 if arm.startswith("colocalise") else 1.0 if "_st" in arm else 0.0
+    return 2.0 if arm.startswith("colocalise") else 1.0 if "_st_" in arm else 0.0
 
 
 def check(settings: Mapping[str, Any], network: Any) -> None:
