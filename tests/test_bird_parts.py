@@ -83,17 +83,22 @@ def test_every_claim_can_be_reproduced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("claim", "records"),
+    ("claim", "test", "records"),
     [
-        ("CU1a", evidence(errors=(10, 6, 12, 14))),
-        ("CU1b", evidence(first=(45, 45), second=(45, 45))),
-        ("CU1b", evidence(first=(90, 5), second=(90, 5))),
-        ("CU1b", evidence(before=(90, 90))),
-        ("CU1c", evidence(errors=(10, 6, 5, 5.5))),
+        ("CU1a", "two", evidence(errors=(10, 12, 5, 8))),
+        ("CU1a", "four", evidence(errors=(10, 6, 12, 14))),
+        ("CU1b", "apart", evidence(first=(45, 45), second=(45, 45))),
+        ("CU1b", "apart", evidence(first=(90, 5), second=(90, 5), before=(2, 2))),
+        ("CU1b", "learned", evidence(before=(90, 90))),
+        ("CU1c", "two_sharp", evidence(errors=(10, 6, 5, 5.5))),
+        ("CU1c", "four_sharp", evidence(errors=(10, 6, 9, 8))),
     ],
 )
-def test_every_claim_can_be_contradicted(claim: str, records: Records) -> None:
-    assert verdicts(records)[claim] == "contradicted"
+def test_every_test_alone_can_contradict_its_claim(claim: str, test: str, records: Records) -> None:
+    found = {each["claim"]: each for each in judge(CLAIMS, records, list(SEEDS), "laptop", "invented")}
+    assert found[claim]["verdict"] == "contradicted"
+    outcomes = {each["name"]: each["outcome"] for each in found[claim]["tests"]}
+    assert outcomes == {**dict.fromkeys(outcomes, "reproduced"), test: "contradicted"}
 
 
 def test_estimates_are_paired_and_in_percent() -> None:
@@ -208,6 +213,10 @@ def test_plans_are_sound(budget: str, source: str, digits: ImageData) -> None:
     for arm in planned.arms:
         recipe = with_overrides(recipe_for(arm.network), dict(arm.recipe))
         assert recipe.batch_size <= data.identity["num_train"]
+        if budget == "paper":
+            assert recipe.batch_size == (256 if source == "digits" else 128)
+            steps = recipe.epochs * data.identity["num_train"] / recipe.batch_size
+            assert steps == pytest.approx(150_000 if source == "digits" else 30_000, rel=0.002)
         arguments = fitted(arm.network, arm.arguments, arm.data.get("size", data.image_size))
         network = build(arm.network, 25, data.in_channels, **arguments)
         assert len(transformers(network)) == COUNTS.get(arm.name, 0)
@@ -301,6 +310,8 @@ def test_what_has_no_parts_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "parts of 8 test images, the data has 7" in refused(capsys, *words, "--probe.parts", other)
     told = refused(capsys, "--network", "resnet20", "--weights", "random", "--out", tmp_path / "runs")
     assert "takes no network from outside" in told
+    told = refused(capsys, "--probe.pictures", 0, "--out", tmp_path / "runs")
+    assert "--probe.pictures 0: give 1 or more" in told
 
 
 def test_real_birds_are_asked_for_their_own_parts(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from ablations.house_numbers import (
     corners,
     dearer,
     error,
+    errors,
     lengths,
     plan,
     slower,
@@ -172,8 +173,21 @@ def test_the_probe_tells_where_the_network_looks(digits: ImageData, tmp_path: Pa
     covers = {r.fields["transformer"]: r.value for r in found.where(probe="window", metric="window/covers")}
     assert covers["0"] == pytest.approx(100.0)
     assert covers["1"] > covers["2"] == covers["4"]
+    assert isinstance(data, MadeData)
+    boxes = true_boxes(data.truth["test"])[data.truth["test"]["length"] > 0].tolist()
+    overlaps = {r.fields["transformer"]: r.value for r in found.where(probe="window", metric="window/overlap")}
+    for transformer, edge in (("0", 1.0), ("1", 0.0), ("2", -0.5), ("4", -0.5)):  # what is left of it is seen
+        sizes = [((r - le) * (b - t), max(0.0, min(r, edge) - max(le, -1.0)) * (b - t)) for le, t, r, b in boxes]
+        shares = [both / (2 * (edge + 1) + own - both) for own, both in sizes]
+        assert overlaps[transformer] == pytest.approx(100 * sum(shares) / len(boxes), rel=1e-5)
     with np.load(tmp_path / "looks.npz", allow_pickle=False) as looks:
         assert looks["images"].shape == looks["outputs"].shape == (LONGEST, 16, 16)
+        for image, seen in zip(looks["images"].astype(float), looks["outputs"], strict=True):
+            padded = np.pad(image, ((0, 0), (1, 0)), constant_values=255 * data.mean[0])  # which is 0 for the network
+            columns = (np.arange(16) - 1.5) / 4 + 1  # four to a pixel
+            left = np.floor(columns).astype(int)
+            expected = padded[:, left] * (left + 1 - columns) + padded[:, left + 1] * (columns - left)
+            assert np.abs(seen - expected).max() < 0.51, "the quarter at the left, from edge to edge, and no more"
         assert np.allclose(looks["outlines"][0], [(-0.5, -0.5), (3.5, -0.5), (3.5, 15.5), (-0.5, 15.5)])
         width = [int((labels != 10).sum()) for labels in looks["labels"]]
     assert width == [1, 2, 3, 4, 5]
@@ -183,6 +197,23 @@ def test_the_probe_tells_where_the_network_looks(digits: ImageData, tmp_path: Pa
     by_place = found.where(probe="place").values()
     assert len(by_place) == LONGEST
     assert max(by_place) <= 100.0
+
+
+def test_errors_of_who_always_sees_nothing(digits: ImageData, tmp_path: Path) -> None:
+    data = datamodules.make(digits, "digit_sequences", size=16)
+
+    def nothing(images: torch.Tensor) -> torch.Tensor:
+        return torch.eye(11)[:, -1:].expand(len(images), 11, LONGEST)
+
+    asked = Subject(nothing, data, {}, CNN, 0, torch.device("cpu"), folder=tmp_path)  # type: ignore[arg-type]
+    found = Records(row(CNN, 0, m.point, m.metric, m.value) for m in errors(asked))
+    by_length = {r.fields["length"]: r.value for r in found.where(probe="length", metric="error")}
+    assert by_length == {"0": 0.0, **dict.fromkeys("12345", 100.0)}
+    length = data.truth["test"]["length"]  # type: ignore[attr-defined]
+    shares = [100 * int((length >= place).sum()) / len(length) for place in range(1, LONGEST + 1)]
+    assert [r.fields["place"] for r in found.where(probe="place")] == list("12345")
+    assert found.where(probe="place", metric="error").values() == pytest.approx(shares)
+    assert len(set(shares)) == LONGEST
 
 
 def test_the_box_around_a_number_ends_with_its_last_digit(digits: ImageData) -> None:
@@ -226,6 +257,22 @@ def test_what_is_no_number_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(told.splitlines()) == 1
     told = refused(capsys, "--network", "resnet20", "--weights", "random", "--out", tmp_path / "runs")
     assert "takes no network from outside" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("precision", "fp32", "--probe.precision must be one of 32-true, bf16-mixed, got 'fp32'"),
+        ("timed_size", 8, "--probe.timed_size 8: give 16 or more"),
+        ("rounds", 0, "--probe.rounds 0: give 1 or more"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused(
+    name: str, value: object, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = refused(capsys, f"--probe.{name}", value, "--out", tmp_path / "runs").splitlines()
+    assert len(lines) == 1
+    assert told in lines[0]
 
 
 def test_figures_need_no_more_than_there_is(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Transforms as matrices, poses and windows; whether a distortion is undone; the sampler against the paper's sums."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -169,3 +170,33 @@ def test_a_wrong_sampler_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler_gradients, "sample", lambda x, p, s: sample(x, 1.001 * p, s))
     images, positions = torch.randn(1, 1, 6, 6), torch.rand(1, 4, 4, 2) - 0.5
     assert deviation(images, positions, "bilinear") > 1e-5
+
+
+def centres(height: int, width: int) -> torch.Tensor:
+    """Positions of all pixels' centres: (1, height, width, 2), where the sums have kinks."""
+    y, x = ((2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1 for size in (height, width))
+    return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1)[None]
+
+
+@pytest.mark.parametrize("sampling", ["bilinear", "nearest"])
+@pytest.mark.parametrize("size", [(6, 6), (5, 8)])
+def test_kinks_in_the_middle_of_pixels_are_no_deviation(sampling: str, size: tuple[int, int]) -> None:
+    images = torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(3))
+    assert deviation(images, centres(*size), sampling) < 1e-12  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_wrong_slope_is_found_though_the_other_axis_stands_on_kinks(
+    axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ablations.probes import sampler_gradients
+    from modules.spatial_transformer import sample
+
+    def too_steep(x: torch.Tensor, positions: torch.Tensor, sampling: Any) -> torch.Tensor:
+        return sample(x, positions.detach() + 1.001 * (positions - positions.detach()), sampling)
+
+    images, positions = torch.randn(1, 1, 5, 8, generator=torch.Generator().manual_seed(4)), centres(5, 8)
+    positions[..., axis] += 0.05
+    assert deviation(images, positions, "bilinear") < 1e-12
+    monkeypatch.setattr(sampler_gradients, "sample", too_steep)
+    assert deviation(images, positions, "bilinear") > 5e-4
