@@ -14,6 +14,9 @@ Differs from the paper at the laptop budget: digits of 16 pixels in images of 16
 Localisation has a tenth of the rate at every budget, as the paper says of house numbers; of digits it says nothing.
 Rates were found on seeds from 1001 on, which no verdict uses; fully connected networks would do better at 0.1. A run of
 600 steps was stopped after five seeds, before any verdict, because nine would have taken half an hour.
+ST1 to ST3 have a test for each kind of distortion. With nine seeds they had one, of the kind with the least gap: too
+lenient for "contradicted", which counts tests. The rule was mended after that run, for its own sake; ST2 was
+contradicted by the old one and is undecided by the new one.
 ST4 is judged in two parts, because the other seeds showed places undone long before angles. ST5 and ST6 answer remarks
 of the notes. ST11 departs from the paper in what `modules.colocalisation` says: windows were lost with an encoder that
 learns, which one arm shows.

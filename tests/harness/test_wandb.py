@@ -102,6 +102,10 @@ def test_tracked_runs_hold_what_the_files_hold(carried_out):
     _, out = carried_out(arms=TWO)
     found = kept_runs(out)
     assert {kind: len(runs) for kind, runs in found.items()} == {"training": 2, "probe": 2, "summary": 1}
+    with_packages = [
+        kind for kind, runs in found.items() for kept in runs if list(kept.folder.rglob("requirements.txt"))
+    ]
+    assert with_packages == ["summary"]
     (folder,) = (out / "ablations" / "remove_layers").iterdir()
     arms = {arm["name"]: arm for arm in json.loads((folder / "ablation.json").read_text())["arms"]}
     assert {kept.config["arm"] for kept in found["training"]} == set(arms) == set(TWO)
