@@ -1,6 +1,7 @@
 """A finished folder for the tests of the page, and a copy of it to damage."""
 
 import json
+import sys
 
 import pytest
 from invented_ablation import make_folder
@@ -26,3 +27,13 @@ def edit(tmp_path, finished):
         (tmp_path / name).write_text(json.dumps(content))
 
     return tmp_path, change
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """What a test draws, by name: it is looked at instead of being written."""
+    made = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("reports.") and hasattr(module, "save"):
+            monkeypatch.setattr(module, "save", lambda figure, path: made.update({path.stem: figure}))
+    return made

@@ -48,15 +48,6 @@ def records():
     return Records(rows)
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """What is drawn, by name: it is looked at instead of being written."""
-    made = {}
-    for module in ("bird_parts_figures", "transformer_pictures", "named_strips", "curve_figures"):
-        monkeypatch.setattr(f"reports.{module}.save", lambda figure, path: made.update({path.stem: figure}))
-    return made
-
-
 def test_windows_before_training_stand_above_those_after_it(records, figures, tmp_path):
     rng = np.random.default_rng(0)
     kept = {}

@@ -48,17 +48,14 @@ def records():
 
 
 @pytest.fixture
-def figures(records, monkeypatch, tmp_path):
+def page(records, figures, tmp_path):
     """What is drawn, by name, and the figures' folder."""
-    made = {}
-    for module in ("house_numbers_figures", "seed_figures", "curve_figures"):
-        monkeypatch.setattr(f"reports.{module}.save", lambda figure, path: made.update({path.stem: figure}))
     draw(records, tmp_path)
-    return made, tmp_path / "figures"
+    return figures, tmp_path / "figures"
 
 
-def test_a_row_tells_of_one_window(figures):
-    _, folder = figures
+def test_a_row_tells_of_one_window(page):
+    _, folder = page
     with open(folder / "windows.csv", newline="") as stream:
         header, *rows = csv.reader(stream)
     assert [word.partition(",")[0] for word in header] == [
@@ -69,8 +66,8 @@ def test_a_row_tells_of_one_window(figures):
     assert rows[2:] == [["four inside", str(n), *(f"{v - 10 * n + 0.5:g}" for v in (100, 50, 90))] for n in range(1, 5)]
 
 
-def test_dots_are_times_and_the_orange_bar_is_multiply_adds(figures):
-    made, _ = figures
+def test_dots_are_times_and_the_orange_bar_is_multiply_adds(page):
+    made, _ = page
     (ax,) = made["costs"].axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["one in front", "four inside"]
     assert [dots.get_offsets().tolist() for dots in ax.collections] == [
@@ -91,8 +88,8 @@ def test_dots_are_times_and_the_orange_bar_is_multiply_adds(figures):
     assert (keys["time, one seed"], keys["time, mean"], keys["multiply-adds"]) == (BLUE, INK, ORANGE)
 
 
-def test_lines_join_the_mean_errors_of_lengths_and_places(figures):
-    made, _ = figures
+def test_lines_join_the_mean_errors_of_lengths_and_places(page):
+    made, _ = page
     axes = made["where"].axes
     assert [ax.get_xlabel() for ax in axes] == ["digits in the number", "place in the number"]
     keys = {key.get_label(): key.get_color() for key in made["where"].legends[0].get_lines()}
@@ -107,8 +104,8 @@ def test_lines_join_the_mean_errors_of_lengths_and_places(figures):
         assert ax.get_ylim()[0] == 0
 
 
-def test_arms_have_names_for_readers(figures):
-    made, _ = figures
+def test_arms_have_names_for_readers(page):
+    made, _ = page
     (ax,) = made["pairs"].axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == list(ARMS.values())
     losses = [key.get_label() for key in made["training_loss"].legends[0].get_lines()]

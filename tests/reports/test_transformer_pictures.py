@@ -27,15 +27,6 @@ def kept(tmp_path_factory):
     return folder, records
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """What is drawn, by name: it is looked at instead of being written."""
-    made = {}
-    for module in ("transformer_pictures", "transformer_poses", "transformer_errors", "curve_figures"):
-        monkeypatch.setattr(f"reports.{module}.save", lambda figure, path: made.update({path.stem: figure}))
-    return made
-
-
 def cells(figure):
     """The images of a sheet by (row, column), row 0 above, each within its own cell."""
     (ax,) = figure.axes
