@@ -7,8 +7,8 @@ import pytest
 
 from ablations.harness.ablation import BUDGETS, check
 from ablations.harness.command_line import Options
+from ablations.harness.prepare import prepare
 from ablations.harness.records import Record, Records, point, read_csv
-from ablations.harness.trial import prepare
 from ablations.harness.verdict import judge
 from ablations.remove_layers import (
     ABLATION,

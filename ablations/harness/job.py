@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from ablations.harness.ablation import Arm
+from ablations.harness.callbacks import Diverged
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.estimate import count, describe, in_words
 from ablations.harness.files import write_json
@@ -28,7 +29,7 @@ from ablations.harness.records import Record, point, read_csv
 from ablations.harness.runs import Run, held, outcome, snapshot_files
 from ablations.harness.search import final_loss
 from ablations.harness.tracking import description, log_answers, tracker
-from ablations.harness.training import INTERRUPTED, Diverged, train
+from ablations.harness.training import INTERRUPTED, train
 from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
 from modules.weights import load_weights

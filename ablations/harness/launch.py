@@ -25,7 +25,7 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     command = shlex.join(["python", sys.argv[0], *(word for word in argv if word != "--fresh")])
     try:
         options = parse(ablation, argv)
-        from ablations.harness.trial import prepare
+        from ablations.harness.prepare import prepare
 
         trial = prepare(ablation, options)
     except (WrongInput, ValueError, PermissionError) as error:

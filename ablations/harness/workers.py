@@ -180,7 +180,7 @@ def _last_word(connection: Connection, word: str) -> None:
 
 
 def _trial(script: Path, name: str, options: Options, searching: bool) -> Trial:
-    from ablations.harness.trial import prepare
+    from ablations.harness.prepare import prepare
 
     spec = importlib.util.spec_from_file_location("ablation_of_this_process", script)
     assert spec is not None

@@ -52,7 +52,7 @@ ABLATION = Ablation(
 
 def carried_out(workers: int, budget: str) -> tuple[float, float]:
     """Images per second of the whole script, and of its runs' own loops (median)."""
-    from ablations.harness.trial import prepare
+    from ablations.harness.prepare import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)

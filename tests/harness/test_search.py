@@ -16,8 +16,9 @@ import pytest
 from ablations.harness.ablation import Arm
 from ablations.harness.command_line import Options
 from ablations.harness.launch import main
+from ablations.harness.prepare import prepare
 from ablations.harness.search import SEED, Search, drawn, final_loss
-from ablations.harness.trial import Trial, prepare
+from ablations.harness.trial import Trial
 from reports.page import write_page
 
 ARM = Arm(

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ablations.harness.command_line import Options
+from ablations.harness.prepare import prepare
 from ablations.harness.probing import Measurement
 from ablations.harness.runs import held, snapshot_files
-from ablations.harness.trial import prepare
 from modules.weights import read_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

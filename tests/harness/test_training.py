@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from ablations.harness import training
+from ablations.harness.callbacks import Diverged
 from ablations.harness.runs import outcome
-from ablations.harness.training import Diverged, train
+from ablations.harness.training import train
 from modules import build
 from modules.classifier import Classifier
 from modules.weights import load_weights

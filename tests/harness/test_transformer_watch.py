@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ablations.harness import training
+from ablations.harness.callbacks import Diverged
 from ablations.harness.job import _unit
-from ablations.harness.training import Diverged, train
+from ablations.harness.training import train
 from ablations.harness.transformer_watch import SHARES, Seen, TransformerWatch, counts, watches
 from modules import Network, build
 from modules.spatial_transformer import SpatialTransformer

@@ -5,7 +5,7 @@ import json
 import pytest
 from test_training import FILES, poison
 
-from ablations.harness.trial import prepare
+from ablations.harness.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,10 +11,10 @@ import pytest
 
 from ablations.harness import tracking
 from ablations.harness.command_line import Options
+from ablations.harness.prepare import prepare
 from ablations.harness.records import Record, Records, read_csv
 from ablations.harness.summary_run import log_summary
 from ablations.harness.tracking import Tracker
-from ablations.harness.trial import prepare
 from ablations.harness.wandb_names import PROJECT, figure_key, means
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -173,7 +173,7 @@ def test_the_harness_trains_it_and_goes_on_where_it_was_killed(
     assert 0 <= done["test/triplet_error"] <= 100
     assert done["test/loss"] > 0
 
-    from ablations.harness.training import History
+    from ablations.harness.callbacks import History
 
     kept = History.on_train_epoch_end
 
