@@ -1,0 +1,118 @@
+"""What must not move by itself: the hash of every run of every script, and every verdict that was published.
+
+A run's hash is its folder, so one that moves loses what users have trained. After a change that is meant to move some,
+`python tests/golden/test_golden.py` writes runs.json anew; its diff then belongs to that change.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import datamodules
+from ablations.__main__ import scripts
+from ablations.harness.ablation import BUDGETS
+from ablations.harness.command_line import Options
+from ablations.harness.prepare import _run
+from ablations.harness.records import read_csv
+from ablations.harness.trial import data_key
+from ablations.harness.verdict import judge
+from datamodules import made
+from datamodules.augment import Augment
+from datamodules.images import ImageData
+from datamodules.pixels import Decoded, Pixels
+
+FILE = Path(__file__).with_name("runs.json")
+ROOT = Path(__file__).parents[2]
+PUBLISHED = sorted(file.parent for file in (ROOT / "reports" / "published").glob("*/*/verdicts.json"))
+OLDER = ("training_precision",)  # published before a recipe had all of today's fields, which are part of the hash
+ABLATIONS = {ablation.name: ablation for ablation in scripts()}
+
+
+def blank(name: str, sizes: tuple[int, int], width: int, channels: int, augment: Augment) -> ImageData:
+    """Black images in the numbers and sizes of a data set, with ten classes in turn."""
+    splits = [
+        Pixels(torch.zeros(number, width, width, channels, dtype=torch.uint8), torch.arange(number) % 10)
+        for number in sizes
+    ]
+    return ImageData(Decoded(*splits, 10), name=name, digest=name, augment=augment)
+
+
+DATA = {
+    "digits": lambda: datamodules.load("digits"),
+    "mnist10k": lambda: blank("mnist10k", (8_000, 2_000), 28, 1, Augment()),
+    "cifar10": lambda: blank("cifar10", (50_000, 10_000), 32, 3, Augment(pad=4, flip=True)),
+}
+
+
+def painted_once(maker: Any, digits: torch.Tensor, description: dict[str, torch.Tensor]) -> torch.Tensor:
+    """As many images as are described, all like the first: what a run is called depends on no pixel of them."""
+    first = {name: values[:1] for name, values in description.items()}
+    return maker.paint(digits.contiguous(), first).expand(len(description["labels"]), -1, -1, -1)
+
+
+def hashes() -> dict[str, Any]:
+    """Data -> script -> budget -> arm -> the hash of its run of seed 0, or why the script refuses the data."""
+    kept, made._painted = made._painted, painted_once
+    try:
+        return {name: _of_data(load()) for name, load in DATA.items()}
+    finally:
+        made._painted = kept
+
+
+def _of_data(data: ImageData) -> dict[str, Any]:
+    return {script: {budget: _of_budget(script, budget, data) for budget in BUDGETS} for script in ABLATIONS}
+
+
+def _of_budget(script: str, budget: str, data: ImageData) -> dict[str, str] | str:
+    options = Options(budget, data.name, Path("data"), Path("runs"))
+    try:
+        plan, found = ABLATIONS[script].plan(budget, data), {}
+        of_arms = {data_key(arm): arm.data for arm in plan.arms}
+        used = {key: datamodules.make(data, **given) if given else data for key, given in of_arms.items()}
+        for arm in plan.arms:
+            found[arm.name] = _run(arm, used[data_key(arm)], 0, options).hash
+    except ValueError as error:
+        return f"refused: {error}"
+    return found
+
+
+def test_every_run_keeps_its_hash() -> None:
+    golden, found = json.loads(FILE.read_text()), hashes()
+    for data, of_scripts in golden.items():
+        for script, of_budgets in of_scripts.items():
+            for budget, arms in of_budgets.items():
+                assert found[data][script][budget] == arms, f"{script} at {budget} on {data}"
+    assert found == golden, "scripts, budgets or data were added: write the file anew"
+
+
+def test_published_runs_on_digits_are_among_them() -> None:
+    golden = json.loads(FILE.read_text())["digits"]
+    for folder in PUBLISHED:
+        summary = json.loads((folder / "ablation.json").read_text())
+        if summary["data"] == "digits" and folder.parent.name not in OLDER:
+            runs = {run["arm"]: run["run"].rpartition("-")[2] for run in summary["runs"] if run["seed"] == 0}
+            assert runs == golden[folder.parent.name][summary["budget"]], folder
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+def test_published_verdicts_come_out_again_from_their_records(folder: Path) -> None:
+    published = json.loads((folder / "verdicts.json").read_text())
+    ablation, summary = ABLATIONS[folder.parent.name], json.loads((folder / "ablation.json").read_text())
+    wanted = [verdict["claim"] for verdict in published]
+    claims = [claim for claim in ablation.claims if claim.id in wanted]
+    again = judge(
+        claims, read_csv(folder / "records.csv"), summary["seeds"], summary["budget"], summary["data"],
+        num_claims=len(ablation.claims),
+    )  # fmt: skip
+    assert json.loads(json.dumps(again)) == published
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(hashes(), indent=1) + "\n")
+    sys.exit(print(f"{FILE} is written anew"))
