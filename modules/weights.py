@@ -21,7 +21,7 @@ CHECKPOINT_PREFIX = "network."  # where a Lightning checkpoint of this suite kee
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
-    """Writes the state dict (parameters and buffers) as safetensors, in one step.
+    """Writes the state dict (parameters and buffers) as safetensors, in one step, on the disk when the call returns.
 
     Raises FileNotFoundError if the folder is missing; an old file stands until the new one is complete.
     """
@@ -33,9 +33,20 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
         raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to")
     try:
         save_file(tensors, temporary, metadata={"format": "pt"})
+        _to_disk(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import signal
 import threading
 import time
@@ -22,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from tqdm import tqdm
 
-from ablations.harness.files import atomic_write_text
+from ablations.harness.files import atomic_write_text, move_into_place
 from modules.weights import save_weights
 
 
@@ -165,7 +164,7 @@ class History(Checkpoint):
         partial = self.folder / ".last.ckpt.tmp"
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
-            os.replace(partial, self.folder / "last.ckpt")
+            move_into_place(partial, self.folder / "last.ckpt")
             atomic_write_text(self.folder / "metrics.csv", as_csv(self.rows))
         if self.logger is not None:
             self.logger.log_metrics(row, trainer.global_step)

@@ -22,18 +22,35 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
     try:
         with open(temporary, "xb") as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        move_into_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Gives a complete file its name in one step; both reach the disk first, contents before name.
+
+    Raises OSError; the old file then still stands.
+    """
+    _to_disk(temporary)
+    os.replace(temporary, path)
     if os.name == "posix":  # elsewhere a folder cannot be opened; here the rename itself must reach the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def sweep(folder: Path) -> None:
+    """Removes the temporary files that killed processes left below the folder; nobody else may be writing there."""
+    for temporary in folder.rglob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:

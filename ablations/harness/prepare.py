@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,11 +154,8 @@ def _check_labels(job: Job, data: ImageData) -> None:
 def _check_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".write-test-{os.getpid()}"
-        try:
-            probe.write_bytes(b"\0" * 4096)
-        finally:
-            probe.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=out) as probe:  # has no name that a kill could leave
+            probe.write(b"\0" * 4096)
     except OSError as error:
         raise WrongInput(f"cannot write to --out {out}: {error.strerror}") from None
     free = shutil.disk_usage(out).free
