@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from datamodules.decoding import centred_square, decode, uncompressed
+from datamodules.decoding import centred_square, decode, opened, plain, uncompressed
 from datamodules.errors import DataError
-from datamodules.pixels import Decoded, Pixels
+from datamodules.pixels import Decoded, Pixels, most_classes
 
 IMAGE_SIZE = 224  # Jaderberg et al. 2015, arXiv:1506.02025, section 4.3: of the networks behind the transformers
 FOLDER = "CUB_200_2011"
@@ -111,11 +110,11 @@ def _birds(home: Path, training: bool) -> list[_Bird]:
     names, labels, splits = (
         _table(home / LISTS[0], 1, words=True), _numbers(home / LISTS[1], 1), _numbers(home / LISTS[2], 1)
     )  # fmt: skip
-    found = []
+    most, found = most_classes(len(names)), []
     for number, words in names.items():
         label, is_training = _of(labels, number, home / LISTS[1])[0], _of(splits, number, home / LISTS[2])[0]
-        if label < 1 or label != int(label):
-            raise DataError(f"{home / LISTS[1]}: image {number} has label {label:g}; allowed: 1 or more")
+        if not 1 <= label <= most or label != int(label):
+            raise DataError(f"{home / LISTS[1]}: image {number} has label {label:g}; allowed: 1 to {most}")
         if bool(is_training) is training:
             found.append(_Bird(number, home / "images" / " ".join(words), int(label) - 1))
     if not found:
@@ -136,17 +135,14 @@ def _decode(birds: list[_Bird], size: int) -> Pixels:
 
 def _coloured(file: Path) -> bytes:
     """A photograph in colours; a few of them are grey."""
-    with Image.open(file) as image:
-        return uncompressed(image.convert("RGB"))
+    with opened(file, str(file)) as image:
+        return uncompressed(plain(image).convert("RGB"))
 
 
 def _square(file: Path) -> tuple[float, float, float]:
     """The `centred_square` of a photograph."""
-    try:
-        with Image.open(file) as image:  # reads the header alone
-            return centred_square(image)
-    except OSError as error:
-        raise DataError(f"{file}: not a readable image; unpack {FOLDER}.tgz again") from error
+    with opened(file, str(file)) as image:  # reads the header alone
+        return centred_square(image)
 
 
 def _in_square(corners: list[float], square: tuple[float, float, float]) -> Tensor:
@@ -157,10 +153,10 @@ def _in_square(corners: list[float], square: tuple[float, float, float]) -> Tens
 
 def _rows(file: Path, columns: int) -> list[list[str]]:
     """The lines of a list, each of so many words or more."""
+    if not file.is_file():  # nor a pipe, which would be waited for
+        raise DataError(f"{file}: not found; unpack {FOLDER}.tgz again")
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{file}: not found; unpack {FOLDER}.tgz again") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: damaged ({error}); unpack {FOLDER}.tgz again") from error
     rows = [line.split() for line in lines]

@@ -2,8 +2,10 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.errors import DataError
-from datamodules.pixels import Pixels
+from datamodules.pixels import Pixels, in_words
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
+"""All that is opened, whatever a file calls itself. PIL knows more, and starts Ghostscript for one of them, EPS."""
 
 # What a PIL mode is decoded to. Transparency and 16-bit depth are missing on purpose: they would be lost silently.
 TARGET_MODE = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "CMYK": "RGB"}
@@ -37,20 +42,26 @@ ROWS_PER_TASK = 256
 
 def decode(
     count: int,
-    read: Callable[[int], bytes],
+    read: Callable[[int], bytes | Path],
     where: Callable[[int], str],
     image_size: int | None = None,
     title: str = "decoding",
 ) -> Tensor:
     """Decode images 0..count - 1 to uint8 (count, H, W, C), C = 1 for greyscale and 3 otherwise.
 
-    read gives the compressed bytes of an image, from any thread; where names it in errors. With image_size, every image
-    is resized and cropped to that square; without, all must already have one square size.
-    Raises DataError for an unreadable image, an image that is not square, and images of mixed size or channel count.
+    read gives the compressed bytes of an image or their file, from any thread; where names it in errors. With
+    image_size, every image is resized and cropped to that square; without, all must already have one square size.
+    Raises DataError for an unreadable image, an image that is not square, images of mixed size or channel count, and
+    for more pixels than the memory holds.
     """
+    if image_size is not None:
+        check_memory(count, (image_size, image_size, 1), where(0))
     first = _decode_one(read, where, 0, image_size)
     if first.shape[0] != first.shape[1]:
-        raise DataError(f"{where(0)}: {_shape(first)}, not a square; image_size=... resizes and crops every image")
+        raise DataError(
+            f"{where(0)}: {in_words(first.shape)}, not a square; image_size=... resizes and crops every image"
+        )
+    check_memory(count, first.shape, where(0))
     pixels = np.empty((count, *first.shape), dtype=np.uint8)
 
     def decode_rows(start: int) -> int:
@@ -59,7 +70,7 @@ def decode(
             image = _decode_one(read, where, row, image_size)
             if image.shape != first.shape:
                 raise DataError(
-                    f"images differ: {where(0)} is {_shape(first)}, {where(row)} is {_shape(image)}; "
+                    f"images differ: {where(0)} is {in_words(first.shape)}, {where(row)} is {in_words(image.shape)}; "
                     "all must have one channel count and one size (image_size=... resizes and crops)"
                 )
             pixels[row] = image
@@ -70,6 +81,36 @@ def decode(
         for done in pool.map(decode_rows, range(0, count, ROWS_PER_TASK)):
             bar.update(done)
     return torch.from_numpy(pixels)
+
+
+@contextmanager
+def opened(file: bytes | Path, where: str) -> Iterator[Image.Image]:
+    """An image of one of FORMATS; raises DataError, naming where, for all that goes wrong with it inside the block."""
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+            yield image
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    # PIL lets through whatever its parsers meet in damaged bytes: OSError, SyntaxError, KeyError, struct.error, ...
+    except Exception as error:
+        raise DataError(f"{where}: not a readable image ({_one_line(error)})") from error
+
+
+def check_memory(count: int, shape: tuple[int, ...], where: str) -> None:
+    """Raise DataError if so many uint8 images of a shape (H, W, C) take over half of the memory; twice they are held.
+
+    The first time by `decode`, the second by the splits that are made of them.
+    """
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return
+    needed = count * int(np.prod(shape, dtype=object))
+    if needed > memory // 2:
+        raise DataError(
+            f"{where}: {count} images of {in_words(shape)} take {needed / 2**30:.1f} GiB; allowed: half of the "
+            f"{memory / 2**30:.1f} GiB of this machine (image_size=... makes images smaller)"
+        )
 
 
 def uncompressed(image: Image.Image) -> bytes:
@@ -87,15 +128,16 @@ def centred_square(image: Image.Image) -> tuple[float, float, float]:
 
 def resized(pixels: Pixels, image_size: int) -> Pixels:
     """Resize and crop every image to (image_size, image_size), exactly as `decode` does."""
+    check_memory(len(pixels), (image_size, image_size, pixels.images.shape[3]), f"image_size {image_size}")
     images = np.stack([_fit(_array_to_image(image), image_size) for image in pixels.images.numpy()])
     return Pixels(torch.from_numpy(images.reshape(len(images), image_size, image_size, -1)), pixels.labels)
 
 
-def jpeg_quality(data: bytes) -> int | None:
+def jpeg_quality(data: bytes, where: str) -> int | None:
     """The libjpeg quality (1..100) whose luminance table is nearest to the image's own; None if it is no JPEG."""
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(data, where) as image:
         tables: dict[int, list[int]] = getattr(image, "quantization", {})
-    if not tables:
+    if 0 not in tables:
         return None
     table = np.array(tables[0])
     return min(range(1, 101), key=lambda quality: int(np.abs(_luminance_table(quality) - table).sum()))
@@ -107,21 +149,42 @@ def _luminance_table(quality: int) -> NDArray[np.int64]:
     return np.clip((STANDARD_LUMINANCE * percent + 50) // 100, 1, 255)
 
 
+def plain(image: Image.Image) -> Image.Image:
+    """An image in grey (mode L) or in colours (RGB); raises DataError for one that would lose something by it."""
+    mode = TARGET_MODE.get(image.mode)
+    if mode is None:
+        raise DataError(f"PIL mode {image.mode}; allowed: {', '.join(TARGET_MODE)}")
+    if "transparency" in image.info:
+        raise DataError("transparent pixels; allowed: opaque images")
+    if _has_deep_colours(image):
+        raise DataError("16 bits per colour; allowed: 8")
+    # The second picture of an MPO is not another one: cameras add a preview or a depth map to what is a plain JPEG.
+    if image.format != "MPO" and _has_more_pictures(image):
+        raise DataError("several pictures in one file, an animation or pages; allowed: one")
+    return image.convert(mode)
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """PIL has no mode for 16-bit colours and cuts them to 8; what its decoder is told of the file's pixels shows it."""
+    for _, _, _, told in getattr(image, "tile", []):
+        raw_mode, *more = told if isinstance(told, tuple) else (told,)
+        # RGB;16B in PNG and TIFF. PPM has no such mode, but gives its greatest value second.
+        if ";16" in str(raw_mode) or (image.format == "PPM" and more and more[0] > 255):
+            return True
+    return False
+
+
+def _has_more_pictures(image: Image.Image) -> bool:
+    # is_animated, where there is one, looks at one more frame and does not count them all.
+    return bool(image.is_animated if hasattr(image, "is_animated") else getattr(image, "n_frames", 1) > 1)
+
+
 def _decode_one(
-    read: Callable[[int], bytes], where: Callable[[int], str], row: int, image_size: int | None
+    read: Callable[[int], bytes | Path], where: Callable[[int], str], row: int, image_size: int | None
 ) -> NDArray[np.uint8]:
     """One image as uint8 (H, W, C)."""
-    try:
-        with Image.open(io.BytesIO(read(row))) as image:
-            mode = TARGET_MODE.get(image.mode)
-            if mode is None:
-                raise DataError(f"{where(row)}: PIL mode {image.mode}; allowed: {', '.join(TARGET_MODE)}")
-            array = _fit(image.convert(mode), image_size)
-    except DataError:
-        raise
-    # PIL reports damage as OSError or, in PNG chunks, as SyntaxError; sizes beyond reason have their own class.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where(row)}: not a readable image ({_one_line(error)})") from error
+    with opened(read(row), where(row)) as image:
+        array = _fit(plain(image), image_size)
     return array.reshape(*array.shape[:2], -1)
 
 
@@ -136,11 +199,6 @@ def _fit(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:
 
 def _array_to_image(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-
-
-def _shape(array: NDArray[np.uint8]) -> str:
-    height, width, channels = array.shape
-    return f"{height} x {width} x {channels}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ show is not confirmed.
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from datamodules.decoding import decode, uncompressed
+from datamodules.decoding import decode, opened, plain, uncompressed
 from datamodules.errors import DataError
 from datamodules.pixels import Decoded, Pixels
 
@@ -88,12 +89,12 @@ def read_struct(file: Path) -> list[Number]:
     import h5py
 
     try:
-        with h5py.File(file, "r") as opened:
-            names, boxes = opened["digitStruct/name"], opened["digitStruct/bbox"]
-            numbers = [_number(opened, file, *each) for each in zip(names[:, 0], boxes[:, 0], strict=True)]
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        if isinstance(error, DataError):
-            raise
+        with h5py.File(file, "r") as mat:
+            names, boxes = mat["digitStruct/name"], mat["digitStruct/bbox"]
+            numbers = [_number(mat, file, *each) for each in zip(names[:, 0], boxes[:, 0], strict=True)]
+    except DataError:
+        raise
+    except Exception as error:  # in damaged bytes h5py meets OSError, KeyError, RuntimeError, OverflowError, ...
         reason = " ".join(str(error).split())
         raise DataError(f"{file}: damaged ({reason}); unpack {file.parent.name}.tar.gz again") from error
     short = [number for number in numbers if len(number.digits) <= LONGEST]
@@ -104,10 +105,10 @@ def read_struct(file: Path) -> list[Number]:
     return short
 
 
-def _number(opened: Any, file: Path, name: Any, boxes: Any) -> Number:
+def _number(mat: Any, file: Path, name: Any, boxes: Any) -> Number:
     """One entry: its name is a string, and each field a number, or one reference to a number for each digit."""
-    image = file.parent / "".join(chr(letter) for letter in opened[name][:, 0])
-    fields = {field: _values(opened, opened[boxes][field]) for field in FIELDS}
+    image = file.parent / "".join(chr(letter) for letter in mat[name][:, 0])
+    fields = {field: _values(mat, mat[boxes][field]) for field in FIELDS}
     labels = [int(label) for label in fields["label"]]
     wrong = [label for label in labels if not 1 <= label <= 10]
     if wrong or not labels:
@@ -117,13 +118,15 @@ def _number(opened: Any, file: Path, name: Any, boxes: Any) -> Number:
     box = (min(edges[0][0]), min(edges[1][0]), max(edges[0][1]), max(edges[1][1]))
     if box[2] <= box[0] or box[3] <= box[1]:
         raise DataError(f"{file}, {image.name}: the box around its digits is empty ({box})")
+    if not all(map(math.isfinite, box)):
+        raise DataError(f"{file}, {image.name}: the box around its digits has no end ({box})")
     return Number(image, tuple(label % 10 for label in labels), box)
 
 
-def _values(opened: Any, field: Any) -> list[float]:
+def _values(mat: Any, field: Any) -> list[float]:
     if len(field) == 1 and field.dtype.kind != "O":
         return [float(field[0, 0])]
-    return [float(opened[reference][0, 0]) for reference in field[:, 0]]
+    return [float(mat[reference][0, 0]) for reference in field[:, 0]]
 
 
 def _decode(numbers: list[Number], size: int) -> Pixels:
@@ -131,6 +134,7 @@ def _decode(numbers: list[Number], size: int) -> Pixels:
         len(numbers),
         read=lambda row: _cropped(numbers[row], size),
         where=lambda row: str(numbers[row].file),
+        image_size=size,
         title=f"decoding {numbers[0].file.parent}",
     )
     labels = torch.full((len(numbers), LONGEST), NULL)
@@ -141,12 +145,12 @@ def _decode(numbers: list[Number], size: int) -> Pixels:
 
 def _cropped(number: Number, size: int) -> bytes:
     """The crop of one number as an uncompressed image file."""
-    with Image.open(number.file) as image:
-        colours = image.convert("RGB")
     left, top, right, bottom = number.box
     grow = (MARGIN * max(1.0, size / IMAGE_SIZE) - 1) / 2
     x, y = grow * (right - left), grow * (bottom - top)
-    box = (max(0.0, left - x), max(0.0, top - y), min(colours.width, right + x), min(colours.height, bottom + y))
-    if box[2] <= box[0] or box[3] <= box[1]:
-        raise ValueError(f"its digits lie outside of it, at {number.box}")
-    return uncompressed(colours.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    with opened(number.file, str(number.file)) as image:
+        colours = plain(image).convert("RGB")
+        box = (max(0.0, left - x), max(0.0, top - y), min(colours.width, right + x), min(colours.height, bottom + y))
+        if box[2] <= box[0] or box[3] <= box[1]:
+            raise ValueError(f"its digits lie outside of it, at {number.box}")
+        return uncompressed(colours.resize((size, size), Image.Resampling.BILINEAR, box=box))

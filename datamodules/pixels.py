@@ -1,5 +1,6 @@
 """Decoded images: what every reader returns and everything downstream takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,37 @@ class Decoded:
     test: Pixels
     num_classes: int
     jpeg_quality: int | None = None
+
+
+def most_classes(images: int) -> int:
+    """How many classes so many images may have: not more than images, but a small part of ImageNet may have its 1000.
+
+    A larger label is the number of something else, and every class costs memory in a network.
+    """
+    return max(images, 1000)
+
+
+def check_decoded(decoded: Decoded, where: str) -> None:
+    """Raise DataError, naming `where`, for an empty split and for images that are not all squares of one size."""
+    shapes = {
+        name: tuple(pixels.images.shape) for name, pixels in (("training", decoded.train), ("test", decoded.test))
+    }
+    for name, (count, *shape) in shapes.items():
+        if 0 in (count, *shape):
+            raise DataError(f"{where}: {count} {name} images of {in_words(shape)}; allowed: 1 or more")
+    train, test = (shape[1:] for shape in shapes.values())
+    if train != test:
+        raise DataError(
+            f"{where}: training images are {in_words(train)}, test images {in_words(test)}; all must have one channel "
+            "count and one size (image_size=... resizes and crops)"
+        )
+    if train[0] != train[1]:
+        raise DataError(f"{where}: {in_words(train)}, not a square; image_size=... resizes and crops every image")
+
+
+def in_words(shape: Sequence[int]) -> str:
+    """A shape as it stands in messages: 32 x 32 x 3."""
+    return " x ".join(map(str, shape))
 
 
 def check_labels(labels: Tensor, num_classes: int, where: str) -> None:

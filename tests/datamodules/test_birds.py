@@ -86,7 +86,9 @@ def edit(file: Path, old: str, new: str) -> None:
         ("images.txt", "Bird_0003", "Bird_0099", r"Bird_0099.png: not found, but .*images.txt names it"),
         ("image_class_labels.txt", "5 2\n", "", "image_class_labels.txt: no line for image 5"),
         ("image_class_labels.txt", "5 2\n", "5 two\n", "image_class_labels.txt, line 5: could not convert .*'two'"),
-        ("image_class_labels.txt", "5 2\n", "5 0\n", "image_class_labels.txt: image 5 has label 0; allowed: 1 or more"),
+        ("image_class_labels.txt", "5 2\n", "5 0\n", "image_class_labels.txt: image 5 has label 0; allowed: 1 to 1000"),
+        ("image_class_labels.txt", "5 2\n", "5 1e300\n", r"image 5 has label 1e\+300; allowed: 1 to 1000"),
+        ("image_class_labels.txt", "5 2\n", "5 nan\n", "image_class_labels.txt: image 5 has label nan; allowed: 1 to"),
         ("train_test_split.txt", "12 0\n", "", "train_test_split.txt: no line for image 12"),
     ],
 )
@@ -123,7 +125,7 @@ def test_missing_files(root: Path) -> None:
     (home / "images" / CLASSES[0] / "Bird_0002.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"Bird_0002\.png: not a readable image"):
         datamodules.load("birds", root)
-    with pytest.raises(DataError, match=r"Bird_0002\.png: not a readable image; unpack"):
+    with pytest.raises(DataError, match=r"Bird_0002\.png: not a readable image .unknown format"):
         read_parts(root)
     (home / "parts" / "parts.txt").unlink()
     with pytest.raises(DataError, match=r"parts\.txt: not found; unpack"):

@@ -1,6 +1,8 @@
 """SVHN's full numbers in their own format: folders of images, each with a digitStruct.mat of MATLAB 7.3."""
 
 import logging
+import math
+import os
 import re
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import datamodules
 from datamodules import DataError
 from datamodules.house_numbers import read_struct
 
-Digits = list[tuple[int, tuple[float, float, float, float]]]  # of one image: label 1..10, (left, top, width, height)
+Digits = list[tuple[float, tuple[float, float, float, float]]]  # of one image: label 1..10, (left, top, width, height)
 
 
 def write_struct(file: Path, numbers: list[Digits]) -> None:
@@ -40,7 +42,7 @@ def write_struct(file: Path, numbers: list[Digits]) -> None:
                     column[index, 0] = mat.create_dataset(at, data=np.array([[value]], np.float64)).ref
 
 
-def digits(*labels: int, left: float = 20, width: float = 10) -> Digits:
+def digits(*labels: float, left: float = 20, width: float = 10) -> Digits:
     return [(label, (left + width * place, 10, width, 20)) for place, label in enumerate(labels)]
 
 
@@ -149,6 +151,12 @@ def test_descriptions_without_boxes(root: Path) -> None:
     [
         ([digits(11), digits(1)], r"test/digitStruct\.mat, 1\.png: label 11; allowed: 1 to 10, which is 0"),
         ([digits(1, width=0), digits(1)], r"test/digitStruct\.mat, 1\.png: the box around its digits is empty"),
+        ([digits(1, left=math.nan), digits(1)], r"test/digitStruct\.mat, 1\.png: the box around its digits has no end"),
+        (
+            [digits(1, width=math.inf), digits(1)],
+            r"test/digitStruct\.mat, 1\.png: the box around its digits has no end",
+        ),
+        ([digits(math.inf), digits(1)], r"test/digitStruct\.mat: damaged \(cannot convert float infinity to integer\)"),
         ([digits(1), digits(1, left=500)], r"test/2\.png: not a readable image .its digits lie outside of it"),
         ([digits(1)] * 3, r"test/3\.png: not found, but .*test/digitStruct\.mat names it"),
     ],
@@ -158,6 +166,20 @@ def test_descriptions_that_no_image_can_have(root: Path, numbers: list[Digits], 
     said = complaint(root)
     assert re.search(message, said)
     assert "\n" not in said
+
+
+@pytest.mark.timeout(60)
+def test_an_image_that_is_a_pipe_is_not_waited_for(root: Path) -> None:
+    (root / "test" / "2.png").unlink()
+    os.mkfifo(root / "test" / "2.png")
+    assert complaint(root).endswith("test/2.png: not a file")
+
+
+def test_sizes_beyond_the_memory_and_transparent_images(root: Path) -> None:
+    with pytest.raises(DataError, match="images of 1000000 x 1000000 x 1 take"):
+        datamodules.load("house_numbers", root, image_size=10**6)
+    Image.new("RGBA", (100, 50)).save(root / "test" / "2.png")
+    assert "test/2.png: PIL mode RGBA; allowed" in complaint(root)
 
 
 def test_damaged_and_missing_files(root: Path) -> None:
