@@ -6,6 +6,7 @@ Importing this package costs nothing: torch and lightning come with the first `l
 """
 
 from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,18 +57,28 @@ def load(
     """
     from datamodules import cache as kept
     from datamodules.images import ImageData
+    from datamodules.pixels import check_decoded
     from datamodules.sources import find, locate, reported_name
 
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"image_size is {image_size}; allowed: 1 or more pixels")
+    if not isinstance(root, str | Path):
+        raise ValueError(f"root is {root!r}; allowed: a path")
+    if image_size is not None:
+        _check_number("image_size", image_size, "1 or more pixels", least=1)
+    _check_number("batch_size", batch_size, "1 or more images", least=1)
+    _check_number("seed", seed, "a whole number")
+    _check_number("validation", validation, "a fraction in [0, 1)", kind=Real, least=0)
     source, root = find(name), Path(root)
-    located = locate(source, root, image_size, download)
-    if cache:
-        key = kept.fingerprint(root, located.files, name, image_size, located.tag)
-        decoded, digest = kept.load_or_decode(kept.cache_file(name, root, image_size), key, located.decode)
-    else:
-        decoded = located.decode()
-        digest = kept.digest(decoded)
+    try:
+        located = locate(source, root, image_size, download)
+        if cache:
+            key = kept.fingerprint(root, located.files, name, image_size, located.tag)
+            decoded, digest = kept.load_or_decode(kept.cache_file(name, root, image_size), key, located.decode)
+        else:
+            decoded = located.decode()
+            digest = kept.digest(decoded)
+    except (OSError, MemoryError) as error:  # no permission, a path beyond what the system takes, ...
+        raise DataError(f"{root}: cannot be read ({error or 'not enough memory'})") from error
+    check_decoded(decoded, str(root) if located.files else source.name)
     return ImageData(
         decoded,
         name=reported_name(source, root, decoded),
@@ -77,6 +88,12 @@ def load(
         seed=seed,
         validation=validation,
     )
+
+
+def _check_number(name: str, value: Any, allowed: str, kind: Any = Integral, least: float | None = None) -> None:
+    """Raise ValueError if an argument is no number of this kind (yes and no are none), or less than `least`."""
+    if not isinstance(value, kind) or isinstance(value, bool) or (least is not None and not value >= least):
+        raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
 
 
 def make(source: "ImageData", name: str, *, fresh: bool = True, **arguments: Any) -> "ImageData":

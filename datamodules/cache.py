@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from datamodules.pixels import Decoded, Pixels
 
-FORMAT = "1"
+FORMAT = "2"
 """To be raised whenever a reader changes what it makes of the same files."""
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ def cache_file(name: str, root: Path, image_size: int | None) -> Path:
 
 def fingerprint(root: Path, files: list[Path], *arguments: str | int | None) -> str:
     """A hash of the relative names, sizes and modification times of source files, and of their reader's arguments."""
-    facts = [(file.relative_to(root).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    stats = [(file, file.stat()) for file in files]
+    facts = [(file.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
     return hashlib.sha256(json.dumps([FORMAT, arguments, facts]).encode()).hexdigest()
 
 
@@ -76,7 +77,7 @@ class _Distrusted(Exception):
 
 
 def _open(file: Path, source: str) -> tuple[Decoded, str]:
-    if not file.exists():
+    if not file.is_file():
         raise FileNotFoundError(file)
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata() or {}

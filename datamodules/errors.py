@@ -2,4 +2,10 @@
 
 
 class DataError(ValueError):
-    """Raised with one line that says what is wrong, where, and what is allowed or how to get it."""
+    """Raised with one line that says what is wrong, where, and what is allowed or how to get it.
+
+    Names of files may hold line breaks and other characters that no terminal should get; they are written as escapes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))

@@ -41,7 +41,7 @@ def _decode(files: list[Path], classes: list[str], image_size: int | None) -> Pi
     number = {name: index for index, name in enumerate(classes)}
     images = decode(
         len(files),
-        read=lambda row: files[row].read_bytes(),
+        read=lambda row: files[row],
         where=lambda row: str(files[row]),
         image_size=image_size,
         title=f"decoding {files[0].parent.parent}",
@@ -50,7 +50,14 @@ def _decode(files: list[Path], classes: list[str], image_size: int | None) -> Pi
 
 
 def _classes(split: Path) -> list[str]:
-    return sorted(folder.name for folder in split.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    """The names of the class folders; a link that leads nowhere is an error, because its class would be missing."""
+    found = []
+    for folder in split.iterdir():
+        if folder.is_dir() and not folder.name.startswith("."):
+            found.append(folder.name)
+        elif folder.is_symlink() and not folder.exists():
+            raise DataError(f"{folder}: a link that leads nowhere")
+    return sorted(found)
 
 
 def _images(split: Path) -> list[Path]:

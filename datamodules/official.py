@@ -19,7 +19,7 @@ NUM_CLASSES = 10  # of everything here but CIFAR-100
 
 # What torchvision's readers raise on damage: MNIST's parser asserts or runs off its buffer, CIFAR's and SVHN's check
 # of MD5 sums raises RuntimeError. None of them names the file, so we do.
-DAMAGE = (AssertionError, RuntimeError, ValueError, TypeError, IndexError, KeyError, OSError)
+DAMAGE = (AssertionError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, OSError)
 
 
 def download(dataset: str, root: Path) -> None:

@@ -5,6 +5,8 @@ One column holds the images, a struct {bytes, path}; one integer column holds th
 
 import json
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 
 from datamodules.decoding import decode, jpeg_quality
 from datamodules.errors import DataError
-from datamodules.pixels import Decoded, Pixels, check_labels
+from datamodules.pixels import Decoded, Pixels, check_labels, most_classes
 
 LABEL_COLUMNS = ("label", "fine_label")  # CIFAR-100 has fine_label and coarse_label
 
@@ -50,10 +52,10 @@ def read_parquet(files: list[Path], num_classes: int | None, image_size: int | N
     train = [part for part in columns if _split_of(part.file) == "train"]
     test = [part for part in columns if _split_of(part.file) != "train"]
     if num_classes is None:
-        counted = 1 + max((int(part.labels.max()) for part in train if len(part.labels)), default=0)
-        num_classes = _described_classes(train[0].file) or counted
-    quality = jpeg_quality(train[0].read(0)) if len(train[0].labels) else None
+        num_classes = _described_classes(train[0].file) or _counted_classes(train)
     pixels = [_decode(parts, num_classes, image_size) for parts in (train, test)]
+    # Last, because only now every image is known to be one.
+    quality = jpeg_quality(train[0].read(0), train[0].where(0)) if len(train[0].labels) else None
     return Decoded(pixels[0], pixels[1], num_classes, quality)
 
 
@@ -69,9 +71,11 @@ class _Columns:
         return f"{self.file}, row {row}"
 
     def read(self, row: int) -> bytes:
-        data: bytes | None = self.images[row].as_py()
-        if data is None:
-            raise DataError(f"{self.where(row)}: no image bytes")
+        data = self.images[row].as_py()
+        if not isinstance(data, bytes):
+            raise DataError(
+                f"{self.where(row)}: no image bytes" + ("" if data is None else f" but {type(data).__name__}")
+            )
         return data
 
 
@@ -79,6 +83,14 @@ def _split_of(file: Path) -> str:
     """`train` of train-00000-of-00001.parquet, and of train/0000.parquet, the hub's converted form."""
     split = file.stem.split("-")[0]
     return file.parent.name if split.isdigit() else split
+
+
+def _counted_classes(train: list[_Columns]) -> int:
+    """The largest training label + 1; raises DataError for one that is no number of a class."""
+    most = most_classes(sum(len(part.labels) for part in train))
+    for part in train:
+        check_labels(part.labels, most, str(part.file))
+    return 1 + max((int(part.labels.max()) for part in train if len(part.labels)), default=0)
 
 
 def _decode(parts: list[_Columns], num_classes: int, image_size: int | None) -> Pixels:
@@ -106,34 +118,38 @@ def _decode(parts: list[_Columns], num_classes: int, image_size: int | None) -> 
 
 
 def _read_columns(file: Path) -> _Columns:
-    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     schema = _schema(file)
     image_column, label_column = _image_column(schema, file), _label_column(schema, file)
-    try:
+    for name in (image_column, label_column):
+        if schema.names.count(name) > 1:
+            raise DataError(f"{file}: {schema.names.count(name)} columns are named {name}; one is needed")
+    with _reading(file):
         table = pq.read_table(file, columns=[image_column, label_column])
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-    labels = table[label_column]
-    if labels.null_count:
-        raise DataError(f"{file}: {labels.null_count} rows have no value in column {label_column}")
-    return _Columns(file, pc.struct_field(table[image_column], "bytes"), torch.tensor(labels.to_numpy()).long())
+        images, labels = pc.struct_field(table[image_column], "bytes"), table[label_column]
+        missing, numbers = labels.null_count, labels.to_numpy()
+    if missing:
+        raise DataError(f"{file}: {missing} rows have no value in column {label_column}")
+    return _Columns(file, images, torch.tensor(numbers).long())
 
 
 def _schema(file: Path) -> Any:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _reading(file):
         return pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
 
 
-def _damaged(file: Path, error: Exception) -> DataError:
-    return DataError(f"{file}: not a readable parquet file ({' '.join(str(error).split())}); download it again")
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Raises DataError for whatever pyarrow meets in a damaged file: its own errors, OSError, OverflowError, ..."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file}: not a readable parquet file ({reason}); download it again") from error
 
 
 def _image_column(schema: Any, file: Path) -> str:
@@ -161,5 +177,5 @@ def _described_classes(file: Path) -> int | None:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return len(features[_label_column(schema, file)]["names"])
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None

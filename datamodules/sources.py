@@ -66,9 +66,9 @@ class Located:
 
 def find(name: str) -> Source:
     """The source of that name; raises DataError with the nearest name and the list if there is none."""
-    if name in SOURCES:
+    if isinstance(name, str) and name in SOURCES:
         return SOURCES[name]
-    near = get_close_matches(name, SOURCES, n=1)
+    near = get_close_matches(str(name), SOURCES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise DataError(f"unknown data {name!r}{hint} (allowed: {', '.join(SOURCES)})")
 
@@ -92,9 +92,9 @@ def locate(source: Source, root: Path, image_size: int | None = None, download: 
         raise DataError(f"{root}: no such folder; {_remedy(source)}")
     if source.name in LAYOUTS:
         find_files, read_files = LAYOUTS[source.name]
-        files = find_files(root)
+        files = _regular(find_files(root))
         return Located(files, partial(read_files, files, image_size), source.name)
-    if files := parquet.find_files(root):
+    if files := _regular(parquet.find_files(root)):
         return Located(files, partial(_decode_parquet, source, files, image_size), "parquet")
     raise DataError(f"{missing[0] if missing else root / '*.parquet'}: not found; {_remedy(source)}")
 
@@ -108,6 +108,14 @@ def reported_name(source: Source, root: Path, decoded: Decoded) -> str:
     # The name becomes part of folder names, so nothing but plain characters survives.
     name = source.name if official else re.sub(r"[^A-Za-z0-9_.]+", "-", root.resolve().name).strip("-.") or source.name
     return name if decoded.jpeg_quality is None else f"{name}-jpeg{decoded.jpeg_quality}"
+
+
+def _regular(files: list[Path]) -> list[Path]:
+    """The files themselves; raises DataError for one that is none, such as a pipe, whose end may never come."""
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file}: {'not a file' if file.exists() else 'a link that leads nowhere'}")
+    return files
 
 
 def _decode_array(read: Callable[[], Decoded], image_size: int | None) -> Decoded:
