@@ -133,9 +133,6 @@ class History(Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         self.resumed_from = trainer.current_epoch
         self.progress.update(trainer.global_step - self.progress.n)
-        if self.logger is not None:
-            for row in self.rows:  # a new W&B run after a resume shows the whole history
-                self.logger.log_metrics(row, int(row["step"]))
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.started = time.perf_counter()
@@ -173,7 +170,11 @@ class History(Checkpoint):
         return {"rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Also logs the rows: a W&B run after a resume shows the whole history, even if nothing is left to train."""
         self.rows = state["rows"]
+        if self.logger is not None:
+            for row in self.rows:
+                self.logger.log_metrics(row, int(row["step"]))
 
 
 def as_csv(rows: list[dict[str, float]]) -> str:

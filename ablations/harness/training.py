@@ -24,6 +24,7 @@ from ablations.harness import runtime
 from ablations.harness.callbacks import Diverged, DrawsByStep, History, Snapshots, StopsOnCtrlC, StopsOnNan, as_csv
 from ablations.harness.files import atomic_write_text, write_json
 from ablations.harness.runs import Run, snapshot_files
+from ablations.harness.step_losses import StepLosses
 from ablations.harness.transformer_watch import watches
 from datamodules.augment import Augment
 from datamodules.images import ImageData
@@ -88,9 +89,10 @@ def train(
     options = {"devices": 1, "accelerator": accelerator, **run.trainer, "precision": run.precision}
     steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
     with tqdm(total=steps, desc=label, unit="step", disable=not show_progress, leave=False, mininterval=0.5) as bar:
-        history = History(folder, logger, bar)
+        history, losses = History(folder, logger, bar), StepLosses(logger)
         stops = StopsOnCtrlC()
         kept = Snapshots(module.network, snapshot_files(folder, run.recipe.epochs, snapshots))
+        watching = watches(module.network)
         trainer = lightning.Trainer(
             **{
                 "enable_progress_bar": False,
@@ -99,7 +101,7 @@ def train(
                 "max_epochs": run.recipe.epochs,
                 "logger": False,  # History logs, from the rows that metrics.csv holds
                 "enable_checkpointing": True,
-                "callbacks": [DrawsByStep(run.seed), StopsOnNan(), *watches(module.network), kept, history, stops],
+                "callbacks": [DrawsByStep(run.seed), losses, StopsOnNan(), *watching, kept, history, stops],
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
             }
@@ -128,6 +130,7 @@ def train(
             if trainer.is_global_zero:
                 where = {"step": error.step, "epoch": error.epoch + 1, "why": str(error)}
                 write_json(folder / "diverged", where)
+            losses.log_divergence(error.step)
             raise
         except SystemExit as error:  # how Lightning ends what Ctrl-C interrupted
             raise KeyboardInterrupt from error

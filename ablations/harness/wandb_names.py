@@ -10,6 +10,8 @@ from ablations.harness.records import Records
 
 PROJECT = "cnn-ablations"
 STEP = "trainer/global_step"
+TRAIN, PROBE, SUMMARY = "train", "probe", "summary"  # W&B's job types
+STEP_LOSS_KEY, DIVERGED_KEY = "train/loss_step", "diverged/step"
 VERDICTS_KEY, RUNS_KEY, PAGE_KEY = "tables/verdicts", "tables/runs", "report"  # of the summary run, beside figures
 
 

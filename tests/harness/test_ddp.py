@@ -22,7 +22,7 @@ import json, sys
 from pathlib import Path
 import torch
 import datamodules
-from ablations.harness import runtime, training
+from ablations.harness import runtime, step_losses, training
 from ablations.harness.runs import Run
 from datamodules import images
 from modules.classifier import Classifier
@@ -32,13 +32,19 @@ if __name__ == "__main__":
     out, poisoned = Path(sys.argv[1]), sys.argv[2:] == ["poisoned"]
     runtime.quiet()
     images.EVALUATION_BATCH_SIZE = 224
+    step_losses.EVERY, step_losses.BEYOND = 10, 20
     data = datamodules.load("digits")
     data.test = data.test[torch.arange(449)]
     recipe = Recipe(epochs=2, batch_size=64, learning_rate=0.05)
     arguments = {"depth": 8, "width": 4, "survival_prob": 0.5}
     options = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
+    step, losses = Classifier.training_step, []
+    def keep(self, batch, index):
+        loss = step(self, batch, index)
+        losses.append(loss.item())
+        return loss
+    Classifier.training_step = keep
     if poisoned:
-        step = Classifier.training_step
         def bad(self, batch, index):
             loss = step(self, batch, index)
             return loss * float("nan") if self.global_rank == 1 and self.global_step == 20 else loss
@@ -46,6 +52,7 @@ if __name__ == "__main__":
     run = Run("resnet_cifar", arguments, recipe, data.identity, 0, options)
     try:
         training.train(run, data, out, show_progress=False)
+        (out / f"losses{torch.distributed.get_rank()}.json").write_text(json.dumps(losses))
     except training.Diverged as error:
         print("DIVERGED", error.step)
 """
@@ -101,6 +108,18 @@ def test_an_odd_test_set_counts_every_image_once(odd, digits):
     checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
     saved = load_file(folder / "weights.safetensors")
     assert all(torch.equal(checkpoint["state_dict"][f"network.{name}"], saved[name]) for name in saved)
+
+
+def test_a_loss_between_epochs_is_the_mean_over_both_processes(odd):
+    out, *_ = odd["sound"]
+    checkpoint = torch.load(only(out / "trained") / "last.ckpt", weights_only=True)
+    first, second = (json.loads((out / f"losses{rank}.json").read_text()) for rank in (0, 1))
+    assert first != second
+    rows = checkpoint["callbacks"]["StepLosses"]["rows"]
+    assert [row["step"] for row in rows] == [10, 20, 30]
+    for row in rows:
+        steps = slice(row["step"] - 10, row["step"])
+        assert row["train/loss_step"] == pytest.approx(sum(first[steps] + second[steps]) / 20, rel=1e-6)
 
 
 def test_one_process_that_diverges_ends_both(odd):
