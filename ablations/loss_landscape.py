@@ -153,7 +153,7 @@ def check(settings: Mapping[str, Any], network: Any) -> dict[str, str]:
     if network is None and (settings["towards"] or settings["along"]):
         raise ValueError("--probe.towards and --probe.along go with --network and --weights, which they start from")
     if settings["towards"]:
-        between(network, read_weights(settings["towards"]))
+        between(network, read_weights(settings["towards"], network))
     along = [path for path in settings["along"].split(",") if path]
     if len(along) > 2:
         raise ValueError(f"--probe.along names {len(along)} files; a surface has one or two directions")

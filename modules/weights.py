@@ -1,4 +1,4 @@
-"""Weights in files: safetensors written whole or not at all; safetensors, state dicts and Lightning checkpoints read.
+"""Weights in files: safetensors written whole or not at all; safetensors, state dicts and checkpoints read.
 
 Reading never runs code from the file: safetensors holds none, and everything else goes through torch.load with
 weights_only=True.
@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-CHECKPOINT_PREFIX = "network."  # where a Lightning checkpoint of this suite keeps the network
+from modules.state_dicts import CONTAINERS, Found, fitting, renamed, shown, unwrapped
+
+UNKNOWN = re.compile(r"GLOBAL ([\w.]{1,80})")  # as torch names what weights_only refuses
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
@@ -49,62 +52,72 @@ def _to_disk(path: Path) -> None:
         os.close(opened)
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Fills all parameters and buffers from a safetensors file, a state dict or a Lightning checkpoint.
+def load_weights(network: nn.Module, path: str | Path) -> str:
+    """Fills all parameters and buffers from a safetensors file, a state dict or a checkpoint that holds one.
 
-    Of a Lightning checkpoint only the keys below `network.` are read. The network is changed only if everything fits.
-    Raises ValueError for a missing or unreadable file, a file that would have to run code, and keys or shapes that do
-    not fit.
+    Gives what was taken, left out or changed on the way, in words; "" if the file is the network's own. The network is
+    changed only if everything fits. Raises ValueError as `read_weights` does.
     """
-    found = read_weights(path)
-    expected = network.state_dict()
-    problems = [
-        _listed("missing", [name for name in expected if name not in found]),
-        _listed("unexpected", [name for name in found if name not in expected]),
-        _listed(
-            "of another shape",
-            [
-                f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-                for name, tensor in expected.items()
-                if name in found and found[name].shape != tensor.shape
-            ],
-        ),
-    ]
-    if any(problems):
-        raise ValueError(f"weights in {path} do not fit the network: {'; '.join(filter(None, problems))}")
-    network.load_state_dict(found)
+    found = _read(Path(path), network)
+    network.load_state_dict(found.tensors)
+    return ", ".join(found.notes)
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file, a state dict or the network's part of a Lightning checkpoint, on the CPU.
+def read_weights(path: str | Path, network: nn.Module | None = None) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, a state dict or a checkpoint that holds one, on the CPU.
 
-    Raises ValueError for a missing or unreadable file and for one that would have to run code.
+    network: whose names, shapes and types they must have; a prefix before all names is left out, floats of another
+    size are converted, and `num_batches_tracked` may be absent (see `state_dicts`). None takes them as they stand.
+    Raises ValueError for a missing or unreadable file, one that would have to run code, and one that does not fit.
     """
-    path = Path(path)
+    return _read(Path(path), network).tensors
+
+
+def _read(path: Path, network: nn.Module | None) -> Found:
+    try:
+        content = _content(path)
+    except OSError as error:
+        raise ValueError(f"weights file {shown(str(path), 200)} cannot be read: {error.strerror}") from None
+    found = unwrapped(content)
+    if found is None:
+        raise ValueError(
+            f"{path} holds no state dict, that is a mapping from names to tensors, alone or as {', '.join(CONTAINERS)}"
+        )
+    if network is None:
+        return found
+    wanted = network.state_dict()
+    try:
+        return fitting(renamed(found, wanted), wanted)
+    except ValueError as error:
+        raise ValueError(f"weights in {path} do not fit the network: {error}") from None
+
+
+def _content(path: Path) -> object:
+    """What a file holds; raises ValueError for a file that is not there, damaged, or would have to run code."""
     if not path.is_file():
         raise ValueError(f"no weights file {path}")
     if _is_safetensors(path):
         try:
             return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+        except Exception as error:  # a damaged header can make it raise anything
+            raise ValueError(f"{path} is not a readable safetensors file: {shown(str(error), 200)}") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong is said below, on one line
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} is refused: it is no plain state dict, and unpickling more could run code") from error
+        unknown = UNKNOWN.search(str(error))
+        holds = f" (it holds {unknown[1]})" if unknown else ""
+        raise ValueError(
+            f"{path} is refused: it is no plain state dict{holds}, and unpickling more could run code; "
+            "save the state dict alone, or as safetensors"
+        ) from error
     except Exception as error:  # a damaged file can make torch.load raise anything
+        if "TorchScript" in str(error):
+            raise ValueError(
+                f"{path} is refused: it is a TorchScript program; save its state_dict() instead"
+            ) from error
         raise ValueError(f"{path} is empty or damaged") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-        if any(str(name).startswith(CHECKPOINT_PREFIX) for name in content):
-            content = {
-                name.removeprefix(CHECKPOINT_PREFIX): tensor
-                for name, tensor in content.items()
-                if name.startswith(CHECKPOINT_PREFIX)
-            }
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise ValueError(f"{path} holds no state dict, that is a mapping from names to tensors")
-    return content
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -112,13 +125,6 @@ def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as stream:
         start = stream.read(9)
     return path.suffix == ".safetensors" or start[8:] == b"{"
-
-
-def _listed(problem: str, names: list[str], limit: int = 3) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return f"{problem}: {', '.join(names[:limit])}{more}"
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

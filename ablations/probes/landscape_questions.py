@@ -159,7 +159,7 @@ def to_others(subject: Subject) -> Iterator[Measurement]:
     """The line to another trained network, and surfaces along directions of the user's own, where asked for."""
     settings = subject.settings
     if settings["towards"]:
-        direction = between(subject.network, read_weights(settings["towards"]))
+        direction = between(subject.network, read_weights(settings["towards"], subject.network))
         found = draw_surface(
             subject, "towards", both_splits(subject), [direction], settings["steps"], (-0.5, 1.5), normalise="between"
         )

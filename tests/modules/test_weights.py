@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -150,8 +151,8 @@ def test_missing_and_unexpected_keys(network: Network, tmp_path: Path) -> None:
     kept = {key: state[key] for key in list(state)[5:]}
     torch.save({**kept, "classifier.weight": torch.ones(2)}, tmp_path / "w.pt")
     message = refused(network, tmp_path / "w.pt")
-    assert "missing: stem.conv1.weight, stem.bn1.weight, stem.bn1.bias and 2 more" in message
-    assert "unexpected: classifier.weight" in message
+    assert "missing: stem.conv1.weight (2, 3, 3, 3), stem.bn1.weight (2,) <- classifier.weight?, stem.bn1" in message
+    assert "and 2 more; unexpected: classifier.weight" in message
 
 
 def test_shapes_are_named(network: Network, tmp_path: Path) -> None:
@@ -160,7 +161,9 @@ def test_shapes_are_named(network: Network, tmp_path: Path) -> None:
     assert "of another shape: head.fc.weight (7, 8) instead of (10, 8), head.fc.bias (7,) instead of (10,)" in message
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {"a": 1}}, torch.ones(3)])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {}, {"epoch": 3}, {"state_dict": {"a": 1}}, {0: torch.ones(3)}, {"model": {}}, torch.ones(3)]
+)
 def test_no_state_dict(network: Network, tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "w.pt")
     assert "no state dict" in refused(network, tmp_path / "w.pt")
@@ -187,6 +190,20 @@ def test_code_in_a_pickle_is_not_run(network: Network, tmp_path: Path, plain: bo
         torch.save(content, path)
     assert "unpickling more could run code" in refused(network, path)
     assert not trace.exists()
+
+
+def test_what_a_refused_file_holds_is_named(network: Network, tmp_path: Path) -> None:
+    """Training programs keep their arguments beside the weights, which is the most common reason."""
+    torch.save({"state_dict": network.state_dict(), "args": Namespace(lr=0.1)}, tmp_path / "w.pt")
+    message = refused(network, tmp_path / "w.pt")
+    assert "it holds argparse.Namespace" in message
+    assert message.endswith("save the state dict alone, or as safetensors")
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.trace:FutureWarning")
+def test_a_program_is_refused(network: Network, tmp_path: Path) -> None:
+    torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / "w.pt")
+    assert "TorchScript program; save its state_dict()" in refused(network, tmp_path / "w.pt")
 
 
 def test_whole_module_is_refused(network: Network, tmp_path: Path) -> None:
