@@ -1,4 +1,7 @@
-"""The catalogue of networks: `python -m modules` lists them, `python -m modules resnet110` shows the blocks of one."""
+"""The catalogue of networks: `python -m modules` lists them, `python -m modules resnet110` shows the blocks of one.
+
+`python -m modules resnet110 --keys` lists the names that a file of its weights must have.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,22 @@ def main() -> int:
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="show the blocks of this network, with shapes and costs"
     )
+    parser.add_argument("--keys", action="store_true", help="names and shapes that weights for NAME must have")
     parser.add_argument("--json", action="store_true", help="plain data instead of a table")
     options = parser.parse_args()
+    if options.keys and not options.name:
+        parser.error("--keys needs the NAME of a network")
     gc.disable()  # looks again and again through half a million objects of which none is garbage
     from modules import catalogue  # torch, which --help and a wrong flag need not wait for
 
     try:
-        rows = catalogue.blocks(options.name) if options.name else catalogue.networks()
+        look = catalogue.keys if options.keys else catalogue.blocks
+        rows = look(options.name) if options.name else catalogue.networks()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(rows, indent=1) if options.json else catalogue.table(rows))
-    if options.name and not options.json:
+    if options.name and not options.json and not options.keys:
         from modules import ARCHITECTURES, recipe_for
 
         totals = [sum(int(str(row[key])) for row in rows) for key in ("parameters", "multiply_adds")]

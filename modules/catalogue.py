@@ -67,6 +67,26 @@ def blocks(name: str) -> list[Row]:
     return rows
 
 
+def keys(name: str) -> list[Row]:
+    """One row for each name of the state dict that weights for this network must have: name, shape, type.
+
+    As published, so that the last layer and the first may have other sizes on other data. A timm model, `timm:NAME`,
+    has timm's names. Raises ValueError for an unknown name.
+    """
+    if name.startswith("timm:"):
+        import timm
+
+        try:
+            state = timm.create_model(name.removeprefix("timm:")).state_dict()
+        except Exception as error:  # timm raises whatever its constructors happen to raise
+            raise ValueError(f"timm cannot build {name!r}: {(str(error).splitlines() or [''])[0]}") from error
+    else:
+        state = _published(name).state_dict()
+    return [
+        {"name": key, "shape": list(t.shape), "type": str(t.dtype).removeprefix("torch.")} for key, t in state.items()
+    ]
+
+
 def in_words(recipe: Recipe) -> str:
     """A recipe on one line."""
     schedule: str = recipe.schedule

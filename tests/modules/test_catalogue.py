@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import timm
 
 from modules import ARCHITECTURES, build, catalogue
+from modules.__main__ import main
 from modules.cost import cost, cost_by_part
 
 
@@ -36,6 +38,28 @@ def test_one_network_shows_its_blocks() -> None:
     assert lines[0].split() == ["name", "merge", "output", "parameters", "multiply_adds", "changes_shape"]
     assert lines[5].split() == ["stage2_block1", "add", "32", "x", "16", "x", "16", "13,952", "3.54", "M", "yes"]
     assert "resnet20: 269,722 parameters, 40,551,040 multiply-adds" in lines
+
+
+@pytest.mark.parametrize("name", ["resnet20", "timm:resnet18"])
+def test_keys_are_those_of_a_file_of_weights(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A timm model has timm's names, whatever the suite makes of it."""
+    monkeypatch.setattr(sys, "argv", ["modules", name, "--keys", "--json"])
+    assert main() == 0
+    network = timm.create_model("resnet18") if name.startswith("timm:") else build(name)
+    assert {row["name"]: row["shape"] for row in json.loads(capsys.readouterr().out)} == {
+        key: list(tensor.shape) for key, tensor in network.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", ["resnet21", "timm:resnet19"])
+def test_keys_of_an_unknown_network_are_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["modules", name, "--keys"])
+    assert main() == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_an_unknown_network_is_refused_in_one_line() -> None:
