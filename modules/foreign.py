@@ -12,6 +12,7 @@ import difflib
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from modules.block import Block, shape_match
 from modules.network import Network
+from modules.pretrained import loading_weights
 from modules.weights import load_weights
 
 
@@ -101,9 +103,10 @@ def build_foreign(
         close = difflib.get_close_matches(model_name, timm.list_models(), n=1)
         raise ValueError(f"timm has no model {model_name!r}" + (f"; did you mean {close[0]}?" if close else ""))
     try:
-        model = timm.create_model(
-            model_name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **arguments
-        )
+        with loading_weights(model_name) if pretrained else nullcontext():
+            model = timm.create_model(
+                model_name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **arguments
+            )
     except Exception as error:  # timm raises whatever its constructor or its download happens to raise
         raise ValueError(f"timm cannot build {model_name}: {_first_line(error)}") from error
     if weights is not None:
