@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import csv
-import filecmp
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,11 +19,14 @@ from tqdm import tqdm
 from ablations.harness.ablation import Arm
 from ablations.harness.callbacks import Diverged
 from ablations.harness.command_line import Options, WrongInput
+from ablations.harness.completion import lack, make_finished, wanted_snapshots
 from ablations.harness.estimate import count, describe, in_words
-from ablations.harness.files import write_json
-from ablations.harness.probing import Subject, answers_file, ask, kept_folder
+from ablations.harness.files import sweep, write_json
+from ablations.harness.folders import is_settled, settle
+from ablations.harness.integrity import sha256
+from ablations.harness.probing import Subject, answers_damage, answers_file, ask, kept_folder
 from ablations.harness.records import Record, point, read_csv
-from ablations.harness.runs import Run, held, outcome, snapshot_files
+from ablations.harness.runs import TABLE, WEIGHTS, Run, held, outcome, weights_noted
 from ablations.harness.search import final_loss
 from ablations.harness.tracking import description, log_answers, tracker
 from ablations.harness.training import INTERRUPTED, train
@@ -63,21 +63,17 @@ class Answer(NamedTuple):
 
 
 def is_finished(trial: Trial, job: Job) -> bool:
-    """Whether the run has ended, with the snapshots that this trial's probe needs."""
-    folder = job.run.folder(trial.options.out)
-    found = outcome(folder)
-    if trial.options.fresh or found is None:
-        return False
-    wanted = snapshot_files(folder, job.run.recipe.epochs, trial.num_snapshots(job.arm))
-    return found["state"] == "diverged" or all(file.exists() for file in wanted.values())
+    """Whether the run has ended, with the snapshots that this trial's probe needs, and nothing of it is damaged."""
+    return not trial.options.fresh and not lack(trial, job, trial.options.out)
 
 
 def is_asked(trial: Trial, job: Job) -> bool:
     """Whether the probe's answers are there too."""
-    if trial.searching:  # candidates are trained and nothing else
+    if trial.searching or not is_finished(trial, job):  # candidates are trained and nothing else
         return is_finished(trial, job)
-    kept = answers_file(trial.ablation, trial.plan.settings, job.arm.name, job.run.folder(trial.options.out))
-    return is_finished(trial, job) and kept.exists()
+    folder = job.run.folder(trial.options.out)
+    kept = answers_file(trial.ablation, trial.plan.settings, job.arm.name, folder)
+    return kept.exists() and not answers_damage(kept, weights_noted(folder))
 
 
 def carry_out(trial: Trial, job: Job) -> Answer:
@@ -85,7 +81,12 @@ def carry_out(trial: Trial, job: Job) -> Answer:
 
     Raises OSError if another process has the run.
     """
-    with nullcontext() if is_asked(trial, job) else held(job.run, trial.options.out):
+    folder = job.run.folder(trial.options.out)
+    if is_asked(trial, job) and is_settled(folder):
+        return _carry_out(trial, job)
+    with held(job.run, trial.options.out):
+        settle(folder)
+        sweep(folder)
         return _carry_out(trial, job)
 
 
@@ -93,8 +94,11 @@ def _carry_out(trial: Trial, job: Job) -> Answer:
     folder = job.run.folder(trial.options.out)
     try:
         was_finished, was_asked = is_finished(trial, job), is_asked(trial, job)
+        # Weights are read, and so compared with what was written, only where somebody asks them.
+        if was_finished and not was_asked:
+            was_finished = not lack(trial, job, trial.options.out, contents=True)
         if not was_finished:
-            _make_finished(trial, job)
+            make_finished(trial, job, _train)
         done = outcome(folder) or {}
         if done["state"] == "diverged":
             raise Diverged(int(done["step"]), int(done["epoch"]) - 1)
@@ -107,11 +111,11 @@ def _carry_out(trial: Trial, job: Job) -> Answer:
         else:
             data = trial.data_of(job.arm)
             network = build(job.run.network, data.num_classes, data.in_channels, **job.run.arguments)
-            load_weights(network, folder / "weights.safetensors")
-            snapshots = snapshot_files(folder, job.run.recipe.epochs, trial.num_snapshots(job.arm))
+            load_weights(network, folder / WEIGHTS)
             rows += question(
-                trial, network, data, job.arm.name, job.run.seed, job.run.name, folder, job.label, snapshots
-            )
+                trial, network, data, job.arm.name, job.run.seed, job.run.name, folder, job.label,
+                wanted_snapshots(trial, job, folder), sha256(folder / WEIGHTS),
+            )  # fmt: skip
     except Diverged as error:
         if trial.searching:
             return Answer([], str(error))
@@ -130,40 +134,6 @@ def _carry_out(trial: Trial, job: Job) -> Answer:
     return Answer(rows, words)
 
 
-def _make_finished(trial: Trial, job: Job) -> None:
-    """Trains the run; one that ended without the snapshots that are wanted now is trained again beside itself."""
-    out, folder = trial.options.out, job.run.folder(trial.options.out)
-    if trial.options.fresh:
-        shutil.rmtree(folder, ignore_errors=True)
-    if outcome(folder) is None:
-        if _has_passed_snapshots(trial, job):
-            (folder / "last.ckpt").unlink()
-        _train(trial, job, out)
-        return
-    beside = out / ".again"  # what stands is replaced only when its like is complete
-    _train(trial, job, beside)
-    new, old = job.run.folder(beside), folder.with_name(f".{folder.name}.old")
-    if (folder / "probes").exists() and _same(folder / "weights.safetensors", new / "weights.safetensors"):
-        shutil.copytree(folder / "probes", new / "probes")  # answers of the very same network
-    folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old)
-
-
-def _has_passed_snapshots(trial: Trial, job: Job) -> bool:
-    """Whether an unfinished run is beyond epochs whose weights are wanted and were not kept."""
-    folder = job.run.folder(trial.options.out)
-    if not (folder / "last.ckpt").exists():
-        return False
-    passed = len(_table(folder))
-    wanted = snapshot_files(folder, job.run.recipe.epochs, trial.num_snapshots(job.arm))
-    return any(epoch <= passed and not file.exists() for epoch, file in wanted.items())
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and filecmp.cmp(one, other, shallow=False)
-
-
 def question(
     trial: Trial,
     network: Network,
@@ -174,18 +144,19 @@ def question(
     folder: Path,
     label: str,
     snapshots: dict[int, Path] | None = None,
+    weights_digest: str = "",
     **extra_settings: str,
 ) -> list[Record]:
-    """The records of the ablation's probe on one network, asked with `data`."""
+    """The records of the ablation's probe on one network, asked with `data`; weights_digest: as for `ask`."""
     network = network.to(trial.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     settings = {**trial.plan.settings, **extra_settings}
-    asked_before = answers_file(trial.ablation, settings, arm, folder).exists()
+    asked_before = not answers_damage(answers_file(trial.ablation, settings, arm, folder), weights_digest)
     with tqdm(desc=f"{label}: probing", unit="pass", disable=not sys.stderr.isatty(), leave=False) as bar:
         subject = Subject(
             network, data, settings, arm, seed, trial.device, bar.update, snapshots or {},
             kept_folder(trial.ablation, settings, arm, folder), trial.options.workers or 1,
         )  # fmt: skip
-        rows = list(ask(trial.ablation, subject, run, folder))
+        rows = list(ask(trial.ablation, subject, run, folder, weights_digest))
     if rows and not asked_before:
         counted = count(network, arm, data.in_channels, data.image_size)
         described = description(trial, "probe", arm, seed, run, counted)
@@ -225,7 +196,7 @@ def _curves(trial: Trial, job: Job) -> Iterator[Record]:
 def _table(folder: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv, one for each finished epoch; none if the run diverged in its first."""
     try:
-        with (folder / "metrics.csv").open(newline="") as stream:
+        with (folder / TABLE).open(newline="") as stream:
             return list(csv.DictReader(stream))
     except FileNotFoundError:
         return []

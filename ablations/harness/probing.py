@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +13,19 @@ from typing import Any, NamedTuple
 import torch
 
 from ablations.harness.ablation import Ablation
-from ablations.harness.records import Record, Records, read_csv, write_csv
-from ablations.harness.runs import digest
+from ablations.harness.files import atomic_write_text, write_json
+from ablations.harness.integrity import (
+    archive_is_whole,
+    changed,
+    digest,
+    note,
+    noted,
+    read_sealed,
+    remembered,
+    sealed,
+)
+from ablations.harness.records import Record, Records, as_csv, read_csv
+from ablations.harness.runtime import say
 from datamodules.images import ImageData
 from modules import Network
 from modules.weights import load_weights
@@ -67,13 +80,93 @@ def kept_folder(ablation: Ablation, settings: Mapping[str, Any], arm: str, run_f
     return answers_file(ablation, settings, arm, run_folder).with_suffix("")
 
 
-def ask(ablation: Ablation, subject: Subject, run: str, run_folder: Path) -> Records:
-    """The probe's records on the subject, read from their file where the same question was asked before."""
+def answers_damage(file: Path, weights: str = "") -> str:
+    """Why answers cannot be used, in a few words; "" if they can.
+
+    weights: digest of those that they must be of; "" where it is not known. Answers from before there were notes beside
+    them are checked row by row.
+    """
+    try:
+        beside = read_sealed(_notes(file))
+    except FileNotFoundError:
+        return remembered(_unreadable, file) if file.exists() else f"{file.name} is missing"
+    except ValueError as error:
+        return str(error)
+    if weights and beside["weights"] not in ("", weights):
+        return f"{file.name} is of other weights"
+    return changed(file.parent, beside["files"])
+
+
+def _unreadable(file: Path) -> str:
+    try:
+        read_csv(file)
+    except (OSError, ValueError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def _notes(file: Path) -> Path:
+    """What is noted of the answers lies beside them: of which weights, how many, and the digests of all files."""
+    return file.with_suffix(".json")
+
+
+def ask(ablation: Ablation, subject: Subject, run: str, run_folder: Path, weights: str = "") -> Records:
+    """The probe's records on the subject, read from their file where the same question was asked before.
+
+    weights: digest of the subject's. Answers that are damaged, or of other weights, are said to be and asked for again.
+    """
     kept = answers_file(ablation, subject.settings, subject.arm, run_folder)
-    if kept.exists():
+    wrong = answers_damage(kept, weights)
+    if not wrong:
         return read_csv(kept)
+    if kept.exists():
+        say(f"  {subject.arm} seed {subject.seed}: {wrong}; asked again")
+    _remove_damaged(kept, weights)
     measured: Iterable[Measurement] = ablation.probe(subject)
     rows = Records(Record(ablation.name, subject.arm, subject.seed, *m, run) for m in measured)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(kept, rows)
+    text = as_csv(rows)
+    beside = [file for file in sorted(kept.with_suffix("").rglob("*")) if file.is_file()]
+    files = {kept.name: note(text.encode("utf-8")), **noted(kept.parent, beside)}
+    # The notes first: answers without any are taken for those of the time before notes.
+    write_json(_notes(kept), sealed({"weights": weights, "rows": len(rows), "files": files}))
+    atomic_write_text(kept, text)
     return rows
+
+
+def _remove_damaged(kept: Path, weights: str) -> None:
+    """Removes answers, those files beside them that nobody could go on with, and at last what is noted of them."""
+    kept.unlink(missing_ok=True)
+    folder, notes = kept.with_suffix(""), _notes(kept)
+    try:
+        before = read_sealed(notes)
+    except (FileNotFoundError, ValueError):
+        before = {"weights": "", "files": {}}
+    if weights and before["weights"] not in ("", weights):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in [file for file in folder.rglob("*") if file.is_file()]:
+        name = file.relative_to(kept.parent).as_posix()
+        if name in before["files"]:
+            bad = bool(changed(kept.parent, {name: before["files"][name]}))
+        else:
+            bad = file.suffix == ".npz" and not archive_is_whole(file)
+        if bad:
+            file.unlink()
+    notes.unlink(missing_ok=True)
+
+
+def forget_unnoted_answers(run_folder: Path) -> None:
+    """Removes all answers, and what lies beside them, of which it is not noted to which weights they belong."""
+    folder = run_folder / "probes"
+    kept = set()
+    for notes in folder.glob("*.json"):
+        with suppress(ValueError):
+            if read_sealed(notes)["weights"]:
+                kept.add(notes.stem)
+    for path in sorted(folder.glob("*")):
+        if (path.name if path.is_dir() else path.stem) in kept:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -172,7 +172,16 @@ def measured(records: Records, arm: str, probe: str, metric: str, **fields: obje
 
 
 def write_csv(path: str | Path, records: Iterable[Record]) -> None:
-    """Write the table atomically; floats are written so that reading gives the same number.
+    """Write the table atomically; raises ValueError as `as_csv`, and OSError."""
+    try:
+        text = as_csv(records)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    atomic_write_text(path, text)
+
+
+def as_csv(records: Iterable[Record]) -> str:
+    """The table as text; floats are written so that reading gives the same number.
 
     Raises ValueError for a text with a line end, because one row is one line.
     """
@@ -183,9 +192,9 @@ def write_csv(path: str | Path, records: Iterable[Record]) -> None:
         value = repr(float(row.value))  # also for scalars of numpy, whose own text is shorter than exact
         cells = [row.ablation, row.arm, str(int(row.seed)), row.point, row.metric, value, row.unit, row.run]
         if any("\n" in cell or "\r" in cell for cell in cells):
-            raise ValueError(f"{path}: a text holds a line end in {row}")
+            raise ValueError(f"a text holds a line end in {row}")
         writer.writerow(cells)
-    atomic_write_text(path, stream.getvalue())
+    return stream.getvalue()
 
 
 def read_csv(path: str | Path) -> Records:

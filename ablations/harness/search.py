@@ -20,7 +20,7 @@ from typing import Any
 
 from ablations.harness.ablation import Arm
 from ablations.harness.command_line import WrongInput
-from ablations.harness.runs import Run, digest, outcome
+from ablations.harness.runs import Run, damage, digest, outcome
 from modules.recipe import Recipe
 
 SEED = 1000  # of every candidate, beyond those of the arms (MAX_SEEDS)
@@ -121,9 +121,12 @@ def _varied(arm: Arm, candidate: Arm) -> dict[str, object]:
 
 
 def final_loss(folder: Path) -> float | None:
-    """Training loss of a run's last epoch in nats; infinite for one that diverged, None for one that has not ended."""
+    """Training loss of a run's last epoch in nats; infinite for one that diverged.
+
+    None for one that has not ended, or whose files are damaged.
+    """
     found = outcome(folder)
-    if found is None:
+    if found is None or damage(folder):
         return None
     if found["state"] == "diverged":
         return math.inf

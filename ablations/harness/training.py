@@ -23,7 +23,8 @@ from tqdm import tqdm
 from ablations.harness import runtime
 from ablations.harness.callbacks import Diverged, DrawsByStep, History, Snapshots, StopsOnCtrlC, StopsOnNan, as_csv
 from ablations.harness.files import atomic_write_text, write_json
-from ablations.harness.runs import Run, snapshot_files
+from ablations.harness.integrity import noted, sealed
+from ablations.harness.runs import CHECKPOINT, TABLE, WEIGHTS, Run, snapshot_files
 from ablations.harness.step_losses import StepLosses
 from ablations.harness.transformer_watch import watches
 from datamodules.augment import Augment
@@ -114,7 +115,7 @@ def train(
         if compiles(run, trainer.strategy.root_device.type):
             torch.compiler.reset()  # torch gives up silently after a few networks compiled in one process
             module.network.compile()
-        checkpoint = folder / "last.ckpt"
+        checkpoint = folder / CHECKPOINT
         started = time.perf_counter()
         try:
             trainer.fit(
@@ -129,7 +130,7 @@ def train(
         except Diverged as error:
             if trainer.is_global_zero:
                 where = {"step": error.step, "epoch": error.epoch + 1, "why": str(error)}
-                write_json(folder / "diverged", where)
+                _end(folder, "diverged", where, history)
             losses.log_divergence(error.step)
             raise
         except SystemExit as error:  # how Lightning ends what Ctrl-C interrupted
@@ -147,11 +148,23 @@ def train(
         "resumed_from_epoch": history.resumed_from,
     }
     if trainer.is_global_zero:
-        # Again, because a kill may have come between the last checkpoint and its table.
-        atomic_write_text(folder / "metrics.csv", as_csv(history.rows))
-        save_weights(module.network, folder / "weights.safetensors")
-        write_json(folder / "done", done)
+        save_weights(module.network, folder / WEIGHTS)
+        done = _end(folder, "done", done, history)
     return done
+
+
+def _end(folder: Path, name: str, said: dict[str, Any], history: History) -> dict[str, Any]:
+    """Writes the file that says how the run ended, with notes of the files that stay; returns what it says."""
+    # The table again, because a kill may have come between the last checkpoint and it.
+    if history.rows:
+        atomic_write_text(folder / TABLE, as_csv(history.rows))
+    else:
+        (folder / TABLE).unlink(missing_ok=True)  # of a try whose checkpoint was lost
+    kept = [*([folder / TABLE] if history.rows else []), *([folder / WEIGHTS] if name == "done" else [])]
+    kept += sorted((folder / "snapshots").glob("*.safetensors"))
+    said = sealed({**said, "files": noted(folder, kept)})
+    write_json(folder / name, said)
+    return said
 
 
 def main(request_file: Path) -> None:

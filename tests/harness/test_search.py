@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from torch.nn import Linear
 
 from ablations.harness.ablation import Arm
 from ablations.harness.command_line import Options
@@ -19,6 +20,7 @@ from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.search import SEED, Search, drawn, final_loss
 from ablations.harness.trial import Trial
+from modules.weights import save_weights
 from reports.page import write_page
 
 ARM = Arm(
@@ -145,9 +147,12 @@ def test_the_final_loss_is_read_from_the_table_of_epochs(tmp_path: Path) -> None
     assert final_loss(tmp_path) is None
     (tmp_path / "metrics.csv").write_text("epoch,train/loss\n1,0.9\n2,0.3\n")
     assert final_loss(tmp_path) is None, "still in training"
-    (tmp_path / "done").write_text('{"test/top1_error": 1.0}')
+    (tmp_path / "done").write_text('{"test/top1_error": 1.0, "seconds": 2.0, "epochs": 2}')
+    assert final_loss(tmp_path) is None, "its weights are missing"
+    save_weights(Linear(1, 1), tmp_path / "weights.safetensors")
     assert final_loss(tmp_path) == 0.3
-    (tmp_path / "done").rename(tmp_path / "diverged")
+    (tmp_path / "done").unlink()
+    (tmp_path / "diverged").write_text('{"step": 7, "epoch": 3}')
     assert final_loss(tmp_path) == math.inf
 
 

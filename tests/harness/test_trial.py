@@ -26,7 +26,7 @@ def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, c
     assert prepare(ablation, options(tmp_path)).carry_out() is False
     times = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
     assert len(trained(tmp_path)) == 2
-    assert len(times) == 2 * (len(FILES) + 1), "with the answers of the probe"
+    assert len(times) == 2 * (len(FILES) + 2), "with the answers of the probe and what is noted of them"
     capsys.readouterr()
 
     def refuse(*_, **__):

@@ -1,0 +1,124 @@
+"""Whether files still are what was written: sizes and digests are noted at the end and compared before a file is used.
+
+Nothing is hashed twice while it stays as it is. What was written before there were notes is checked as far as its own
+format goes: the header of weights, the checksums in an archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+Found = TypeVar("Found")
+Notes = Mapping[str, Mapping[str, Any]]  # name below a folder -> bytes, sha256
+
+
+def digest(value: object) -> str:
+    """Eight hexadecimal digits of a plain value, the same in every process."""
+    text = json.dumps(value, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values with a `digest` of themselves, by which `read_sealed` knows that none has changed."""
+    return {**content, "digest": digest(content)}
+
+
+def read_sealed(file: Path) -> dict[str, Any]:
+    """The values of a JSON file, of the time before seals too.
+
+    Raises FileNotFoundError without a file and ValueError, in a few words, for a damaged one.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError):
+        raise ValueError(f"{file.name} is damaged") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file.name} is damaged")
+    content = {key: value for key, value in found.items() if key != "digest"}
+    # Of the time before seals is what has no notes either.
+    if ("digest" in found or "files" in found) and found.get("digest") != digest(content):
+        raise ValueError(f"{file.name} is damaged")
+    return found
+
+
+def noted(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Size and digest of the files, which lie below the folder, by their names there."""
+    return {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files
+    }
+
+
+def note(content: bytes) -> dict[str, Any]:
+    """Size and digest of what is about to be written."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def changed(folder: Path, notes: Notes, contents: bool = True) -> str:
+    """What is wrong with the first file that is not as noted, in a few words; "" if all are.
+
+    contents: digests too, and not sizes alone.
+    """
+    for name, note in notes.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        size = file.stat().st_size
+        if size != note["bytes"]:
+            return f"{name} has {size} bytes, {note['bytes']} were written"
+        if contents and sha256(file) != note["sha256"]:
+            return f"{name} has changed since it was written"
+    return ""
+
+
+def sha256(file: Path) -> str:
+    """Digest of the file's contents, in hexadecimal digits."""
+    return remembered(_sha256, file)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_open(file: Path) -> bool:
+    """Whether the file is safetensors of the size that its header gives; the values are not looked at."""
+    return file.is_file() and remembered(_weights_open, file)
+
+
+def _weights_open(file: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
+def archive_is_whole(file: Path) -> bool:
+    """Whether every member of a zip file, as .npz and checkpoints of torch are, agrees with its checksum."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except Exception:  # damage can make the reader stumble anywhere
+        return False
+
+
+def remembered(look: Callable[[Path], Found], file: Path) -> Found:
+    """`look(file)`, looked up where this process has looked before and the file was not written since."""
+    state = file.stat()
+    found: Found = _remembered(look, file, (state.st_ino, state.st_size, state.st_mtime_ns))
+    return found
+
+
+@cache
+def _remembered(look: Callable[[Path], Any], file: Path, _state: tuple[int, int, int]) -> Any:
+    return look(file)

@@ -1,0 +1,300 @@
+"""What is damaged below --out is made again or named: the same command ends with what it left before."""
+
+import json
+import math
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
+
+from ablations.harness.integrity import sealed
+from modules.classifier import Classifier
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ONE = replace(TINY, plan=lambda budget, data: plan(budget, data, ARMS[:1]))
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch):
+    make_cheap(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """What the command leaves that nothing disturbs; tests work on copies."""
+    out = tmp_path_factory.mktemp("finished") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        make_cheap(patch)
+        code, _, err = command(out, ablation=ONE)
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture
+def out(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "runs")
+
+
+@pytest.fixture
+def of_old(out):
+    """The same as it was before there were notes and seals."""
+    (done,) = out.glob("trained/*/done")
+    said = json.loads(done.read_text())
+    done.write_text(json.dumps({key: value for key, value in said.items() if key not in ("files", "digest")}))
+    for notes in out.glob("trained/*/probes/*.json"):
+        notes.unlink()
+    return out
+
+
+def run_of(out):
+    (folder,) = (folder for folder in (out / "trained").iterdir() if not folder.name.startswith("."))
+    return folder
+
+
+def cut(keep):
+    """Damage that leaves a part of a file's bytes, or of its lines."""
+
+    def damage(file):
+        content = file.read_bytes()
+        lines = content.splitlines(keepends=True)
+        file.write_bytes(b"".join(lines[:-1]) if keep == "lines" else content[: int(keep * len(content))])
+
+    return damage
+
+
+def flip(file):
+    """One bit in the middle; the size stays."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def remove(file):
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+def folder_instead(file):
+    file.unlink()
+    file.mkdir()
+
+
+def fill(text):
+    return lambda file: file.write_text(text)
+
+
+HALF, LAST_LINE, LAST_BYTES, EMPTY = cut(0.5), cut("lines"), cut(0.98), cut(0)
+TRAINED, ASKED = "; trained again from its last checkpoint", "; asked again"
+DAMAGE = [
+    ("metrics.csv", HALF, TRAINED),
+    ("metrics.csv", LAST_LINE, TRAINED),
+    ("metrics.csv", LAST_BYTES, TRAINED),
+    ("metrics.csv", flip, TRAINED),
+    ("metrics.csv", remove, TRAINED),
+    ("done", HALF, TRAINED),
+    ("done", EMPTY, TRAINED),
+    ("done", flip, TRAINED),
+    ("done", fill("[]"), TRAINED),
+    ("done", fill("{}"), TRAINED),
+    ("done", fill("[" * 100_000), TRAINED),
+    ("weights.safetensors", remove, TRAINED),
+    ("weights.safetensors", HALF, TRAINED),
+    ("probes/tiny-*.csv", LAST_LINE, ASKED),
+    ("probes/tiny-*.csv", LAST_BYTES, ASKED),
+    ("probes/tiny-*.csv", flip, ASKED),
+    ("probes/tiny-*.csv", remove, ""),
+    ("probes/tiny-*.json", HALF, ASKED),
+    ("probes/tiny-*/norms.npz", HALF, ASKED),
+    ("probes/tiny-*/norms.npz", flip, ASKED),
+    ("probes/tiny-*/norms.npz", remove, ASKED),
+    ("probes", remove, ""),
+    ("snapshots/epoch0000.safetensors", HALF, ""),
+    ("snapshots", remove, ""),
+    ("last.ckpt", HALF, None),
+    ("config.json", HALF, None),
+    ("environment.json", remove, None),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "said"), DAMAGE)
+def test_what_is_damaged_is_made_again(out, name, damage, said):
+    expected = left_by(out)
+    (file,) = run_of(out).glob(name)
+    damage(file)
+    code, told, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert "already trained, already probed" in told if said is None else said in told
+    found = left_by(out)
+    if said is None and name == "environment.json":
+        expected.pop(f"trained/{run_of(out).name}/environment.json")  # of a machine, not of the run
+    assert found == expected
+    again = command(out, ablation=ONE)
+    assert "already trained, already probed" in again[1]
+    assert "again" not in again[1]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "snapshots/epoch0000.safetensors"])
+def test_weights_that_have_changed_are_noticed_where_they_are_asked(out, name):
+    """Their size is the same: only reading them tells."""
+    expected = left_by(out)
+    flip(run_of(out) / name)
+    shutil.rmtree(run_of(out) / "probes")
+    code, told, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert ("weights.safetensors has changed" in told) == (name == "weights.safetensors")
+    assert left_by(out) == expected
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("damage", [HALF, flip, EMPTY, fill("no checkpoint"), folder_instead])
+def test_a_damaged_checkpoint_begins_again(out, ended, damage):
+    folder, expected = run_of(out), left_by(out)
+    damage(folder / "last.ckpt")
+    if ended:
+        (folder / "done").write_text("")
+    else:
+        (folder / "done").unlink()
+    code, told, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert f"{'done' if ended else 'last.ckpt'} is damaged; trained again from its start" in told
+    assert left_by(out) == expected
+
+
+def test_what_stood_before_there_were_notes_stands(of_old):
+    before = {
+        file: (file.read_bytes(), file.stat().st_mtime_ns) for file in run_of(of_old).rglob("*") if file.is_file()
+    }
+    code, told, err = command(of_old, ablation=ONE)
+    assert code == 0, err
+    assert "already trained, already probed" in told
+    after = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in run_of(of_old).rglob("*") if file.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [case for case in DAMAGE if case[1] is not flip and not (case[1] is LAST_LINE and "probes" in case[0])
+     and not case[0].endswith((".json", ".npz"))],
+)  # fmt: skip
+def test_old_runs_are_checked_as_far_as_they_can_be(of_old, finished, name, damage, said):
+    (file,) = run_of(of_old).glob(name)
+    damage(file)
+    code, told, err = command(of_old, ablation=ONE)
+    assert code == 0, err
+    assert "already trained, already probed" in told if said is None else said in told
+    found, expected = left_by(of_old), left_by(finished)
+    if said is None:
+        return
+    records = "ablations/tiny/smoke-digits/records.csv"
+    assert found[records] == expected[records]
+    assert {name for name in found if not name.endswith(".json")} == {n for n in expected if not n.endswith(".json")}
+
+
+def test_answers_of_other_weights_are_asked_again(out):
+    """Training again may give other weights, on a GPU for one; answers and what lies beside them go with the old."""
+    expected = left_by(out)
+    (notes,) = run_of(out).glob("probes/*.json")
+    said = {key: value for key, value in json.loads(notes.read_text()).items() if key != "digest"}
+    notes.write_text(json.dumps(sealed({**said, "weights": "0" * 64})))
+    code, told, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert "is of other weights; asked again" in told
+    assert left_by(out) == expected
+
+
+def test_fresh_never_reads_what_it_throws_away(out, monkeypatch):
+    expected, read = left_by(out), []
+    folder = run_of(out)
+    inodes = {file.stat().st_ino: file.name for file in folder.rglob("*") if file.is_file()}
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"\xff" * 100)
+
+    import builtins
+    import io
+
+    def watch(original):
+        def opening(file, *arguments, **keywords):
+            if isinstance(file, str | os.PathLike) and os.path.exists(file) and os.stat(file).st_ino in inodes:
+                read.append(inodes[os.stat(file).st_ino])
+            return original(file, *arguments, **keywords)
+
+        return opening
+
+    monkeypatch.setattr(builtins, "open", watch(open))
+    monkeypatch.setattr(io, "open", watch(io.open))
+    kept = folder.rename(folder.with_name("kept"))  # or the inodes would be given to new files
+    shutil.copytree(kept, folder, copy_function=os.link)
+    code, told, err = command(out, "--fresh", ablation=ONE)
+    monkeypatch.undo()
+    assert code == 0, err
+    assert "already" not in told
+    assert read == []
+    shutil.rmtree(kept)
+    assert left_by(out) == expected
+
+
+@pytest.mark.parametrize("rest", [".{}.old", ".{}.discarded"])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_remains_of_a_killed_replacement_never_block(out, rest, fresh):
+    expected = left_by(out)
+    folder = run_of(out)
+    shutil.copytree(folder, folder.with_name(rest.format(folder.name)))
+    shutil.rmtree(folder / "snapshots")  # so that the run is replaced
+    code, _, err = command(out, *(["--fresh"] if fresh else []), ablation=ONE)
+    assert code == 0, err
+    assert left_by(out) == expected
+
+
+@pytest.mark.parametrize("damage", [remove, HALF, flip])
+def test_what_is_left_beside_a_run_never_blocks(out, damage):
+    expected = left_by(out)
+    folder = run_of(out)
+    beside = out / ".again" / "trained" / folder.name
+    shutil.copytree(folder, beside)
+    damage(beside / "last.ckpt")
+    (beside / "done").write_text("{")
+    shutil.rmtree(folder / "snapshots")
+    code, _, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert left_by(out) == expected
+    assert not (out / ".again").exists()
+
+
+def test_a_file_in_the_place_of_a_run_is_no_run(out):
+    expected = left_by(out)
+    folder = run_of(out)
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+    code, _, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert left_by(out) == expected
+
+
+# --- runs that diverged ---
+
+
+@pytest.mark.parametrize("damage", [HALF, EMPTY, flip, fill("{}")])
+@pytest.mark.parametrize("name", ["diverged", "metrics.csv"])
+def test_a_damaged_end_of_a_diverged_run_is_made_again(tmp_path, monkeypatch, name, damage):
+    step = Classifier.training_step
+
+    def poisoned(self, *arguments):
+        return step(self, *arguments) * (math.nan if self.trainer.global_step == 2 else 1)  # in the second epoch
+
+    monkeypatch.setattr(Classifier, "training_step", poisoned)
+    ablation = replace(ONE, figures=lambda records, folder: [])
+    out = tmp_path / "runs"
+    code, _, err = command(out, ablation=ablation)
+    assert code == 1
+    assert "failed: relu seed 0" in err
+    expected = left_by(out)
+    damage(run_of(out) / name)
+    code, told, err = command(out, ablation=ablation)
+    assert code == 1
+    assert f"{name} " in told
+    assert "; trained again from its last checkpoint" in told
+    assert "Traceback" not in err
+    assert left_by(out) == expected

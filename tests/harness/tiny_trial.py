@@ -1,0 +1,107 @@
+"""A whole trial whose training is nearly free: two steps an epoch, snapshots, a probe that keeps a file, a claim."""
+
+import contextlib
+import csv
+import io
+import json
+
+import numpy as np
+
+from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.estimate import Estimate, describe
+from ablations.harness.files import atomic_write_text, write_npz
+from ablations.harness.launch import main
+from ablations.harness.probing import Measurement
+from reports.tables import write_table
+
+RECIPE = {"epochs": 2, "batch_size": 512, "learning_rate": 0.05}
+ARMS = ("relu", "tanh")
+# What a clock measures, or tells how often a run was interrupted, by the names that these values have in files.
+VOLATILE = frozenset(["seconds", "wall_seconds", "train_seconds", "images_per_second", "resumed_from_epoch"])
+
+
+def plan(budget, data, arms=ARMS):
+    return Plan(
+        tuple(Arm(name, "mlp", {"depth": 2, "width": 8, "activation": name}, RECIPE) for name in arms), 1, {},
+        snapshots=2,
+    )  # fmt: skip
+
+
+def probe(subject):
+    norms = [sum(p.abs().sum().item() for p in subject.at(epoch).parameters()) for epoch in subject.snapshots]
+    write_npz(subject.folder / "norms.npz", norms=np.array(norms))
+    for epoch, norm in zip(subject.snapshots, norms, strict=True):
+        yield Measurement(f"weights epoch={epoch}", "norm", norm, "")
+
+
+def figures(records, folder):
+    rows = [[name, float(np.load(folder / "files" / name / "norms.npz")["norms"].sum())] for name in ("relu-s0",)]
+    return [write_table(folder, "norms", "Norms", "Of the weights.", ["arm", "norm"], rows)]
+
+
+grows = Test(
+    "grows", "the norm", "", lambda r: {s: v[0] for s, v in r.by_seed("relu", "weights").items()}, at_least=1.0
+)
+CLAIMS = (Claim("T1", "Weights have a norm.", "this suite", "", tests=(grows,)),)
+TINY = Ablation("tiny", "Tiny", "Does it hold?", CLAIMS, plan, probe, figures, lambda blocks, settings: 1.0)
+
+
+def make_cheap(patch):
+    """Leaves out what takes longer than the training and has no part in how files are kept."""
+    patch.setattr("ablations.harness.trial.estimate", without_a_clock)
+    patch.setattr("reports.page.write_page", page_of_one_line)
+    patch.setattr("os.fsync", lambda number: None)  # see test_durable.py
+
+
+def page_of_one_line(folder):
+    atomic_write_text(folder / "report.html", "a page\n")
+    return folder / "report.html"
+
+
+def without_a_clock(run, *_):
+    """In the place of `estimate`, which trains for a moment only to tell how long it takes."""
+    counted, network = describe(run)
+    return Estimate(counted, len(network.blocks), 1.0, 0.001)
+
+
+def command(out, *more, ablation=TINY):
+    """Carries out the tiny ablation below `out` in this process; gives exit code, stdout and stderr."""
+    told, errors = io.StringIO(), io.StringIO()
+    words = ["--budget", "smoke", "--wandb", "disabled", "--trainer.accelerator", "cpu", "--out", str(out), *more]
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(errors):
+        try:
+            main(ablation, words)
+        except SystemExit as left:
+            code = left.code
+    return code, told.getvalue(), errors.getvalue()
+
+
+def left_by(out):
+    """Everything below `out` that the same command leaves alike: name -> content without what is volatile."""
+    found = {}
+    for file in sorted(out.rglob("*")):
+        name = file.relative_to(out).as_posix()
+        if file.is_file():
+            found[name] = _stable(file)
+    return found
+
+
+def _stable(file):
+    if file.suffix == ".csv":
+        with file.open(newline="") as stream:
+            header, *rows = csv.reader(stream)
+        kept = [at for at, name in enumerate(header) if name not in VOLATILE]
+        return [header, *([row[at] for at in kept] for row in rows if not VOLATILE & set(row))]
+    if file.suffix in (".npz", ".safetensors"):
+        return file.read_bytes()
+    if file.name in ("done", "diverged", "verdicts.json") or file.parent.name == "probes":
+        return _without(VOLATILE, json.loads(file.read_text()))
+    return None  # that it is there: a checkpoint, the page and what describes the machine hold times
+
+
+def _without(names, value):
+    if isinstance(value, dict):
+        # The notes of a table that holds seconds, and the seal of what says seconds, are volatile themselves.
+        dropped = names | {"metrics.csv"} | ({"digest"} if names & value.keys() else set())
+        return {key: _without(names, each) for key, each in value.items() if key not in dropped}
+    return [_without(names, each) for each in value] if isinstance(value, list) else value
