@@ -1,6 +1,6 @@
 """Images in memory as a LightningDataModule: splits, batches, augmentation and normalisation on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.augment import Augment, normalise
 from datamodules.order import Batches, BatchIndex, EvaluationBatches, generator
@@ -20,35 +20,61 @@ Split = Literal["train", "val", "test"]
 
 
 class TrainingImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Whole batches of a training split: `BatchIndex` -> uint8 images (N, H, W, C), labels (N,), draws (N, 3)."""
+    """Whole batches of a training split: `BatchIndex` -> uint8 images (N, C, H, W), labels (N,), draws (N, 3)."""
 
     def __init__(self, pixels: Pixels) -> None:
         self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
 
     def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor, Tensor]:
         chosen = self.pixels[batch.indices]
-        return chosen.images, chosen.labels, batch.draws
+        return chosen.images.permute(0, 3, 1, 2), chosen.labels, batch.draws
 
 
 class EvaluationImages(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches of any split: rows (N,) -> uint8 images (N, H, W, C), labels (N,)."""
+    """Whole batches of any split: rows (N,) -> normalised images, float32 (N, C, H, W), and labels (N,)."""
 
-    def __init__(self, pixels: Pixels) -> None:
-        self.pixels = pixels
+    def __init__(self, pixels: Pixels, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.pixels, self.mean, self.std = pixels, mean, std
+
+    def __len__(self) -> int:
+        return len(self.pixels)
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         chosen = self.pixels[rows]
-        return chosen.images, chosen.labels
+        return normalise(chosen.images, self.mean, self.std), chosen.labels
+
+
+class FixedBatches:
+    """The batches of a sampler's first epoch at every epoch: what `overfit_batches` asks for.
+
+    No DataLoader, because Lightning then puts a sampler of single rows into it, and here an index is a batch.
+    """
+
+    def __init__(self, dataset: Dataset[Any], sampler: Sampler[Any]) -> None:
+        self.dataset, self.indices = dataset, list(sampler)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.dataset[index] for index in self.indices)
 
 
 class ImageData(lightning.LightningDataModule):
-    """A data set ready for training; a network gets float32 (N, C, H, W) in channels_last memory, and labels (N,).
+    """A data set ready for training under any Trainer; a network gets float32 (N, C, H, W) and labels (N,).
 
+    Images are in channels_last memory. Batches of the validation, test and predict loaders are what a network takes:
+    normalised images and labels. Those of the training loader are not yet: images are uint8 (N, C, H, W), a quarter of
+    the bytes for a GPU, and come with labels (N,) and the draws (N, 3) of their augmentation; the hook
+    `on_after_batch_transfer`, which the Trainer calls, augments and normalises them on the device.
+    Under a Trainer of several processes each loader gives the process's share: every image of an evaluation once.
     name: the name that records carry. digest: hash of the decoded data. batch_size: images over all processes. seed:
     orders and augments the training images, nothing else. validation: fraction of every class of the training files
     that is set aside, in [0, 1); the split depends on split_seed alone, so that all runs share it.
     mean and std are per channel, 0..1 scale, over the training split as it remains.
-    Build the Trainer with use_distributed_sampler=False: the loaders already give each process its share.
     Raises ValueError if validation is out of range or leaves no training images.
     """
 
@@ -92,27 +118,36 @@ class ImageData(lightning.LightningDataModule):
         """Everything about the data that can change a number; batch size and seed belong to the run."""
         self._constants: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> DataLoader[Any] | FixedBatches:
         """One epoch of this process's share of the global batches.
 
         Raises ValueError if the batch size does not divide among the processes, or exceeds the training split.
         """
-        rank, world_size = self._place()
-        batches = Batches(len(self.train), self.batch_size, self.seed, rank, world_size)
-        return DataLoader(TrainingImages(self.train), sampler=batches, batch_size=None)
+        batches = Batches(len(self.train), self.batch_size, self.seed, *self._place())
+        return self._loader(TrainingImages(self.train), batches)
 
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+    def val_dataloader(self) -> DataLoader[Any] | FixedBatches | list[Any]:
         """This process's share of the validation split; no loader at all if there is no such split."""
         return self._evaluation_loader(self.val) if len(self.val) else []
 
-    def test_dataloader(self) -> DataLoader[Any]:
+    def test_dataloader(self) -> DataLoader[Any] | FixedBatches:
         """This process's share of the test split."""
         return self._evaluation_loader(self.test)
 
+    def predict_dataloader(self) -> DataLoader[Any] | FixedBatches:
+        """This process's share of the test split; the whole of it, in order, where there is one process."""
+        return self._evaluation_loader(self.test)
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """On the device: augment a training batch (it has draws), normalise any; gives float images and labels."""
+        """On the device: augment and normalise the uint8 images of a training batch; gives float images and labels.
+
+        A batch whose images are float has been normalised before and stays as it is.
+        """
         images, labels, *draws = batch
+        if images.dtype != torch.uint8:
+            return images, labels
         fill, mean, std = self._constants_on(images.device)
+        images = images.permute(0, 2, 3, 1)
         if draws:
             images = self.augment(images, draws[0], fill)
         return normalise(images, mean, std), labels
@@ -151,13 +186,20 @@ class ImageData(lightning.LightningDataModule):
             chosen = pixels[rows[chunk]]
             yield normalise(chosen.images.to(device), mean, std), chosen.labels.to(device)
 
-    def _evaluation_loader(self, pixels: Pixels) -> DataLoader[Any]:
+    def _evaluation_loader(self, pixels: Pixels) -> DataLoader[Any] | FixedBatches:
         batches = EvaluationBatches(len(pixels), EVALUATION_BATCH_SIZE, *self._place())
-        return DataLoader(EvaluationImages(pixels), sampler=batches, batch_size=None)
+        return self._loader(EvaluationImages(pixels, self.mean, self.std), batches)
+
+    def _loader(self, dataset: Dataset[Any], sampler: Sampler[Any]) -> DataLoader[Any] | FixedBatches:
+        """The batches that a sampler names."""
+        if getattr(self.trainer, "overfit_batches", 0):
+            return FixedBatches(dataset, sampler)
+        return DataLoader(dataset, sampler=sampler, batch_size=None)
 
     def _place(self) -> tuple[int, int]:
-        """Rank and number of processes; one process where no Trainer has adopted this module."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        """Among how many a Trainer shares data, and which share is this process's; one where there is no Trainer."""
+        shares = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        return (shares["rank"], shares["num_replicas"]) if shares else (0, 1)
 
     def _constants_on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Padding colour (uint8), mean and std on a device, kept so that a step copies nothing but images."""

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.augment import Augment, normalise
 from datamodules.decoding import resized
 from datamodules.errors import DataError
-from datamodules.images import ImageData, Split
+from datamodules.images import FixedBatches, ImageData, Split
 from datamodules.order import Batches, BatchIndex, generator
 from datamodules.pixels import Decoded, Pixels
 
@@ -55,21 +55,18 @@ class Maker(Protocol):
         """The images described, uint8 (N, S, S, C), from all digits of the split, uint8 (M, D, D)."""
 
 
-class FreshBatches(Sampler[BatchIndex]):
-    """The batches of `Batches` with draws that belong to the row: how an epoch is cut into batches changes none."""
+class FreshBatches(Batches):
+    """`Batches` with draws that belong to the row: how an epoch is cut into batches changes none."""
 
-    def __init__(self, batches: Batches, num_draws: int) -> None:
-        self.batches, self.num_draws = batches, num_draws
-
-    def set_epoch(self, epoch: int) -> None:
-        self.batches.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+    def __init__(
+        self, num_images: int, batch_size: int, seed: int, rank: int, world_size: int, *, num_draws: int
+    ) -> None:
+        super().__init__(num_images, batch_size, seed, rank, world_size)
+        self.num_draws = num_draws
 
     def __iter__(self) -> Iterator[BatchIndex]:
-        of_rows = fresh_draws(self.batches.num_images, self.num_draws, self.batches.seed, self.batches.epoch)
-        for batch in self.batches:
+        of_rows = fresh_draws(self.num_images, self.num_draws, self.seed, self.epoch)
+        for batch in super().__iter__():
             yield BatchIndex(batch.indices, of_rows[batch.indices])
 
 
@@ -79,6 +76,9 @@ class Described(Dataset[Description]):
     def __init__(self, maker: Maker, labels: Tensor) -> None:
         self.maker, self.labels = maker, labels
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def __getitem__(self, batch: BatchIndex) -> Description:
         return self.maker.describe(self.labels, batch.indices, batch.draws)
 
@@ -86,6 +86,7 @@ class Described(Dataset[Description]):
 class MadeData(ImageData):
     """What a maker makes of every split of a source of digits; otherwise used as any `ImageData`.
 
+    A batch of the training loader is a Description where images are fresh: they are painted on the device.
     fresh: training images are made anew in every epoch; False keeps the fixed ones.
     truth: split -> the description of its fixed images, in their order, on the CPU.
     Raises DataError if the images of the source are no single digits in grey.
@@ -128,19 +129,19 @@ class MadeData(ImageData):
         draws = fresh_draws(len(self.train), self.maker.num_draws, self.seed, epoch)
         return self.maker.describe(self._digits.labels, rows, draws[rows])
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> DataLoader[Any] | FixedBatches:
         """One epoch of this process's share of the global batches, described; fixed images if they are not fresh.
 
         Raises ValueError if the batch size does not divide among the processes, or exceeds the training split.
         """
         if not self.fresh:
             return super().train_dataloader()
-        batches = Batches(len(self.train), self.batch_size, self.seed, *self._place())
-        samples = Described(self.maker, self._digits.labels)
-        return DataLoader(samples, sampler=FreshBatches(batches, self.maker.num_draws), batch_size=None)
+        num_draws = self.maker.num_draws
+        batches = FreshBatches(len(self.train), self.batch_size, self.seed, *self._place(), num_draws=num_draws)
+        return self._loader(Described(self.maker, self._digits.labels), batches)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """On the device: paint a described batch, normalise any; gives float images and labels."""
+        """On the device: paint and normalise a described batch, treat any other as `ImageData` does."""
         if not isinstance(batch, dict):
             return super().on_after_batch_transfer(batch, dataloader_idx)
         device = batch["labels"].device

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from datamodules.augment import NUM_DRAWS
 
@@ -24,11 +24,12 @@ def generator(*key: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 
 
-class Batches(Sampler[BatchIndex]):
+class Batches(DistributedSampler[BatchIndex]):
     """Training batches: a fresh permutation per epoch, cut into global batches of which every rank takes its share.
 
     The shares of one global batch, joined in the order of ranks, are the batch that a single process would see, draws
     included. The rest that does not fill a batch is dropped. `set_epoch` chooses the permutation; Lightning calls it.
+    It is a `DistributedSampler` so that Lightning does not divide the shares among the ranks a second time.
     batch_size: images over all ranks. Raises ValueError if it is not a positive multiple of world_size, or larger than
     the split.
     """
@@ -38,15 +39,11 @@ class Batches(Sampler[BatchIndex]):
             raise ValueError(f"batch size {batch_size} does not divide among {world_size} processes without remainder")
         if num_images < batch_size:
             raise ValueError(f"batch size {batch_size} is larger than the training split ({num_images} images)")
+        super().__init__(cast("Dataset[BatchIndex]", range(num_images)), world_size, rank, seed=seed)
         self.num_images = num_images
         self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
         share = batch_size // world_size
         self.share = slice(rank * share, (rank + 1) * share)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.num_images // self.batch_size
@@ -60,16 +57,17 @@ class Batches(Sampler[BatchIndex]):
             yield BatchIndex(indices[self.share], draws[self.share])
 
 
-class EvaluationBatches(Sampler[Tensor]):
+class EvaluationBatches(DistributedSampler[Tensor]):
     """Every image of a split exactly once over all ranks: rank r takes rows r, r + W, ... in chunks of batch_size.
 
-    No row is repeated to even out the ranks, unlike in torch's DistributedSampler; ranks may differ by one row.
+    A `DistributedSampler` as `Batches` is, but torch's own repeats rows to even out the ranks, and here none is.
     Raises ValueError if batch_size is not positive.
     """
 
     def __init__(self, num_images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         if batch_size < 1:
             raise ValueError(f"batch size {batch_size}; allowed: 1 or more")
+        super().__init__(cast("Dataset[Tensor]", range(num_images)), world_size, rank, shuffle=False)
         self.rows = range(rank, num_images, world_size)
         self.batch_size = batch_size
 

@@ -103,7 +103,6 @@ def train(
                 "logger": False,  # History logs, from the rows that metrics.csv holds
                 "enable_checkpointing": True,
                 "callbacks": [DrawsByStep(run.seed), losses, StopsOnNan(), *watching, kept, history, stops],
-                "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
             }
         )

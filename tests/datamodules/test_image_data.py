@@ -68,10 +68,11 @@ def test_identity_can_be_written_and_names_what_matters() -> None:
 def test_training_batch_is_augmented_by_its_draws_and_normalised() -> None:
     data = image_data(augment=Augment(2, True))
     images, labels, draws = next(iter(data.train_dataloader()))
-    assert (images.dtype, images.shape, draws.shape) == (torch.uint8, (16, 6, 6, 3), (16, 3))
+    assert (images.dtype, images.shape, draws.shape) == (torch.uint8, (16, 3, 6, 6), (16, 3))
+    assert images.is_contiguous(memory_format=torch.channels_last)
     result, same_labels = data.on_after_batch_transfer((images, labels, draws), 0)
     fill = (torch.tensor(data.mean) * 255).round().to(torch.uint8)
-    assert torch.equal(result, normalise(data.augment(images, draws, fill), data.mean, data.std))
+    assert torch.equal(result, normalise(data.augment(images.permute(0, 2, 3, 1), draws, fill), data.mean, data.std))
     assert torch.equal(labels, same_labels)
 
 
@@ -82,8 +83,10 @@ def test_evaluation_batches() -> None:
     images = torch.cat([images for images, _ in batches])
     assert torch.equal(images, normalise(data.test.images, data.mean, data.std))
     assert batches[0][0].is_contiguous(memory_format=torch.channels_last)
-    from_loader = [data.on_after_batch_transfer(batch, 0)[0] for batch in data.test_dataloader()]
-    assert torch.equal(torch.cat(from_loader), images)
+    for loader in (data.test_dataloader(), data.predict_dataloader()):
+        from_loader = [images for images, _ in loader]
+        assert torch.equal(torch.cat(from_loader), images), "what a network takes, without a Trainer and its hook"
+        assert [data.on_after_batch_transfer((batch, None), 0)[0] is batch for batch in from_loader] == [True]
 
 
 def test_evaluation_batches_of_a_limited_number() -> None:
@@ -137,7 +140,6 @@ def fit(epochs: int, folder: Path, checkpoint: Path | None = None, **changes: An
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,
     )
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     trainer.save_checkpoint(folder / "last.ckpt")
@@ -167,7 +169,7 @@ def test_training_without_a_validation_split(tmp_path: Path) -> None:
 
 def test_ranks_of_a_trainer_share_the_batch() -> None:
     class Place:
-        world_size, global_rank = 3, 1
+        distributed_sampler_kwargs = {"num_replicas": 3, "rank": 1}  # noqa: RUF012
 
     data = image_data(batch_size=16)
     data.trainer = Place()  # type: ignore[assignment]

@@ -1,11 +1,10 @@
 """Images made on the fly: a function of seed, epoch and row, for any batches, ranks, processes and resumption."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from datamodules.augment import normalise
 from datamodules.images import channel_statistics
 from datamodules.made import MadeData, chosen
 
-ROOT = Path(__file__).parents[2]
 ALL = {
     "distorted_digits": {"kind": "RTS"},
     "digit_addition": {},
@@ -40,7 +38,7 @@ def made(source: ImageData, name: str = "distorted_digits", **arguments: Any) ->
 
 class Place:
     def __init__(self, rank: int, world_size: int) -> None:
-        self.global_rank, self.world_size = rank, world_size
+        self.distributed_sampler_kwargs = {"rank": rank, "num_replicas": world_size}
 
 
 def by_row(data: MadeData, epoch: int, batch_size: int, world_size: int = 1) -> dict[int, Tensor]:
@@ -169,65 +167,38 @@ def test_chosen_rows_have_the_label_and_are_others() -> None:
     assert set(anyone.tolist()) == {0, 2, 4}
 
 
-# A network of one layer that writes down what its process sees; run by this test, and by two processes at once.
-RECORDER = """
-import sys
-from pathlib import Path
-import lightning, torch
-import datamodules
-
 class Recorder(lightning.LightningModule):
-    def __init__(self, folder):
+    """A network of one layer that writes down what it is trained on."""
+
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.folder, self.layer, self.seen = folder, torch.nn.Linear(24, 10), []
-    def training_step(self, batch, index):
+        self.layer, self.seen = torch.nn.Linear(24, 10), list[Tensor]()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, labels = batch
         self.seen.append(images.clone())
         return torch.nn.functional.cross_entropy(self.layer(images.mean((1, 2))), labels)
-    def on_train_end(self):
-        torch.save({"seen": self.seen, "weight": self.layer.weight.detach()}, self.folder / f"{self.global_rank}.pt")
-    def configure_optimizers(self):
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
-def fit(folder, epochs, devices=1, checkpoint=None):
-    data = datamodules.make(datamodules.load("digits", cache=False, batch_size=200), "distorted_digits", kind="RTS")
-    folder.mkdir(exist_ok=True)
-    trainer = lightning.Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        num_sanity_val_steps=0, limit_val_batches=0, use_distributed_sampler=False,
-    )
-    trainer.fit(Recorder(folder), datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    trainer.save_checkpoint(folder / "last.ckpt")
 
-if __name__ == "__main__":
-    fit(Path(sys.argv[1]), 2, devices=2)
-"""
+def test_a_resumed_run_sees_the_same(source: ImageData, tmp_path: Path) -> None:
+    def fit(epochs: int, checkpoint: Path | None = None) -> Recorder:
+        data, module = made(source), Recorder()
+        data.batch_size = 200
+        trainer = lightning.Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
+        )  # fmt: skip
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return module
 
-
-def test_two_processes_and_a_resumed_one_see_the_same(tmp_path: Path, environment: dict[str, str]) -> None:
-    script = tmp_path / "recorder.py"
-    script.write_text(RECORDER)
-    command = [sys.executable, script, tmp_path / "ddp"]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-    assert ended.returncode == 0, ended.stderr
-    space: dict[str, Any] = {"__name__": "recorder"}
-    exec(RECORDER, space)
-    space["fit"](tmp_path / "whole", 2)
-    space["fit"](tmp_path / "half", 1)
+    whole, half = fit(2), fit(1)
     torch.rand(3)
-    space["fit"](tmp_path / "rest", 2, checkpoint=tmp_path / "half" / "last.ckpt")
-
-    def left(name: str) -> dict[str, Any]:
-        found: dict[str, Any] = torch.load(tmp_path / name, weights_only=True)
-        return found
-
-    whole, ranks = left("whole/0.pt"), (left("ddp/0.pt"), left("ddp/1.pt"))
-    assert len(whole["seen"]) == 12
-    joined = [torch.cat(shares) for shares in zip(ranks[0]["seen"], ranks[1]["seen"], strict=True)]
-    assert all(torch.equal(one, other) for one, other in zip(whole["seen"], joined, strict=True))
-    torch.testing.assert_close(ranks[0]["weight"], whole["weight"], rtol=1e-4, atol=1e-6)
-    resumed = left("half/0.pt")["seen"] + left("rest/0.pt")["seen"]
-    assert all(torch.equal(one, other) for one, other in zip(whole["seen"], resumed, strict=True))
-    assert torch.equal(left("rest/0.pt")["weight"], whole["weight"])
+    rest = fit(2, tmp_path / "last.ckpt")
+    assert len(whole.seen) == 12
+    assert all(torch.equal(one, other) for one, other in zip(whole.seen, half.seen + rest.seen, strict=True))
+    assert torch.equal(rest.layer.weight, whole.layer.weight)

@@ -23,7 +23,7 @@ def classifier(name: str, classes: int = 10, **arguments: object) -> Classifier:
 def trainer(tmp_path: Any) -> lightning.Trainer:
     return lightning.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        use_distributed_sampler=False, default_root_dir=tmp_path, enable_model_summary=False, limit_train_batches=3,
+        default_root_dir=tmp_path, enable_model_summary=False, limit_train_batches=3,
         log_every_n_steps=1,
     )  # fmt: skip
 
