@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ def plan(budget: str, data: ImageData) -> Plan:
     recipe |= {"epochs": 12}
     if not small:
         depths, seeds, train_images = (20, 38, 56), 6, 2000
-        recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": "bf16-mixed"}
+        recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
     if budget == "smoke":
         depths, seeds, train_images, recipe = (8, 14, 20), 2, 200, {**recipe, "epochs": 1}
     elif budget == "short":
         # Six seeds are the fewest that can reproduce one of two claims: an hour is spent on seeds, not on epochs.
         depths, seeds, train_images = (56, 110, 164), 6, 10_000
-        recipe = {"epochs": 6, "warmup_steps": 400, "warmup_rate": 0.01, "precision": "bf16-mixed"}
+        recipe = {"epochs": 6, "warmup_steps": 400, "warmup_rate": 0.01, "precision": FAST_TRAINING}
     elif budget == "paper":
         # Every CIFAR network of the paper starts with 400 steps at 0.01 (appendix).
         depths, seeds, train_images = (110, 164, 1001), 8, 10_000

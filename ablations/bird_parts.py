@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, difference, measured, point
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _bird_arms(budget: str, data: ImageData) -> tuple[Arm, ...]:
         "nesterov": True, "warmup_steps": 100 if not thin else 10, "localisation_factor": 0.1,
     }  # fmt: skip
     if not thin:
-        recipe["precision"] = "bf16-mixed"
+        recipe["precision"] = FAST_TRAINING
     arms = [Arm(CNN, network, thin, recipe, "the whole image")]
     for name, count in COUNTS.items():
         windows = _windows(count, min(CROP, data.image_size))

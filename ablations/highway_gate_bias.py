@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, difference, point
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def plan(budget: str, data: ImageData) -> Plan:
     gate_bias, limit = -6.0, None  # He et al. 2016, table 1: the better of the two exclusive gates that trained
     if budget == "short":  # a twentieth of the paper's epochs
         dense = {"epochs": 5}
-        recipes = {name: {"epochs": 8, "precision": "bf16-mixed"} for name in recipes}
+        recipes = {name: {"epochs": 8, "precision": FAST_TRAINING} for name in recipes}
     elif budget != "paper":
         small = data.image_size < 28
         dense = {"epochs": 40 if small else 3, "batch_size": 64 if small else 128, "nesterov": True}
@@ -74,7 +75,7 @@ def plan(budget: str, data: ImageData) -> Plan:
         residual, highway, gate_bias = {"depth": 20, "width": 11}, {"depth": 19, "width": 4}, -1.0
         conv = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "epochs": 14, "batch_size": 64}
         if not small:
-            conv |= {"epochs": 1, "batch_size": 128, "precision": "bf16-mixed"}
+            conv |= {"epochs": 1, "batch_size": 128, "precision": FAST_TRAINING}
             limit = 2000
         if budget == "smoke":
             dense, conv = {**dense, "epochs": 1, "batch_size": 256}, {**conv, "epochs": 1, "batch_size": 256}

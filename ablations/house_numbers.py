@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, difference, measured, point
 
 if TYPE_CHECKING:
@@ -61,14 +62,14 @@ def plan(budget: str, data: ImageData) -> Plan:
     settings |= {"timed_size": 64, "timed_width": 48, "timed_hidden": 3072}
     recipe: dict[str, Any] = {}
     if budget == "short":
-        steps, recipe = 8_000, {"precision": "bf16-mixed"}
-        settings["precision"] = "bf16-mixed"
+        steps, recipe = 8_000, {"precision": FAST_TRAINING}
+        settings["precision"] = FAST_TRAINING
     if budget in ("laptop", "smoke"):
         # What keeps the published width from overfitting keeps a thin network from learning in so few steps.
         arguments |= {"width": 8, "hidden": 256, "dropout": 0.0}
         steps, batch = LAPTOP_STEPS, 32
         recipe = {"learning_rate": 0.03, "schedule": "cosine", "nesterov": True, "warmup_steps": 40}
-        recipe |= {"weight_decay": 0.0, "precision": "bf16-mixed"}
+        recipe |= {"weight_decay": 0.0, "precision": FAST_TRAINING}
         settings |= {"rounds": 8, "timed_batch": 8}
         numbers |= {"size": LAPTOP_SIZE} if numbers else {}
     if budget == "smoke":

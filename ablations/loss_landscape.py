@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_PROBE, FAST_TRAINING
 from ablations.harness.records import Records, difference
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def plan(budget: str, data: ImageData) -> Plan:
         "normalise": "filter",
         "vectors": "fixed",
         "batch_norm": "keep",
-        "precision": "bf16",
+        "precision": FAST_PROBE,
         "fold": True,
         "compile": False,
         "tolerance": 0.0,
@@ -83,14 +84,14 @@ def plan(budget: str, data: ImageData) -> Plan:
         "along": "",
     }
     if budget == "short":  # a thirtieth of the schedule in its own shape
-        recipe |= {"epochs": 10, "precision": "bf16-mixed"}
+        recipe |= {"epochs": 10, "precision": FAST_TRAINING}
         snapshots = 11
         settings |= {"steps": 25, "line_steps": 11, "map_steps": 3, "map_images": 256, "lanczos_steps": 60}
     if budget in ("laptop", "smoke"):
         width, vgg_width, batches, snapshots = (8, 8, (32, 256), 13) if small else (16, 16, (64, 1024), 4)
         recipe |= {"schedule": "linear", "warmup_steps": 40, "batch_size": 64, "epochs": 12}
         if not small:
-            recipe |= {"batch_size": 128, "warmup_steps": 100, "epochs": 3, "precision": "bf16-mixed"}
+            recipe |= {"batch_size": 128, "warmup_steps": 100, "epochs": 3, "precision": FAST_TRAINING}
             seeds = 1
         settings |= {"line_steps": 7, "map_steps": 3, "map_images": 96, "lanczos_steps": 40, "trace_draws": 5}
         settings |= {"limit": 200, "batch_size": 100, "steps": 15, "sharpness_draws": 2}

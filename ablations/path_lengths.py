@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def plan(budget: str, data: ImageData) -> Plan:
     # Eight seeds are the fewest that can decide a claim of two tests, among four claims, either way.
     seeds, draws, batch_size, batches = 8, 1000, 128, 50
     if budget == "short":
-        recipe |= {"epochs": 12, "warmup_steps": 100, "precision": "bf16-mixed"}
+        recipe |= {"epochs": 12, "warmup_steps": 100, "precision": FAST_TRAINING}
         draws, batches = 100, 10
     if budget in ("laptop", "smoke"):
         network["width"] = 8
@@ -61,7 +62,7 @@ def plan(budget: str, data: ImageData) -> Plan:
         recipe |= {"warmup_steps": 40, "warmup_rate": None}
         draws, batch_size, batches = 30, 32, 5
         if not small:
-            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": "bf16-mixed"}
+            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
             draws, batch_size = 15, 16
     if budget == "smoke":
         network["depth"], recipe["epochs"] = 14, 1

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def protocol(budget: str, data: ImageData) -> Protocol:
     if budget == "paper":
         return Protocol((20, 32, 44, 56, 110), 16, {})
     if budget == "short":  # a thirtieth of the schedule in its own shape, for as many seeds as a verdict needs
-        return Protocol((20, 32, 56), 16, {"epochs": 6, "precision": "bf16-mixed"})
+        return Protocol((20, 32, 56), 16, {"epochs": 6, "precision": FAST_TRAINING})
     recipe = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64, "epochs": 12}
     if data.image_size >= 28:
-        recipe |= {"batch_size": 128, "warmup_steps": 60, "epochs": 1, "precision": "bf16-mixed"}
+        recipe |= {"batch_size": 128, "warmup_steps": 60, "epochs": 1, "precision": FAST_TRAINING}
     if budget == "smoke":
         return Protocol((20, 32, 56), 4, {**recipe, "epochs": 1})
     return Protocol((20, 32, 44, 56) if data.image_size < 28 else (20, 32, 56), 8, recipe)

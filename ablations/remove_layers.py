@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, difference, point
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def plan(budget: str, data: ImageData) -> Plan:
         residual: dict[str, Any] = {"depth": 110}
         plain: dict[str, Any] = {"num_pools": num_pools}
         # short: a tenth of the schedule in its own shape, about an hour on one modern GPU.
-        recipe: dict[str, Any] = {} if budget == "paper" else {"epochs": 18, "precision": "bf16-mixed"}
+        recipe: dict[str, Any] = {} if budget == "paper" else {"epochs": 18, "precision": FAST_TRAINING}
         plain_recipe = plain_bn_recipe = recipe
         seeds, draws, limit = 8 if budget == "paper" else 1, 100, None
     else:
@@ -53,7 +54,7 @@ def plan(budget: str, data: ImageData) -> Plan:
         # Seven seeds are the fewest that can reproduce one of four claims.
         seeds, draws, limit = 7, 30, None
         if not small:
-            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": "bf16-mixed"}
+            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
             limit = 600
         if budget == "smoke":
             residual, seeds, draws = {**residual, "depth": 14}, 2, 2

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 
 if TYPE_CHECKING:
@@ -90,13 +91,13 @@ def plan(budget: str, data: ImageData) -> Plan:
     recipe |= {"epochs": 9}
     if not small:
         shape, biases, seeds, train_images = {"depth": 38, "width": 16}, (0, -3, -6), 5, 2000
-        recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": "bf16-mixed"}
+        recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
     if budget == "smoke":
         shape, seeds, train_images, recipe = {"depth": 14, "width": 8}, 2, 200, {**recipe, "epochs": 1}
     elif budget == "short":
         # Five seeds are the fewest that can reproduce a single claim: an hour is spent on seeds, not on epochs.
         shape, biases, seeds, train_images = {"depth": 56, "width": 16}, (0, -3, -6, -7), 5, 10_000
-        recipe = {"epochs": 6, "warmup_steps": 400, "warmup_rate": 0.01, "precision": "bf16-mixed"}
+        recipe = {"epochs": 6, "warmup_steps": 400, "warmup_rate": 0.01, "precision": FAST_TRAINING}
     elif budget == "paper":
         shape, biases, seeds, train_images = {"depth": 110, "width": 16}, tuple(range(0, -8, -1)), 7, 10_000
         recipe = {"warmup_steps": 400, "warmup_rate": 0.01}  # appendix

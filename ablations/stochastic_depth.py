@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 
 if TYPE_CHECKING:
@@ -56,14 +57,14 @@ def plan(budget: str, data: ImageData) -> Plan:
     if budget == "paper" and str(data.name).startswith("svhn"):  # section 4: 152 layers, 50 epochs
         network, recipe = {"depth": 152}, recipe | {"epochs": 50, "milestones": (0.6, 0.7)}
     if budget == "short":  # an eightieth of the schedule in its own shape
-        network, recipe = {"depth": 56}, recipe | {"epochs": 6, "precision": "bf16-mixed"}
+        network, recipe = {"depth": 56}, recipe | {"epochs": 6, "precision": FAST_TRAINING}
         snapshots = 4
     if budget in ("laptop", "smoke"):
         network = {"depth": 38 if small else 32, "width": 8}
         recipe |= {"batch_size": 64, "warmup_steps": 40, "epochs": 18}
         snapshots, batches, rounds, steps = 10, 8, 20, 4
         if not small:
-            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": "bf16-mixed"}
+            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
             snapshots = 2
     if budget == "smoke":
         network, recipe = network | {"depth": 14}, recipe | {"epochs": 1}

@@ -24,7 +24,10 @@ class WrongInput(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for. trainer, probe: of the options of Trainer and the probe, those that were given."""
+    """What the user asked for. trainer, probe: of the options of Trainer and the probe, those that were given.
+
+    bf16_is_fast: what the wishes of plans come to (see `precision`); None until it is asked, once for a command.
+    """
 
     budget: str
     data: str
@@ -46,6 +49,7 @@ class Options:
     trainer: dict[str, Any] = field(default_factory=dict)
     probe: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    bf16_is_fast: bool | None = None
 
 
 class Parser(ArgumentParser):

@@ -154,4 +154,4 @@ def _not_done(trial: Trial) -> list[str]:
         found.append("Claims left out by --claims still count in Holm's correction.")
     if trial.stranger is not None:
         found.append(f"No training: {trial.stranger.run} was brought from outside, so no claim has its arms and seeds.")
-    return found
+    return [*found, *trial.remarks]

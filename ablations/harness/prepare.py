@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 
 import datamodules
-from ablations.harness import external, runtime
+from ablations.harness import external, precision, runtime
 from ablations.harness.ablation import Ablation, Arm, Plan, check
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.estimate import count, describe
@@ -37,7 +37,12 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     runtime.keep_freed_memory()
     _check_writable(options.out)
     data = datamodules.load(options.data, options.data_root, download=options.download, image_size=options.image_size)
-    plan = ablation.plan(options.budget, data)
+    bf16_is_fast = options.bf16_is_fast
+    if bf16_is_fast is None:
+        bf16_is_fast = precision.bf16_is_fast(options.trainer)
+        options = replace(options, bf16_is_fast=bf16_is_fast)  # for the processes that prepare the same trial
+    wished = ablation.plan(options.budget, data)
+    plan = precision.granted(wished, bf16_is_fast)
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)
     plan = replace(plan, settings={**plan.settings, **_chosen_settings(ablation, plan, options)})
@@ -82,7 +87,12 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     more = ablation.check(plan.settings, None if stranger is None else stranger.network)
     plan = replace(plan, settings={**plan.settings, **(more or {})})
     claims = tuple(c for c in ablation.claims if not options.claims or c.id in options.claims)
-    return Trial(ablation, options, data, made, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching)
+    precisions = {job.run.precision for job in jobs}
+    remarks = precision.remarks(wished, precisions, bf16_is_fast, options.trainer.get("precision"))
+    return Trial(
+        ablation, options, data, made, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching,
+        tuple(remarks),
+    )  # fmt: skip
 
 
 def _chosen_settings(ablation: Ablation, plan: Plan, options: Options) -> dict[str, object]:

@@ -42,7 +42,8 @@ def _counted(number: int, what: str) -> str:
 class Trial:
     """A prepared ablation: its jobs, and the network from outside if there is one.
 
-    data: the data set. made: what is made from it for arms, see `data_of`.
+    data: the data set. made: what is made from it for arms, see `data_of`. remarks: what a reader must know of the
+    plan, one sentence each.
     """
 
     ablation: Ablation
@@ -56,6 +57,7 @@ class Trial:
     stranger: external.Stranger | None
     searches: tuple[Search, ...] = ()
     searching: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -183,7 +185,7 @@ class Trial:
         arm_width = max(len(arm.name) for arm in self.arms)
         say(
             f"  {'arm':<{arm_width}} {'network':<16} {'blocks':>6} {'parameters':>11} {'multiply-adds':>13} "
-            f"{'epochs':>6}  runs"
+            f"{'epochs':>6} {'precision':<10}  runs"
         )
         for arm in self.arms:
             jobs = [job for job in self.jobs if job.arm is arm]
@@ -191,12 +193,15 @@ class Trial:
             trained = sum(is_finished(self, job) for job in jobs)
             runs = f"{len(jobs)} of {in_words(found.training)}" if trained < len(jobs) else f"{len(jobs)}"
             runs += f", {trained} already trained" if trained else ""
+            run = jobs[0].run
             say(
                 f"  {arm.name:<{arm_width}} {arm.network:<16} {found.blocks:>6} {found.cost.parameters:>11,} "
-                f"{found.cost.multiply_adds / 1e6:>11.1f} M {jobs[0].run.recipe.epochs:>6}  {runs}"
+                f"{found.cost.multiply_adds / 1e6:>11.1f} M {run.recipe.epochs:>6} {run.precision:<10}  {runs}"
             )
         for search in () if self.searching else self.searches:
             say(f"  searched: {search}")
+        for remark in self.remarks:
+            say(f"  {remark}")
         left = sum(expected) / workers
         at_once = f"{workers} runs at once, " if workers > 1 else ""
         say(f"  expected: {in_words(left)} on this machine, {at_once}probes included; files go to {self.options.out}/")

@@ -18,6 +18,7 @@ import datamodules
 from ablations.__main__ import scripts
 from ablations.harness.ablation import BUDGETS
 from ablations.harness.command_line import Options
+from ablations.harness.precision import granted
 from ablations.harness.prepare import _run
 from ablations.harness.records import read_csv
 from ablations.harness.trial import data_key
@@ -72,7 +73,7 @@ def _of_data(data: ImageData) -> dict[str, Any]:
 def _of_budget(script: str, budget: str, data: ImageData) -> dict[str, str] | str:
     options = Options(budget, data.name, Path("data"), Path("runs"))
     try:
-        plan, found = ABLATIONS[script].plan(budget, data), {}
+        plan, found = granted(ABLATIONS[script].plan(budget, data), bf16_is_fast=True), {}
         of_arms = {data_key(arm): arm.data for arm in plan.arms}
         used = {key: datamodules.make(data, **given) if given else data for key, given in of_arms.items()}
         for arm in plan.arms:
