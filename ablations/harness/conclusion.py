@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.estimate import Estimate
-from ablations.harness.files import write_json
+from ablations.harness.files import sweep, write_json
 from ablations.harness.probing import kept_folder
 from ablations.harness.records import Records, write_csv
-from ablations.harness.runs import outcome
+from ablations.harness.runs import locked, outcome
 from ablations.harness.runtime import environment, say
 from ablations.harness.summary_run import log_summary
 from ablations.harness.verdict import judge
@@ -26,10 +26,25 @@ EVALUATION = "test set read once, at the end of training, with the last weights,
 def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> bool:
     """Writes everything below the trial's folder and says where the page is; True if a picture or the page failed.
 
-    Records and verdicts come first: a failure of a plot or of the page loses neither.
+    One process at a time: another that has the same to write waits.
     """
+    with locked(f"the page of {trial.folder.name}", page_lock(trial), wait=True):
+        failed = _write(trial, records, estimates)
+    log_summary(trial.folder, trial.options.out, trial.options.wandb, trial.options.wandb_weights)
+    return failed
+
+
+def page_lock(trial: Trial) -> Path:
+    """What a process holds while it writes what all commands of the ablation at this budget and data write."""
+    return trial.options.out / ".locks" / f"{trial.ablation.name}-{trial.folder.name}"
+
+
+def _write(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> bool:
+    """Records and verdicts come first: a failure of a plot or of the page loses neither."""
     folder = trial.folder
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, below=False)  # there may lie answers of a network from outside, which have a lock of their own
+    sweep(folder / "figures")
     write_csv(folder / "records.csv", records)
     options = trial.options
     verdicts = judge(
@@ -65,7 +80,6 @@ def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> 
         failed = True
         traceback.print_exc()
         print(f"the page failed; records and verdicts are in {folder}", file=sys.stderr)
-    log_summary(folder, options.out, options.wandb, options.wandb_weights)
     return failed
 
 

@@ -47,9 +47,12 @@ def _to_disk(path: Path) -> None:
         os.close(opened)
 
 
-def sweep(folder: Path) -> None:
-    """Removes the temporary files that killed processes left below the folder; nobody else may be writing there."""
-    for temporary in folder.rglob(".*.tmp"):
+def sweep(folder: Path, below: bool = True) -> None:
+    """Removes the temporary files that killed processes left in the folder, where nobody else may be writing now.
+
+    below: in the folders below it too.
+    """
+    for temporary in folder.glob("**/.*.tmp" if below else ".*.tmp"):
         temporary.unlink(missing_ok=True)
 
 

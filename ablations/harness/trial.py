@@ -21,8 +21,10 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan
 from ablations.harness.command_line import Options
 from ablations.harness.conclusion import conclude
 from ablations.harness.estimate import Estimate, count, describe, estimate, evaluation_time, in_words
+from ablations.harness.files import sweep
 from ablations.harness.job import Answer, Job, carry_out, is_asked, is_finished, question
 from ablations.harness.records import Record, Records
+from ablations.harness.runs import locked
 from ablations.harness.runtime import say
 from ablations.harness.search import Search
 from ablations.harness.workers import side_by_side, worth
@@ -222,15 +224,11 @@ class Trial:
         return left
 
     def _ask_stranger(self, stranger: external.Stranger) -> list[Record]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return question(
-            self,
-            stranger.network,
-            self.data,
-            stranger.arm,
-            0,
-            stranger.run,
-            self.folder,
-            stranger.arm,
-            weights=stranger.run,
-        )
+        answers = self.folder / "probes"
+        with locked(stranger.run, self.options.out / ".locks" / f"{self.ablation.name}-{stranger.folder_name}-probes"):
+            answers.mkdir(parents=True, exist_ok=True)
+            sweep(answers)
+            return question(
+                self, stranger.network, self.data, stranger.arm, 0, stranger.run, self.folder, stranger.arm,
+                weights=stranger.run,
+            )  # fmt: skip
