@@ -24,6 +24,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -47,20 +48,20 @@ ERROR = "test/top1_error"
 
 def plan(budget: str, data: ImageData) -> Plan:
     """Five orders at the first of three depths, the original and full pre-activation at the two others."""
-    small = data.image_size < 28
-    width = 8 if small else 16
+    at = Scale.of(budget, data)
+    width = 8 if at.small else 16
     depths, seeds, train_images = (38, 56, 110), 8, None
     recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
-    recipe |= {"epochs": 12}
-    if not small:
+    recipe |= {"epochs": at.epochs(12, 64)}
+    if not at.small:
         depths, seeds, train_images = (20, 38, 56), 6, 2000
-        recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
+        recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
     if budget == "smoke":
         depths, seeds, train_images, recipe = (8, 14, 20), 2, 200, {**recipe, "epochs": 1}
     elif budget == "short":
         # Six seeds are the fewest that can reproduce one of two claims: an hour is spent on seeds, not on epochs.
         depths, seeds, train_images = (56, 110, 164), 6, 10_000
-        recipe = {"epochs": 6, "warmup_steps": 400, "warmup_rate": 0.01, "precision": FAST_TRAINING}
+        recipe = {"epochs": at.epochs(6), "warmup_steps": 400, "warmup_rate": 0.01, "precision": FAST_TRAINING}
     elif budget == "paper":
         # Every CIFAR network of the paper starts with 400 steps at 0.01 (appendix).
         depths, seeds, train_images = (110, 164, 1001), 8, 10_000

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.records import Records, difference, point
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,15 +48,16 @@ DRAWS = 2000  # permutations of kernels among streams
 
 def plan(budget: str, data: ImageData) -> Plan:
     """Both arms, in the form that the images allow."""
+    at = Scale.of(budget, data)
     network = "alexnet" if data.image_size >= LEAST_IMAGE else "alexnet_cifar"
     recipe: dict[str, Any] = {"weight_decay": 5e-4, "augmentation": "usual"}  # section 5; the small form has neither
     arguments: dict[str, Any] = {}
     if budget == "short":
-        recipe |= {"epochs": 10}
+        recipe |= {"epochs": at.epochs(10)}
     elif budget != "paper":
         # On the digits 0.05 killed every unit of one network in six (seeds 1001 to 1003), 0.02 of none.
         recipe |= {"learning_rate": 0.02, "schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
-        recipe["epochs"] = 1 if budget == "smoke" else 30 if data.image_size < 28 else 2
+        recipe["epochs"] = 1 if budget == "smoke" else at.epochs(30 if at.small else 2, 64)
         if network == "alexnet":
             arguments = {"widths": [32, 64, 96, 96, 64], "hidden": 256}
     arms = tuple(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.records import Records, point
+from ablations.harness.scale import Scale
 from ablations.plain_or_residual import cifar_arm, protocol
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ ACTIVATION_NORM, PARAMETER_NORM = "gradient/activation", "gradient/parameters"
 
 def plan(budget: str, data: ImageData) -> Plan:
     """Plain, original and pre-activation networks of two or three depths, and LeNet-5 with three activations."""
-    chosen = protocol(budget, data)
+    chosen, at = protocol(budget, data), Scale.of(budget, data)
     depths = (SHALLOW, DEEP, 110) if budget == "paper" else (SHALLOW, DEEP)
     arms = [
         cifar_arm(f"{family}_{depth}", depth, chosen, **arguments)
@@ -56,9 +57,8 @@ def plan(budget: str, data: ImageData) -> Plan:
     ]
     recipe: dict[str, Any] = {}
     if budget in ("smoke", "laptop"):
-        small = data.image_size < 28
         # 130 epochs are the published number of steps, which the sigmoid needs to leave its plateau.
-        recipe = {"batch_size": 64, "epochs": 130} if small else {"epochs": 3}
+        recipe = {"batch_size": 64, "epochs": at.epochs(130, 64)} if at.small else {"epochs": at.epochs(3, 256)}
         if budget == "smoke":
             recipe["epochs"] = 2
     arms += [

@@ -26,6 +26,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, difference, point
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -60,23 +61,26 @@ SEARCH: dict[str, tuple[float, float] | tuple[str, ...]] = {
 
 def plan(budget: str, data: ImageData) -> Plan:
     """Plain and highway networks of four depths, the sweep over biases, and three convolutional networks."""
+    at = Scale.of(budget, data)
     dense: dict[str, Any] = {}
     residual: dict[str, Any] = {"depth": 32, "width": 26}  # 1.22 M parameters, a highway32 has 1.23 M
     highway: dict[str, Any] = {"depth": 32, "width": 12}
     recipes: dict[str, dict[str, Any]] = {RESIDUAL: {}, HIGHWAY: {}}
     gate_bias, limit = -6.0, None  # He et al. 2016, table 1: the better of the two exclusive gates that trained
     if budget == "short":  # a twentieth of the paper's epochs
-        dense = {"epochs": 5}
-        recipes = {name: {"epochs": 8, "precision": FAST_TRAINING} for name in recipes}
+        dense = {"epochs": at.epochs(5)}
+        recipes = {name: {"epochs": at.epochs(8), "precision": FAST_TRAINING} for name in recipes}
     elif budget != "paper":
-        small = data.image_size < 28
-        dense = {"epochs": 40 if small else 3, "batch_size": 64 if small else 128, "nesterov": True}
+        dense = {"epochs": at.epochs(40, 64), "batch_size": 64, "nesterov": True}
+        if not at.small:
+            dense |= {"epochs": at.epochs(3), "batch_size": 128}
         # 128 k parameters (134 k with gates) and 143 k: where widths do not match, the residual networks have fewer.
         residual, highway, gate_bias = {"depth": 20, "width": 11}, {"depth": 19, "width": 4}, -1.0
-        conv = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "epochs": 14, "batch_size": 64}
-        if not small:
-            conv |= {"epochs": 1, "batch_size": 128, "precision": FAST_TRAINING}
-            limit = 2000
+        conv = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "epochs": at.epochs(14, 64)}
+        conv["batch_size"] = 64
+        limit = at.limit(2000)
+        if not at.small:
+            conv |= {"epochs": at.epochs(1), "batch_size": 128, "precision": FAST_TRAINING}
         if budget == "smoke":
             dense, conv = {**dense, "epochs": 1, "batch_size": 256}, {**conv, "epochs": 1, "batch_size": 256}
             residual, highway = {"depth": 14, "width": 4}, {"depth": 19, "width": 2}

@@ -29,6 +29,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.precision import FAST_PROBE, FAST_TRAINING
 from ablations.harness.records import Records, difference
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -54,7 +55,7 @@ def plan(budget: str, data: ImageData) -> Plan:
     """ResNets of two depths with and without shortcuts; a VGG with small and large batches, with and without decay."""
     from modules.vgg import LI2017_CIFAR
 
-    small = data.image_size < 28
+    at = Scale.of(budget, data)
     recipe, width, vgg_width = asdict(LI2017_CIFAR), 16, 64
     batches = (128, 8192)
     seeds, snapshots = 8, 31
@@ -84,18 +85,21 @@ def plan(budget: str, data: ImageData) -> Plan:
         "along": "",
     }
     if budget == "short":  # a thirtieth of the schedule in its own shape
-        recipe |= {"epochs": 10, "precision": FAST_TRAINING}
+        recipe |= {"epochs": at.epochs(10), "precision": FAST_TRAINING}
         snapshots = 11
         settings |= {"steps": 25, "line_steps": 11, "map_steps": 3, "map_images": 256, "lanczos_steps": 60}
     if budget in ("laptop", "smoke"):
-        width, vgg_width, batches, snapshots = (8, 8, (32, 256), 13) if small else (16, 16, (64, 1024), 4)
-        recipe |= {"schedule": "linear", "warmup_steps": 40, "batch_size": 64, "epochs": 12}
-        if not small:
-            recipe |= {"batch_size": 128, "warmup_steps": 100, "epochs": 3, "precision": FAST_TRAINING}
+        width, vgg_width, batches, snapshots = (8, 8, (32, 256), 13) if at.small else (16, 16, (64, 1024), 4)
+        recipe |= {"schedule": "linear", "warmup_steps": 40, "batch_size": 64}
+        recipe["epochs"] = at.epochs(12, 64)
+        if not at.small:
+            recipe |= {"batch_size": 128, "warmup_steps": 100, "epochs": at.epochs(3), "precision": FAST_TRAINING}
             seeds = 1
         settings |= {"line_steps": 7, "map_steps": 3, "map_images": 96, "lanczos_steps": 40, "trace_draws": 5}
         settings |= {"limit": 200, "batch_size": 100, "steps": 15, "sharpness_draws": 2}
-        settings |= {"precision": "fp32", "map_images": 64} if small else {"limit": 500, "batch_size": 125, "steps": 21}
+        settings |= (
+            {"precision": "fp32", "map_images": 64} if at.small else {"limit": 500, "batch_size": 125, "steps": 21}
+        )
     if budget == "smoke":
         width, vgg_width, seeds, snapshots = 2, 2, 2, 3
         recipe |= {"epochs": 2}

@@ -30,6 +30,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -45,30 +46,31 @@ PAPER_BLOCKS, PAPER_KEPT = 54, 23
 
 
 def plan(budget: str, data: ImageData) -> Plan:
-    """Width, epochs and draws that a budget allows on images of this size; the depth is the paper's but for smoke."""
+    """Width, epochs and draws that a budget allows on this data; the depth is the paper's but for smoke."""
     from modules.recipe import HE2016_CIFAR
 
-    small = data.image_size < 28
+    at = Scale.of(budget, data)
     network: dict[str, Any] = {"depth": 110, "order": "full_preactivation"}
     recipe = asdict(HE2016_CIFAR)
     # Eight seeds are the fewest that can decide a claim of two tests, among four claims, either way.
     seeds, draws, batch_size, batches = 8, 1000, 128, 50
     if budget == "short":
-        recipe |= {"epochs": 12, "warmup_steps": 100, "precision": FAST_TRAINING}
+        recipe |= {"epochs": at.epochs(12), "warmup_steps": 100, "precision": FAST_TRAINING}
         draws, batches = 100, 10
     if budget in ("laptop", "smoke"):
         network["width"] = 8
-        recipe |= {"batch_size": 64, "schedule": "linear", "nesterov": True, "epochs": 20}
+        recipe |= {"batch_size": 64, "schedule": "linear", "nesterov": True, "epochs": at.epochs(20, 64)}
         recipe |= {"warmup_steps": 40, "warmup_rate": None}
         draws, batch_size, batches = 30, 32, 5
-        if not small:
-            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
+        if not at.small:
+            recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
             draws, batch_size = 15, 16
     if budget == "smoke":
         network["depth"], recipe["epochs"] = 14, 1
         seeds, draws, batches = 2, 2, 2
     blocks = (network["depth"] - 2) // 2
     kept = round(blocks * PAPER_KEPT / PAPER_BLOCKS)
+    batch_size = at.batch_size(batch_size)
     arms = (
         Arm(ALL, "resnet_cifar", network, recipe, "every block in every mini-batch"),
         Arm(SHORT, "resnet_cifar", {**network, "kept_blocks": kept}, recipe,

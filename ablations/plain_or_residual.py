@@ -23,6 +23,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -47,17 +48,19 @@ class Protocol(NamedTuple):
 
 
 def protocol(budget: str, data: ImageData) -> Protocol:
-    """Depths, width and recipe that a budget allows on images of this size."""
+    """Depths, width and recipe that a budget allows on this data."""
+    at = Scale.of(budget, data)
     if budget == "paper":
         return Protocol((20, 32, 44, 56, 110), 16, {})
     if budget == "short":  # a thirtieth of the schedule in its own shape, for as many seeds as a verdict needs
-        return Protocol((20, 32, 56), 16, {"epochs": 6, "precision": FAST_TRAINING})
-    recipe = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64, "epochs": 12}
-    if data.image_size >= 28:
-        recipe |= {"batch_size": 128, "warmup_steps": 60, "epochs": 1, "precision": FAST_TRAINING}
+        return Protocol((20, 32, 56), 16, {"epochs": at.epochs(6), "precision": FAST_TRAINING})
+    recipe = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
+    recipe["epochs"] = at.epochs(12, 64)
+    if not at.small:
+        recipe |= {"batch_size": 128, "warmup_steps": 60, "epochs": at.epochs(1), "precision": FAST_TRAINING}
     if budget == "smoke":
         return Protocol((20, 32, 56), 4, {**recipe, "epochs": 1})
-    return Protocol((20, 32, 44, 56) if data.image_size < 28 else (20, 32, 56), 8, recipe)
+    return Protocol((20, 32, 44, 56) if at.small else (20, 32, 56), 8, recipe)
 
 
 def cifar_arm(name: str, depth: int, chosen: Protocol, note: str = "", **arguments: object) -> Arm:
@@ -76,7 +79,7 @@ def plan(budget: str, data: ImageData) -> Plan:
         cifar_arm(OPTION_B, OPTIONS_DEPTH, chosen, "projections where the shape changes", shortcut="B"),
         cifar_arm(OPTION_C, OPTIONS_DEPTH, chosen, "projections everywhere", shortcut="C"),
     ]
-    limit = 600 if budget == "laptop" and data.image_size >= 28 else None
+    limit = Scale.of(budget, data).limit(600) if budget == "laptop" else None
     # Seven seeds can reproduce one of four claims, eight can also contradict one of three tests.
     return Plan((*plain, *residual, *options), 2 if budget == "smoke" else 8, {"limit": limit})
 

@@ -24,6 +24,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, difference, point
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -37,33 +38,34 @@ ERROR = "test/top1_error"
 
 
 def plan(budget: str, data: ImageData) -> Plan:
-    """Depth, width, epochs and draws that a budget allows on images of this size."""
+    """Depth, width, epochs and draws that a budget allows on this data."""
+    at = Scale.of(budget, data)
     num_pools = min(5, data.image_size.bit_length() - 1)  # down to one pixel at most
     if budget in ("paper", "short"):
         residual: dict[str, Any] = {"depth": 110}
         plain: dict[str, Any] = {"num_pools": num_pools}
         # short: a tenth of the schedule in its own shape, about an hour on one modern GPU.
-        recipe: dict[str, Any] = {} if budget == "paper" else {"epochs": 18, "precision": FAST_TRAINING}
+        recipe: dict[str, Any] = {} if budget == "paper" else {"epochs": at.epochs(18), "precision": FAST_TRAINING}
         plain_recipe = plain_bn_recipe = recipe
         seeds, draws, limit = 8 if budget == "paper" else 1, 100, None
     else:
-        small = data.image_size < 28
-        residual = {"depth": 38, "width": 8 if small else 16}
-        plain = {"width": 16, "hidden": 128, "num_pools": min(3, num_pools) if small else num_pools, "dropout": 0.0}
-        recipe = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64, "epochs": 10}
+        residual = {"depth": 38, "width": 8 if at.small else 16}
+        plain = {"width": 16, "hidden": 128, "num_pools": min(3, num_pools) if at.small else num_pools, "dropout": 0.0}
+        recipe = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
+        recipe["epochs"] = at.epochs(10, 64)
         # Seven seeds are the fewest that can reproduce one of four claims.
-        seeds, draws, limit = 7, 30, None
-        if not small:
-            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
-            limit = 600
+        seeds, draws, limit = 7, 30, at.limit(600)
+        if not at.small:
+            recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
         if budget == "smoke":
             residual, seeds, draws = {**residual, "depth": 14}, 2, 2
         # A plain network without batch norm needs a small rate, or it blows up, and therefore more epochs.
-        if small:
-            plain_recipe = {**recipe, "learning_rate": 0.015, "epochs": 24, "warmup_steps": 100, "weight_decay": 1e-4}
+        if at.small:
+            plain_recipe = {**recipe, "learning_rate": 0.015, "warmup_steps": 100, "weight_decay": 1e-4}
+            plain_recipe["epochs"] = at.epochs(24, 64)
             plain_bn_recipe = {**recipe, "learning_rate": 0.05}
         else:
-            plain_recipe = plain_bn_recipe = {**recipe, "learning_rate": 0.02, "epochs": 2}
+            plain_recipe = plain_bn_recipe = {**recipe, "learning_rate": 0.02, "epochs": at.epochs(2)}
         if budget == "smoke":
             recipe, plain_recipe, plain_bn_recipe = (
                 {**each, "epochs": 1} for each in (recipe, plain_recipe, plain_bn_recipe)

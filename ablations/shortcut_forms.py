@@ -31,6 +31,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -83,21 +84,21 @@ def plan(budget: str, data: ImageData) -> Plan:
 
     The small budgets train for few steps: a form that fails there may only be slow, which its curve shows.
     """
-    small = data.image_size < 28
-    shape = {"depth": 56, "width": 8 if small else 16}
+    at = Scale.of(budget, data)
+    shape = {"depth": 56, "width": 8 if at.small else 16}
     biases: tuple[int, ...] = (0, -2, -4, -6, -7)
     seeds, train_images = 7, None
     recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
-    recipe |= {"epochs": 9}
-    if not small:
+    recipe |= {"epochs": at.epochs(9, 64)}
+    if not at.small:
         shape, biases, seeds, train_images = {"depth": 38, "width": 16}, (0, -3, -6), 5, 2000
-        recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
+        recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
     if budget == "smoke":
         shape, seeds, train_images, recipe = {"depth": 14, "width": 8}, 2, 200, {**recipe, "epochs": 1}
     elif budget == "short":
         # Five seeds are the fewest that can reproduce a single claim: an hour is spent on seeds, not on epochs.
         shape, biases, seeds, train_images = {"depth": 56, "width": 16}, (0, -3, -6, -7), 5, 10_000
-        recipe = {"epochs": 6, "warmup_steps": 400, "warmup_rate": 0.01, "precision": FAST_TRAINING}
+        recipe = {"epochs": at.epochs(6), "warmup_steps": 400, "warmup_rate": 0.01, "precision": FAST_TRAINING}
     elif budget == "paper":
         shape, biases, seeds, train_images = {"depth": 110, "width": 16}, tuple(range(0, -8, -1)), 7, 10_000
         recipe = {"warmup_steps": 400, "warmup_rate": 0.01}  # appendix

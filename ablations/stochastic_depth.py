@@ -29,6 +29,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -46,10 +47,10 @@ STOCHASTIC = "linear_0.5"
 
 
 def plan(budget: str, data: ImageData) -> Plan:
-    """Depth, width and epochs that a budget allows on images of this size."""
+    """Depth, width and epochs that a budget allows on this data."""
     from modules.recipe import HUANG2016_CIFAR
 
-    small = data.image_size < 28
+    at = Scale.of(budget, data)
     network: dict[str, Any] = {"depth": 110}
     recipe = asdict(HUANG2016_CIFAR)
     # Eight seeds are the fewest that can decide a claim of two tests, among four claims, either way.
@@ -57,14 +58,14 @@ def plan(budget: str, data: ImageData) -> Plan:
     if budget == "paper" and str(data.name).startswith("svhn"):  # section 4: 152 layers, 50 epochs
         network, recipe = {"depth": 152}, recipe | {"epochs": 50, "milestones": (0.6, 0.7)}
     if budget == "short":  # an eightieth of the schedule in its own shape
-        network, recipe = {"depth": 56}, recipe | {"epochs": 6, "precision": FAST_TRAINING}
+        network, recipe = {"depth": 56}, recipe | {"epochs": at.epochs(6), "precision": FAST_TRAINING}
         snapshots = 4
     if budget in ("laptop", "smoke"):
-        network = {"depth": 38 if small else 32, "width": 8}
-        recipe |= {"batch_size": 64, "warmup_steps": 40, "epochs": 18}
+        network = {"depth": 38 if at.small else 32, "width": 8}
+        recipe |= {"batch_size": 64, "warmup_steps": 40, "epochs": at.epochs(18, 64)}
         snapshots, batches, rounds, steps = 10, 8, 20, 4
-        if not small:
-            recipe |= {"batch_size": 128, "epochs": 1, "warmup_steps": 60, "precision": FAST_TRAINING}
+        if not at.small:
+            recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
             snapshots = 2
     if budget == "smoke":
         network, recipe = network | {"depth": 14}, recipe | {"epochs": 1}
@@ -78,10 +79,11 @@ def plan(budget: str, data: ImageData) -> Plan:
             arms.append(Arm(f"{rule}_{last}", "resnet_cifar", random, recipe, note))
     per_sample = {**network, "survival_prob": 0.5, "drop_per": "sample"}
     arms.append(Arm(PER_SAMPLE, "resnet_cifar", per_sample, recipe, "linear rule, each image draws; saves no time"))
+    batch_size = at.batch_size(recipe["batch_size"])
     settings = {
-        "batch_size": recipe["batch_size"],
+        "batch_size": batch_size,
         "precision": recipe["precision"],
-        "limit": min(batches * recipe["batch_size"], len(data.train)),  # training images for the gradient
+        "limit": min(batches * batch_size, len(data.train)),  # training images for the gradient
         "snapshots": snapshots,
         "rounds": rounds,
         "steps": steps,

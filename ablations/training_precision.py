@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.records import Records
+from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -29,14 +30,15 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 def plan(budget: str, data: ImageData) -> Plan:
     """A ResNet-20 in both precisions, with as many seeds and epochs as the budget allows."""
     recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "batch_size": 64, "warmup_steps": 40}
-    epochs, seeds = 16, 12
-    if data.image_size >= 28:
+    at = Scale.of(budget, data)
+    epochs, seeds = at.epochs(16, 64), 12
+    if not at.small:
         recipe |= {"batch_size": 128, "warmup_steps": 60}
-        epochs, seeds = 1, 3
+        epochs, seeds = at.epochs(1), 3
     if budget == "smoke":
         epochs, seeds = 1, 2
     elif budget == "short":
-        epochs, seeds = 20, 8
+        epochs, seeds = at.epochs(20), 8
     elif budget == "paper":
         recipe, epochs, seeds = {}, 182, 8
     arms = tuple(

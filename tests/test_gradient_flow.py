@@ -140,7 +140,8 @@ def test_a_diverged_run_leaves_its_claim_undecided():
 @pytest.mark.parametrize("image_size", [16, 28, 32])
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_plans_are_sound_for_every_budget_and_size(budget, image_size):
-    planned = ABLATION.plan(budget, SimpleNamespace(image_size=image_size))
+    data = SimpleNamespace(image_size=image_size, train=range(45_000), test=range(10_000))
+    planned = ABLATION.plan(budget, data)
     check(ABLATION, planned)
     assert json.loads(json.dumps(dict(planned.settings))) == planned.settings
     depths = (20, 56, 110) if budget == "paper" else (20, 56)

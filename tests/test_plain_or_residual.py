@@ -165,7 +165,8 @@ def test_too_few_seeds_decide_nothing_but_counts():
 @pytest.mark.parametrize("image_size", [16, 28, 32])
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_plans_are_sound_for_every_budget_and_size(budget, image_size):
-    planned = ABLATION.plan(budget, SimpleNamespace(image_size=image_size))
+    data = SimpleNamespace(image_size=image_size, train=range(45_000), test=range(10_000))
+    planned = ABLATION.plan(budget, data)
     check(ABLATION, planned)
     assert json.loads(json.dumps(dict(planned.settings))) == planned.settings
     depths: tuple[int, ...] = (20, 32, 44, 56, 110) if budget == "paper" else (20, 32, 56)

@@ -45,15 +45,15 @@ def _resolved(value: object, bf16_is_fast: bool) -> object:
     return (value.wanted if bf16_is_fast else value.otherwise) if isinstance(value, Wish) else value
 
 
-def remarks(plan: Plan, precisions: Iterable[str], bf16_is_fast: bool, trains_in: str | None) -> list[str]:
+def remarks(plan: Plan, precisions: Iterable[str], bf16_is_fast: bool, trainer: Mapping[str, Any]) -> list[str]:
     """What a user must know of precision, one sentence each; none where bf16 is fast.
 
-    plan: with its wishes. precisions: in which the runs train. trains_in: the user's own precision, None for none.
+    plan: with its wishes. precisions: in which the runs train. trainer: the user's options.
     """
     if bf16_is_fast:
         return []
     found = []
-    wishes = [arm.recipe.get("precision") for arm in plan.arms] if trains_in is None else []
+    wishes = [arm.recipe.get("precision") for arm in plan.arms] if "precision" not in trainer else []
     if any(isinstance(value, Wish) for value in (*wishes, *plan.settings.values())):
         found.append("fp32 where this budget would take bf16: this device computes bf16 more slowly than fp32.")
     if any(precision.startswith("bf16") for precision in precisions):

@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 
 import datamodules
-from ablations.harness import external, precision, runtime
+from ablations.harness import external, precision, runtime, scale
 from ablations.harness.ablation import Ablation, Arm, Plan, check
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.estimate import count, describe
@@ -47,6 +47,7 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
         plan = replace(plan, seeds=options.seeds)
     plan = replace(plan, settings={**plan.settings, **_chosen_settings(ablation, plan, options)})
     check(ablation, plan)
+    plan, smaller = scale.fitted(plan, len(data.train), lambda network: recipe_for(network).batch_size)
     _check_trainer(options.trainer)
     if (options.workers or 1) > 1 and not in_one_process(options):
         raise WrongInput("--workers goes with runs of one device each; leave out --trainer.devices and strategy")
@@ -87,12 +88,15 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     more = ablation.check(plan.settings, None if stranger is None else stranger.network)
     plan = replace(plan, settings={**plan.settings, **(more or {})})
     claims = tuple(c for c in ablation.claims if not options.claims or c.id in options.claims)
-    precisions = {job.run.precision for job in jobs}
-    remarks = precision.remarks(wished, precisions, bf16_is_fast, options.trainer.get("precision"))
+    runs = {job.arm.name: job.run for job in reversed(jobs)}
+    lengths = {name: scale.steps(run) for name, run in runs.items()}
+    remarks = (
+        *precision.remarks(wished, {run.precision for run in runs.values()}, bf16_is_fast, options.trainer),
+        *scale.remarks(options.budget, len(data.train), smaller, lengths),
+    )
     return Trial(
-        ablation, options, data, made, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching,
-        tuple(remarks),
-    )  # fmt: skip
+        ablation, options, data, made, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching, remarks
+    )
 
 
 def _chosen_settings(ablation: Ablation, plan: Plan, options: Options) -> dict[str, object]:

@@ -26,6 +26,7 @@ from ablations.harness.job import Answer, Job, carry_out, is_asked, is_finished,
 from ablations.harness.records import Record, Records
 from ablations.harness.runs import locked
 from ablations.harness.runtime import say
+from ablations.harness.scale import steps
 from ablations.harness.search import Search
 from ablations.harness.workers import side_by_side, worth
 from datamodules.images import ImageData
@@ -187,7 +188,7 @@ class Trial:
         arm_width = max(len(arm.name) for arm in self.arms)
         say(
             f"  {'arm':<{arm_width}} {'network':<16} {'blocks':>6} {'parameters':>11} {'multiply-adds':>13} "
-            f"{'epochs':>6} {'precision':<10}  runs"
+            f"{'epochs':>6} {'steps':>7} {'precision':<10}  runs"
         )
         for arm in self.arms:
             jobs = [job for job in self.jobs if job.arm is arm]
@@ -196,9 +197,10 @@ class Trial:
             runs = f"{len(jobs)} of {in_words(found.training)}" if trained < len(jobs) else f"{len(jobs)}"
             runs += f", {trained} already trained" if trained else ""
             run = jobs[0].run
+            length = f"{run.recipe.epochs:>6} {steps(run):>7,} {run.precision:<10}"
             say(
                 f"  {arm.name:<{arm_width}} {arm.network:<16} {found.blocks:>6} {found.cost.parameters:>11,} "
-                f"{found.cost.multiply_adds / 1e6:>11.1f} M {run.recipe.epochs:>6} {run.precision:<10}  {runs}"
+                f"{found.cost.multiply_adds / 1e6:>11.1f} M {length}  {runs}"
             )
         for search in () if self.searching else self.searches:
             say(f"  searched: {search}")

@@ -27,6 +27,7 @@ import torch
 from ablations.harness import job, runtime
 from ablations.harness.ablation import Ablation
 from ablations.harness.command_line import Options
+from ablations.harness.scale import steps
 
 if TYPE_CHECKING:
     from ablations.harness.trial import Trial
@@ -45,8 +46,7 @@ def worth(trial: Trial, groups: Sequence[Sequence[int]]) -> int:
     if asked is not None:
         return min(asked, len(groups))
     runs = [trial.jobs[group[0]].run for group in groups]
-    steps = sum(run.recipe.epochs * (run.data["num_train"] // run.recipe.batch_size) for run in runs)
-    if trial.device.type != "cpu" or steps < WORTH_STEPS or declaration(trial.ablation) is None:
+    if trial.device.type != "cpu" or sum(map(steps, runs)) < WORTH_STEPS or declaration(trial.ablation) is None:
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_EACH
     return max(1, min(torch.get_num_threads(), memory, len(groups)))

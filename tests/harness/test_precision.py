@@ -101,7 +101,7 @@ def test_wishes_of_recipes_and_settings_are_granted_or_not() -> None:
 
 
 def test_the_script_that_compares_precisions_wishes_for_none() -> None:
-    plan = TRAINING_PRECISION.plan("laptop", SimpleNamespace(image_size=32))
+    plan = TRAINING_PRECISION.plan("laptop", SimpleNamespace(image_size=32, train=range(45_000), test=range(10_000)))
     assert [arm.recipe["precision"] for arm in granted(plan, bf16_is_fast=False).arms] == ["32-true", "bf16-mixed"]
 
 
@@ -109,7 +109,7 @@ def test_the_script_that_compares_precisions_wishes_for_none() -> None:
 def wishing(script: Callable[..., Path]) -> Path:
     """A script whose tiny arms all wish for bf16."""
     wish = "from ablations.harness.precision import FAST_TRAINING\nRECIPE['precision'] = FAST_TRAINING\n"
-    return script({"epochs": 1}, wish)
+    return script({"epochs": 12}, wish)
 
 
 @pytest.fixture

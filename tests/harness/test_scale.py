@@ -1,0 +1,139 @@
+"""Plans train for steps, whatever the number of images; what is short or does not fit is told or made to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import datamodules
+from ablations.__main__ import scripts
+from ablations.harness import scale
+from ablations.harness.command_line import Options
+from ablations.harness.launch import main
+from ablations.harness.prepare import prepare
+from ablations.harness.scale import LEAST_STEPS, Scale
+from ablations.harness.trial import Trial
+from datamodules import made
+from datamodules.augment import Augment
+from datamodules.images import ImageData
+from datamodules.pixels import Decoded, Pixels
+
+ABLATIONS = {ablation.name: ablation for ablation in scripts()}
+DIGITS_ONLY = ("bird_parts", "house_numbers", "spatial_transformer")  # of single digits in grey they make their images
+# One arm of a pair has larger batches and must see as many images.
+SAME_IMAGES = ("vgg9_large_batch", "vgg9_large_batch_no_decay")
+
+
+def at(budget: str, size: int, num_train: int, num_test: int = 500) -> Scale:
+    return Scale(budget, size, num_train, num_test)
+
+
+def photos(num_train: int, size: int = 32, channels: int = 3, num_test: int = 100) -> ImageData:
+    """Black images of ten classes, none of them set aside."""
+    splits = [
+        Pixels(torch.zeros(number, size, size, channels, dtype=torch.uint8), torch.arange(number) % 10)
+        for number in (num_train, num_test)
+    ]
+    return ImageData(Decoded(*splits, 10), name="photos", digest="0", augment=Augment(), validation=0.0)
+
+
+@pytest.fixture
+def trial_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Trial]:
+    """Prepares a script's trial on made-up data."""
+
+    def make(script: str, data: ImageData, budget: str = "laptop") -> Trial:
+        monkeypatch.setattr(datamodules, "load", lambda *words, **options: data)
+        return prepare(ABLATIONS[script], Options(budget, "parquet", tmp_path, tmp_path / "runs", bf16_is_fast=True))
+
+    return make
+
+
+@pytest.mark.parametrize("budget", ["laptop", "short"])
+def test_the_data_of_the_calibrations_keep_their_epochs(budget: str) -> None:
+    for number in (1, 2, 3, 9, 12, 18, 40, 130):
+        for batch_size in (64, 128, 256):
+            assert at(budget, 16, 1_212).epochs(number, batch_size) == number
+            assert at(budget, 32, 45_000).epochs(number, batch_size) == number
+
+
+@pytest.mark.parametrize("size", [16, 28, 32])
+@pytest.mark.parametrize("num_train", [30, 54, 500, 1_819, 4_999, 7_200, 20_000, 50_000])
+def test_other_numbers_of_images_get_as_many_steps(size: int, num_train: int) -> None:
+    found = at("laptop", size, num_train)
+    batch_size, wanted = (64, 12 * 18) if found.small else (128, 351)
+    in_one = max(1, num_train // batch_size)
+    steps = found.epochs(12 if found.small else 1, batch_size) * in_one
+    assert abs(steps - wanted) <= max(in_one / 2, wanted / 10) or steps == in_one, "one epoch is the least"
+    assert size < 28 or steps >= LEAST_STEPS
+
+
+def test_few_images_have_the_networks_of_digits_on_a_laptop_alone() -> None:
+    assert at("laptop", 32, 1_819).small
+    assert not at("laptop", 32, 5_000).small
+    assert not at("short", 32, 1_819).small
+    assert at("paper", 16, 60_000).small
+
+
+def test_probes_are_bounded_by_the_number_of_images() -> None:
+    assert at("laptop", 16, 1_212, 450).limit(600) is None
+    assert at("laptop", 16, 1_212, 600).limit(600) is None
+    assert at("laptop", 16, 1_212, 10_000).limit(600) == 600
+
+
+@pytest.mark.parametrize("script", ABLATIONS)
+def test_every_script_trains_long_enough_on_two_thousand_photos(
+    trial_of: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(made, "_painted", made_of_one)
+    trial = trial_of(script, photos(2_021, channels=1 if script in DIGITS_ONLY else 3))
+    lengths = {job.arm.name: scale.steps(job.run) for job in trial.jobs if job.arm.name not in SAME_IMAGES}
+    assert min(lengths.values()) >= LEAST_STEPS
+    assert max(lengths.values()) <= 2_500, "minutes, not hours"
+    assert any("Short training" in remark for remark in trial.remarks) is (script == "loss_landscape")
+    limit = trial.plan.settings.get("limit")
+    assert limit is None or limit <= 2_021
+
+
+def made_of_one(maker: Any, digits: torch.Tensor, described: dict[str, torch.Tensor]) -> torch.Tensor:
+    """All images like the first one: what a plan is depends on none of them."""
+    first = {name: values[:1] for name, values in described.items()}
+    return maker.paint(digits.contiguous(), first).expand(len(described["labels"]), -1, -1, -1)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("script", ["remove_layers", "stochastic_depth", "path_lengths", "loss_landscape"])
+def test_batches_fit_very_few_images(trial_of: Callable[..., Trial], script: str) -> None:
+    trial = trial_of(script, photos(54, num_test=6))
+    assert {job.run.recipe.batch_size for job in trial.jobs} == {32}
+    assert min(scale.steps(job.run) for job in trial.jobs) >= LEAST_STEPS
+    assert any("Batches of 32 in place of 64" in remark for remark in trial.remarks)
+    asked = trial.plan.settings.get("batch_size", 1)
+    assert isinstance(asked, int)
+    assert asked <= 54 or script == "loss_landscape", "gradients are of whole batches"
+
+
+def test_a_short_plan_says_so_and_a_smoke_plan_does_not(trial_of: Callable[..., Trial]) -> None:
+    digits = datamodules.load("digits")
+    (remark,) = trial_of("remove_layers", digits).remarks
+    assert remark.startswith("Short training, 180 steps (4 arms)")
+    assert trial_of("remove_layers", digits, "smoke").remarks == ()
+
+
+def test_the_plan_shows_steps_beside_epochs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(ABLATIONS["training_precision"], ["--dry-run", "--arms", "fp32", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert left.value.code == 0
+    head, row = (line.split() for line in printed.splitlines()[1:3])
+    assert head[5:7] == ["epochs", "steps"]
+    assert row[6:8] == ["16", "288"]
+
+
+def test_a_plan_with_batches_that_fit_is_left_as_it_is() -> None:
+    plan = ABLATIONS["training_precision"].plan("laptop", photos(2_021))
+    found, changed = scale.fitted(plan, 2_021, lambda network: 128)
+    assert found == plan
+    assert changed == {}
