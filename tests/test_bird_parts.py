@@ -34,6 +34,7 @@ from ablations.bird_parts import (
 )
 from ablations.harness.ablation import BUDGETS, check
 from ablations.harness.launch import main
+from ablations.harness.precision import granted
 from ablations.harness.probing import Subject
 from ablations.harness.records import Record, Records, point
 from ablations.harness.verdict import judge
@@ -206,7 +207,7 @@ def photographs(size: int) -> Any:
 @pytest.mark.parametrize("source", ["digits", "photographs"])
 def test_plans_are_sound(budget: str, source: str, digits: ImageData) -> None:
     data: Any = digits if source == "digits" else photographs(224)
-    planned = plan(budget, data)
+    planned = granted(plan(budget, data), bf16_is_fast=True)
     check(ABLATION, planned)
     assert [arm.name for arm in planned.arms] == [CNN, TWO, FOUR, SHARP]
     assert planned.seeds == (2 if budget == "smoke" else 7)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ablations.harness.ablation import BUDGETS, check
+from ablations.harness.precision import granted
 from ablations.harness.probing import Subject
 from ablations.harness.records import Record, Records, point
 from ablations.harness.verdict import judge
@@ -193,7 +194,7 @@ def test_a_diverged_analysed_network_leaves_its_claims_undecided() -> None:
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_plans_are_sound_and_their_recipes_exist(budget: str, digits: ImageData) -> None:
-    planned = ABLATION.plan(budget, digits)
+    planned = granted(ABLATION.plan(budget, digits), bf16_is_fast=True)
     check(ABLATION, planned)
     json.dumps(dict(planned.settings))
     for arm in planned.arms:

@@ -16,6 +16,7 @@ from PIL import Image
 import datamodules
 from ablations.harness.ablation import BUDGETS, check
 from ablations.harness.launch import main
+from ablations.harness.precision import granted
 from ablations.harness.probing import Subject
 from ablations.harness.records import Record, Records, point
 from ablations.harness.verdict import judge
@@ -103,7 +104,7 @@ def test_estimates_are_paired_and_in_percent() -> None:
 
 def test_plans_are_sound_for_every_budget(digits: ImageData) -> None:
     for budget in BUDGETS:
-        planned = plan(budget, digits)
+        planned = granted(plan(budget, digits), bf16_is_fast=True)
         check(ABLATION, planned)
         json.dumps(dict(planned.settings))
         assert {arm.name: arm.arguments["transformers"] for arm in planned.arms} == TRANSFORMERS

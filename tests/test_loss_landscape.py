@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from ablations.harness.ablation import BUDGETS, check
 from ablations.harness.launch import main
+from ablations.harness.precision import granted
 from ablations.harness.records import Record, Records, point, read_csv
 from ablations.harness.verdict import judge
 from ablations.loss_landscape import (
@@ -127,7 +128,7 @@ def test_the_first_claim_is_judged(plain, verdict):
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_every_budget_has_a_sound_plan(budget, digits):
-    plan = ABLATION.plan(budget, digits)
+    plan = granted(ABLATION.plan(budget, digits), bf16_is_fast=True)
     check(ABLATION, plan)
     ABLATION.check(plan.settings, None)
     assert [arm.name for arm in plan.arms] == [*PAIRS, *BATCHES]
