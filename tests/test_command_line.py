@@ -1,7 +1,9 @@
 """The command line: one clear line for bad input before anything is trained, help at once, a dry run."""
 
+import os
 import pickle
 import re
+import shlex
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -11,6 +13,8 @@ import torch
 from class_folders import write_folder
 from PIL import Image
 
+from ablations.harness.command_line import parse
+from ablations.remove_layers import ABLATION
 from modules import build
 from modules.weights import save_weights
 
@@ -62,7 +66,18 @@ def refused(command, tmp_path, monkeypatch):
         (["--trainer.devices", "2", "--trainer.num_nodes", "3"], ["--trainer.num_nodes", "one machine"]),
         (["--trainer.devices", "two"], ["--trainer.devices two"]),
         (["--trainer.devices", "0"], ["--trainer.devices 0"]),
-        (["--trainer.max_epochs", "3"], ["--trainer.max_epochs"]),
+        (["--trainer.devices", "1000000000"], ["--trainer.devices 1000000000"]),
+        (["--trainer.devices", "[]"], ["--trainer.devices []"]),
+        (["--trainer.max_epochs", "3"], ["--trainer.max_epochs", "--budget"]),
+        (["--trainer.fast_dev_run", "true"], ["--trainer.fast_dev_run", "--budget smoke"]),
+        (["--trainer.plugins=X"], ["--trainer.plugins", "objects"]),
+        (["--trainer.accumulate_grad_batches", "0"], ["--trainer.accumulate_grad_batches 0", "1 or more"]),
+        (["--trainer.accumulate_grad_batches", "22"], ["--trainer.accumulate_grad_batches 22", "18 batches"]),
+        (["--trainer.limit_train_batches", "0"], ["--trainer.limit_train_batches 0", "1 or more"]),
+        (["--trainer.limit_test_batches", "0.5"], ["--trainer.limit_test_batches 0.5", "one of 1 batches"]),
+        (["--trainer.val_check_interval", "50"], ["--trainer.val_check_interval 50", "1 to 18"]),
+        (["--trainer.val_check_interval", "soon"], ["--trainer.val_check_interval soon"]),
+        (["--trainer.limit_train_batches", "few"], ["--trainer.limit_train_batches", "few is not a whole number"]),
         (["--trainer.accelerator", "abacus"], ["abacus"]),
         (["--trainer.strategy", "telepathy"], ["telepathy"]),
         (["--trainer.strategy", "ddp_spawn", "--trainer.devices", "2"], ["ddp_spawn", "such as ddp"]),
@@ -70,6 +85,18 @@ def refused(command, tmp_path, monkeypatch):
         (["--trainer.gradient_clip_val", "much"], ["gradient_clip_val", "much"]),
         (["--workers", "2", "--trainer.devices", "2", "--trainer.accelerator", "cpu"], ["--workers", "one device"]),
         (["--workers", "0"], ["--workers 0", "1 or more"]),
+        (["--workers", "1000000000"], ["--workers 1000000000", "cores"]),
+        (["--search", "1000000000"], ["--search 1000000000", "at most 1000"]),
+        (["--image-size", "1000000000"], ["--image-size 1000000000", "at most 8192"]),
+        (["--seeds", "1000000000"], ["1000000000 seeds", "1 to 40"]),
+        (["--seeds", "9" * 5000], ["--seeds"]),
+        (["--fresh", "maybe"], ["--fresh", "maybe is not yes or no"]),
+        (["--dry-run=maybe"], ["--dry-run", "maybe is not yes or no"]),
+        (["--config"], ["--config"]),
+        (["--config="], ["not a file"]),
+        (["--config", "/dev/null"], ["/dev/null", "not a file"]),
+        (["--config", "a" * 5000], ["File name too long"]),
+        (["--probe", "3"], ["unknown flag --probe"]),
         (["--network", "resnet20"], ["--weights"]),
         (["--weights", "random"], ["--network"]),
         (["--network", "resnet21", "--weights", "random"], ["unknown network 'resnet21'", "close are resnet"]),
@@ -290,6 +317,9 @@ def test_a_dry_run_knows_what_is_trained(command, smoke, tmp_path):
     assert re.search(r"3 of \d+ s, 2 already trained", told)
     _, told, _ = command(*words, "--fresh")
     assert "already trained" not in told
+    (tmp_path / "options.yaml").write_text("fresh: 'no'\n")
+    _, told, _ = command(*words, "--config", tmp_path / "options.yaml")
+    assert all(line.endswith("2, 2 already trained") for line in rows(told).values())
     assert {file: file.stat().st_mtime_ns for file in out.rglob("*") if file != out} == {
         file: time for file, time in before.items() if file != out
     }
@@ -311,6 +341,79 @@ def test_options_from_a_file(command, tmp_path):
     assert list(rows(out)) == ["vgg"]
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("dry_run: maybe", ["options.yaml: dry_run", "maybe is not yes or no"]),
+        ("fresh: 1", ["fresh", "1 is not yes or no"]),
+        ("fresh: null", ["fresh is empty"]),
+        ("fresh: [true]", ["fresh", "is not yes or no"]),
+        ("seeds: 7.5", ["seeds", "7.5 is not a whole number"]),
+        ("seeds: true", ["seeds", "is not a whole number"]),
+        ("seeds: seven", ["seeds", "seven is not a whole number"]),
+        ("seeds: {a: 1}", ["seeds: give one value"]),
+        ("search: null", ["search is empty"]),
+        ("out: 3", ["out", "3 is not a text"]),
+        ("budget: null", ["budget is empty"]),
+        ("budget: tiny", ["budget", "tiny", "laptop"]),
+        ("wandb: true", ["wandb", "offline"]),
+        ("arms: vgg", ["arms: give a list of names, such as [vgg]"]),
+        ("arms: [vgg, 3]", ["arms: give a list of names"]),
+        ("claims: {RL1: true}", ["claims: give a list of names"]),
+        ("sedes: 3", ["unknown option sedes", "did you mean seeds?"]),
+        ("data-root: here", ["unknown option data-root", "did you mean data_root?"]),
+        ("on: 3", ["unknown option True"]),
+        ("seeds: 3\nseeds: 4", ["seeds stands there twice"]),
+        ("- seeds\n- 3", ["options.yaml is a list"]),
+        ("seeds", ["options.yaml is one value"]),
+        ("", ["options.yaml is empty"]),
+        ("seeds: [", ["options.yaml, line 1: no YAML"]),
+        ("seeds: \0", ["no YAML"]),
+        ("a: " + "[" * 100_000, ["options.yaml"]),
+        ("seeds: &one 3\nsearch: *one", ["aliases"]),
+        ("!!python/object/apply:os.system ['false']", ["no YAML"]),
+        ("trainer: 3", ["trainer: give its options"]),
+        ("trainer:", ["trainer: give its options"]),
+        ("trainer: {max_epochs: 3}", ["trainer.max_epochs", "--budget"]),
+        ("trainer: {devices: null}", ["trainer.devices is empty"]),
+        ("trainer: {device: 3}", ["unknown option trainer.device", "did you mean trainer.devices?"]),
+        ("trainer: {strategy: {class_path: os.system}}", ["trainer.strategy: give one value"]),
+        ("trainer: {deterministic: maybe}", ["trainer.deterministic", "maybe is not yes or no or 'warn'"]),
+        ("trainer: {gradient_clip_val: .inf}", ["--trainer.gradient_clip_val inf"]),
+        ("probe: {limit: null}", ["probe.limit: give a number"]),
+        ("probe: {draws: many}", ["--probe.draws many", "a whole number"]),
+        ("probe: {nothing: 3}", ["--probe.nothing", "draws"]),
+        ("config: other.yaml", ["unknown option config"]),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_wrong_file_of_options_is_one_line(refused, tmp_path, text, parts):
+    (tmp_path / "options.yaml").write_text(text)
+    assert refused(["--config", tmp_path / "options.yaml"], *parts) == []
+
+
+def test_a_file_of_options_that_is_none_is_named(refused, tmp_path):
+    (tmp_path / "bytes.yaml").write_bytes(b"seeds: \xff")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (2 << 20))
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name, part in (("bytes", "no UTF-8"), ("large", "2 MiB"), ("pipe", "not a file"), ("no", "no such file")):
+        assert refused(["--config", tmp_path / f"{name}.yaml"], f"{name}.yaml", part) == []
+
+
+@pytest.mark.parametrize(("word", "fresh"), [("'no'", False), ("no", False), ("'false'", False), ("yes", True)])
+def test_words_for_yes_and_no_mean_what_they_say(tmp_path, word, fresh):
+    (tmp_path / "options.yaml").write_text(f"fresh: {word}\n")
+    assert parse(ABLATION, ["--config", str(tmp_path / "options.yaml")]).fresh is fresh
+    assert parse(ABLATION, ["--fresh", word.strip("'")]).fresh is fresh
+    assert parse(ABLATION, ["--fresh", f"--dry-run={word.strip(chr(39))}"]).dry_run is fresh
+
+
+def test_a_file_sets_the_probe_and_the_command_says_more(tmp_path):
+    (tmp_path / "options.yaml").write_text("probe: {limit: 500, draws: 3, fold: no}\n")
+    found = parse(ABLATION, ["--config", str(tmp_path / "options.yaml"), "--probe.limit", "40"])
+    assert found.probe == {"limit": "40", "draws": "3", "fold": "no"}
+
+
 # --- failures after the start ---
 
 
@@ -325,6 +428,22 @@ def test_a_failure_says_which_run_and_how_to_go_on(command, monkeypatch):
     assert "out of memory" in err
     assert "preact_resnet seed 0" in err
     assert "resume with:" in err
+
+
+@pytest.mark.parametrize(
+    "words", [["--fresh"], ["--fresh", "yes"], ["--fresh=yes"], ["--config", "FILE"]], ids=" ".join
+)
+def test_to_resume_is_not_to_begin_again(command, tmp_path, monkeypatch, words):
+    def fail(*_, **__):
+        raise RuntimeError("out of memory")
+
+    (tmp_path / "options.yaml").write_text("fresh: true\n")
+    words = [word.replace("FILE", str(tmp_path / "options.yaml")) for word in words]
+    monkeypatch.setattr("ablations.harness.job.train", fail)
+    _, _, err = command("--budget", "smoke", "--arms", "vgg", "--seeds", "1", *words)
+    resume = parse(ABLATION, shlex.split(err.splitlines()[-1])[2:])
+    assert not resume.fresh
+    assert ("--fresh" in err.splitlines()[-1]) == ("--config" in words)
 
 
 def test_a_full_disk_is_told_not_traced(command, monkeypatch):

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from ablations.harness import config_file, trainer_options
 from ablations.harness.ablation import BUDGETS, Ablation
 from datamodules import NAMES
 
 PROBE = "--probe."
+REFUSED = {f"trainer.{name}": why for name, why in trainer_options.REFUSED.items()}
+LARGEST_IMAGE = 8192  # pixels of a side
+MOST_CANDIDATES = 1000  # of a search; each is a training
+LONGEST = 500  # characters of an error
+TYPES = r"(?:Expected a .*?|Does not validate .*? Subtypes: (\[.*\]) Errors: .*?)(?:\. Got|Given) value: (.*)"
+KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "yes or no"}
 
 
 class WrongInput(ValueError):
@@ -52,21 +61,36 @@ class Options:
     bf16_is_fast: bool | None = None
 
 
+def _in_words(found: re.Match[str]) -> str:
+    """What jsonargparse says of a type, in a reader's words."""
+    types = re.findall(r"<class '(\w+)'>|Literal\[([^]]*)\]", found[1] or found[0])
+    kinds = dict.fromkeys(KINDS.get(kind, words) for kind, words in types if kind != "NoneType")
+    return f"{found[2]} is not {' or '.join(kinds)}"
+
+
 class Parser(ArgumentParser):
     """A parser whose errors are one line, with the nearest flag where one was misspelt."""
 
     words: Sequence[str] = ()  # what is parsed
+    refused: Mapping[str, str] = {}  # option -> why there is no such flag
+    files: Mapping[str, str] = {}  # option -> the file that sets it
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        first = " ".join(str(message).split())
         flags = [flag for action in self._actions for flag in action.option_strings]
         for word in self.words:
             name = word.partition("=")[0]
+            if name.removeprefix("--") in self.refused:
+                raise WrongInput(f"{name}: {self.refused[name.removeprefix('--')]}")
             if name.startswith("--") and name not in flags:
                 close = difflib.get_close_matches(name, flags, n=1)
-                first = f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "; see --help")
-                break
-        raise WrongInput(first)
+                raise WrongInput(f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "; see --help"))
+        told = " ".join(str(message).split())
+        typed = re.match(r'Parser key "([\w.]+)":? (.*)', told)
+        if typed is not None:
+            named = [flag for action in self._actions if action.dest == typed[1] for flag in action.option_strings]
+            where = f"{self.files[typed[1]]}: {typed[1]}" if typed[1] in self.files else (named or [typed[1]])[-1]
+            told = f"{where}: {re.sub(TYPES, _in_words, typed[2])}"
+        raise WrongInput(told if len(told) <= LONGEST else f"{told[:LONGEST]} ...")
 
 
 def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
@@ -77,7 +101,7 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
         description=f"{ablation.title}\n\n{ablation.question}\n\nClaims on trial:\n{claims}",
         formatter_class=_formatter(),
         allow_abbrev=False,
-        epilog="--trainer.OPTION sets any option of lightning.Trainer, e.g. --trainer.devices 2 --trainer.strategy ddp "
+        epilog="--trainer.OPTION sets an option of lightning.Trainer, e.g. --trainer.devices 2 --trainer.strategy ddp "
         "(one device unless you say more); --trainer.help lists them. --probe.SETTING sets what the probe "
         "is asked, e.g. --probe.limit 500; a report lists the settings at its end.",
     )
@@ -90,7 +114,8 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     add("--data-root", type=str, default="data",
         help="where the data lies: torchvision's layout, a folder of parquet files, or class folders")  # fmt: skip
     add("--image-size", type=int, default=None, help="resize and crop images to this square, in pixels")
-    add("--download", action="store_true", help="let torchvision download missing data")
+    switch: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False, "metavar": "yes|no"}
+    add("--download", **switch, help="let torchvision download missing data")
     add("--seeds", type=int, default=None, help="seeds per arm (default: the budget's)")
     add("--arms", nargs="+", type=str, default=[], help="only these arms (default: all)")
     add("--claims", nargs="+", type=str, default=[], help="only these claims (default: all)")
@@ -110,14 +135,12 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     )
     add("--wandb", choices=["offline", "online", "disabled"], default="offline",
         help="Weights & Biases; a server that fails or is slow turns online into offline")  # fmt: skip
-    add("--wandb-weights", action="store_true", help="send the trained weights there too, as artifacts")
-    add("--dry-run", action="store_true", help="show arms, runs, costs and expected time; train nothing")
-    add("--fresh", action="store_true", help="ignore finished runs")
+    add("--wandb-weights", **switch, help="send the trained weights there too, as artifacts")
+    add("--dry-run", **switch, help="show arms, runs, costs and expected time; train nothing")
+    add("--fresh", **switch, help="ignore finished runs")
     if with_trainer:
-        from lightning import Trainer
-
-        taken = {"logger", "callbacks", "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"}
-        parser.add_class_arguments(Trainer, "trainer", skip=taken)
+        trainer_options.add(parser)
+    parser.refused = REFUSED
     return parser
 
 
@@ -129,20 +152,35 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     if "--trainer.help" in names:
         parser_for(ablation, with_trainer=True).print_help()
         raise SystemExit(0)
-    with_trainer = "--config" in names or any(name.startswith("--trainer") for name in names)
+    files = {file: config_file.read(file) for file in _config_files(argv)}
+    from_files = {name: value for options in files.values() for name, value in options.items()}
+    with_trainer = any(name.startswith(("--trainer", "trainer.")) for name in (*names, *from_files))
     parser = parser_for(ablation, with_trainer)
+    for file, options in files.items():
+        config_file.check(file, options, parser)
+    in_files = {name.removeprefix("probe."): value for name, value in from_files.items() if name.startswith("probe.")}
+    if in_files:
+        parser.add_argument("--probe", type=dict)  # which the parser then takes from a file
     parser.words = argv
+    parser.files = {name: file for file, options in files.items() for name in options if f"--{name}" not in names}
     found = parser.parse_args(list(argv))
     given = {}
     if with_trainer:
         default = parser.get_defaults().trainer
         given = {key: value for key, value in vars(found.trainer).items() if value != default[key]}
-        given["devices"] = _devices(given.get("devices", 1))
-    for what, count in (("--seeds", found.seeds), ("--image-size", found.image_size), ("--workers", found.workers)):
-        if count is not None and count < 1:
-            raise WrongInput(f"{what} {count}: give 1 or more")
-    if found.search < 0:
-        raise WrongInput(f"--search {found.search}: give 0 (the script's own values) or more")
+        asked = "--trainer.devices" in names or "trainer.devices" in from_files  # "auto", the Trainer's default, too
+        given["devices"] = trainer_options.devices(found.trainer.devices if asked else 1)
+    cores = os.cpu_count() or 1
+    for flag, value, least, most, why in (
+        ("--seeds", found.seeds, 1, sys.maxsize, ""),
+        ("--image-size", found.image_size, 1, LARGEST_IMAGE, " pixels"),
+        ("--workers", found.workers, 1, max(16, 4 * cores), f", as this machine has {cores} cores"),
+        ("--search", found.search, 0, MOST_CANDIDATES, ", as each candidate is trained"),
+    ):
+        if value is not None and value < least:
+            raise WrongInput(f"{flag} {value}: give {least} or more")
+        if value is not None and value > most:
+            raise WrongInput(f"{flag} {value}: give at most {most}{why}")
     known = [claim.id for claim in ablation.claims]
     for claim in found.claims:
         if claim not in known:
@@ -170,7 +208,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         dry_run=found.dry_run,
         fresh=found.fresh,
         trainer=given,
-        probe=probe,
+        probe={**{name: _as_word(value) for name, value in in_files.items()}, **probe},
         command=" ".join(["python", os.path.relpath(sys.argv[0]), *whole]),
     )
 
@@ -191,13 +229,15 @@ def _probe_settings(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return rest, found
 
 
-def _devices(value: Any) -> Any:
-    """A number of devices as a number, a list or "auto" as it is; raises WrongInput for another word."""
-    if isinstance(value, str) and value.lstrip("-").isdigit():
-        value = int(value)
-    if value == 0 or (isinstance(value, str) and value != "auto" and not value.replace(",", "").isdigit()):
-        raise WrongInput(f"--trainer.devices {value}: give a number of devices, a list of indices, -1 or auto")
-    return value
+def _config_files(argv: Sequence[str]) -> list[str]:
+    """The files that --config FILE and --config=FILE name."""
+    named = [word.partition("=")[2] for word in argv if word.startswith("--config=")]
+    return named + [value for word, value in pairwise(argv) if word == "--config" and value[:2] != "--"]
+
+
+def _as_word(value: object) -> str:
+    """A setting from a file as it is written in a command."""
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def _formatter() -> Any:

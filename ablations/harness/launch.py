@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NoReturn
 
 from ablations.harness.ablation import Ablation
@@ -21,10 +22,9 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     told in one line before anything is trained. 130: Ctrl-C, with the command that resumes.
     """
     argv = sys.argv[1:] if argv is None else argv
-    # Without --fresh, which would begin again.
-    command = shlex.join(["python", sys.argv[0], *(word for word in argv if word != "--fresh")])
     try:
         options = parse(ablation, argv)
+        command = shlex.join(["python", sys.argv[0], *_resuming(argv, options.fresh)])
         from ablations.harness.prepare import prepare
 
         trial = prepare(ablation, options)
@@ -46,3 +46,14 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
         traceback.print_exc()
         print(f"{ablation.name}: failed. What is written is kept; resume with:\n  {command}", file=sys.stderr)
         raise SystemExit(FAILED) from None
+
+
+def _resuming(argv: Sequence[str], fresh: bool) -> list[str]:
+    """The words without --fresh, which would begin again, wherever it was said."""
+    kept = [
+        word
+        for before, word in pairwise(["", *argv])
+        if word.partition("=")[0] != "--fresh" and (before != "--fresh" or word.startswith("-"))
+    ]
+    in_file = fresh and any(word.partition("=")[0] == "--config" for word in kept)
+    return [*kept, "--fresh", "no"] if in_file else kept

@@ -9,10 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning
-
 import datamodules
-from ablations.harness import external, precision, runtime, scale
+from ablations.harness import external, precision, runtime, scale, trainer_options
 from ablations.harness.ablation import Ablation, Arm, Plan, check
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.estimate import count, describe
@@ -21,7 +19,7 @@ from ablations.harness.runs import Run
 from ablations.harness.search import SEED, Search, drawn, final_loss, searchable
 from ablations.harness.trial import Trial, data_key
 from ablations.harness.workers import declaration
-from datamodules.images import ImageData
+from datamodules.images import EVALUATION_BATCH_SIZE, ImageData
 from modules import fitted, recipe_for
 from modules.recipe import with_overrides
 
@@ -48,7 +46,7 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     plan = replace(plan, settings={**plan.settings, **_chosen_settings(ablation, plan, options)})
     check(ablation, plan)
     plan, smaller = scale.fitted(plan, len(data.train), lambda network: recipe_for(network).batch_size)
-    _check_trainer(options.trainer)
+    trainer_options.check(options.trainer)
     if (options.workers or 1) > 1 and not in_one_process(options):
         raise WrongInput("--workers goes with runs of one device each; leave out --trainer.devices and strategy")
     if (options.workers or 1) > 1 and declaration(ablation) is None:
@@ -79,7 +77,7 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
         chosen = [best.get(arm.name, arm) for arm in chosen]
         jobs = [Job(arm, _run(arm, made[data_key(arm)], seed, options)) for seed in range(plan.seeds) for arm in chosen]
     for job in jobs[: len(chosen)]:
-        _check_batch(job, options.trainer)
+        _check_batch(job, made[data_key(job.arm)], options.trainer)
         _check_labels(job, made[data_key(job.arm)])
         describe(job.run)  # refuses networks that do not take the images
     stranger = external.load(options, data) if options.network is not None else None
@@ -118,20 +116,6 @@ def _chosen_settings(ablation: Ablation, plan: Plan, options: Options) -> dict[s
     return found
 
 
-def _check_trainer(options: dict[str, Any]) -> None:
-    """Raises WrongInput for options that Lightning refuses, such as an accelerator it does not know."""
-    strategy = str(options.get("strategy", ""))
-    if strategy.endswith(("_spawn", "_fork", "_notebook")):  # what a run has seen would stay in their processes
-        raise WrongInput(f"--trainer.strategy {strategy}: give one that starts programs, such as ddp")
-    if int(options.get("num_nodes", 1)) > 1:
-        raise WrongInput("--trainer.num_nodes: one machine at a time; its devices are used with --trainer.devices")
-    quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    try:
-        lightning.Trainer(**{"devices": 1, **options, **quietly})
-    except Exception as error:  # Lightning has several classes for it
-        raise WrongInput(f"--trainer.*: {error}") from None
-
-
 def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
     recipe = with_overrides(recipe_for(arm.network), dict(arm.recipe))
     arguments = fitted(arm.network, arm.arguments, data.image_size)
@@ -147,13 +131,15 @@ def _search(arm: Arm, data: ImageData, options: Options) -> Search:
     return Search(arm, candidates, runs, tuple(final_loss(run.folder(options.out)) for run in runs))
 
 
-def _check_batch(job: Job, trainer: dict[str, Any]) -> None:
+def _check_batch(job: Job, data: ImageData, trainer: dict[str, Any]) -> None:
     processes = num_processes(trainer)
     batch, num_train = job.run.recipe.batch_size, job.run.data["num_train"]
     if batch % processes:
         raise WrongInput(f"arm {job.arm.name}: batch size {batch} does not divide among {processes} devices")
     if batch > num_train:
         raise WrongInput(f"arm {job.arm.name}: batch size {batch} exceeds the {num_train} training images")
+    held = [-(-len(split) // (processes * EVALUATION_BATCH_SIZE)) for split in (data.val, data.test)]
+    trainer_options.check_batches(trainer, num_train // batch, *held)
 
 
 def _check_labels(job: Job, data: ImageData) -> None:
