@@ -76,8 +76,10 @@ def load(
         else:
             decoded = located.decode()
             digest = kept.digest(decoded)
-    except (OSError, MemoryError) as error:  # no permission, a path beyond what the system takes, ...
-        raise DataError(f"{root}: cannot be read ({error or 'not enough memory'})") from error
+    except OSError as error:  # no permission, a path beyond what the system takes, ...
+        raise DataError(f"{error.filename or root}: cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise DataError(f"{root}: cannot be read (not enough memory)") from error
     check_decoded(decoded, str(root) if located.files else source.name)
     return ImageData(
         decoded,

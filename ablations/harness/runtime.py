@@ -41,6 +41,7 @@ def quiet() -> None:
     for text in (".*does not have many workers.*", ".*LeafSpec.*", ".*isinstance.treespec.*", ".*lr_scheduler.step.*"):
         warnings.filterwarnings("ignore", message=text)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged images, which are refused by name
     os.environ.setdefault("WANDB_SILENT", "true")
 
 
