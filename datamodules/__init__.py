@@ -51,7 +51,7 @@ def load(
     seed: order and augmentation of the training images. batch_size: images over all processes. augment: None is the
     usual one for this data. validation: fraction of the training files set aside. download: fetch missing files with
     torchvision. image_size: resize and crop every image to this square, in pixels. cache: keep the decoded pixels. The
-    digits are embedded and need no root.
+    digits are embedded and need no root. LightningCLI takes `jsonargparse.typing.class_from_function(load, ImageData)`.
     Raises DataError, in one line, if the name is unknown, files are missing or damaged, or they hold something else;
     ValueError for an argument out of range.
     """

@@ -10,6 +10,7 @@ augmentation is the data's own (`datamodules`), or none, never a paper's colour 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
@@ -75,15 +76,20 @@ class Recipe:
             raise ValueError("nesterov needs a momentum above 0")
 
 
+Fields = Mapping[str, bool | int | float | list[float] | tuple[float, ...] | str | None]
+"""Some fields of a recipe; the types of its values in an order in which a command line can tell them apart."""
+
 CHOICES = {"schedule": Schedule, "precision": Precision, "decay": Decay, "augmentation": Augmentation}
 
 
-def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
-    """The learning rate of optimiser step `step` (from 0) out of `total_steps`."""
+def learning_rate(recipe: Recipe, step: int, total_steps: float) -> float:
+    """The learning rate of optimiser step `step` (from 0) out of `total_steps`; the peak if those are infinite."""
     if step < recipe.warmup_steps:
         if recipe.warmup_rate is not None:
             return recipe.warmup_rate
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    if math.isinf(total_steps):
+        return recipe.learning_rate
     if recipe.schedule == "milestones":
         passed = sum(step >= milestone * total_steps for milestone in recipe.milestones)
         return recipe.learning_rate * recipe.milestone_factor**passed
@@ -146,10 +152,14 @@ HUANG2016_CIFAR = Recipe(
 )
 
 
-def with_overrides(recipe: Recipe, overrides: dict[str, object]) -> Recipe:
-    """The recipe with some fields changed; raises ValueError naming an unknown field and those there are."""
+def with_overrides(recipe: Recipe, overrides: Mapping[str, object]) -> Recipe:
+    """The recipe with some fields changed; raises ValueError naming an unknown field and those there are.
+
+    Milestones may be a list, as JSON and checkpoints have them.
+    """
     known = {field.name for field in fields(Recipe)}
     unknown = set(overrides) - known
     if unknown:
         raise ValueError(f"a recipe has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
-    return replace(recipe, **overrides)  # type: ignore[arg-type]
+    changed = replace(recipe, **overrides)  # type: ignore[arg-type]
+    return replace(changed, milestones=tuple(changed.milestones))

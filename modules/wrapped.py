@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modules import ARCHITECTURES
+from modules import ARCHITECTURES, resolve
 from modules.classifier import Classifier
 from modules.colocaliser import Colocaliser
 from modules.epochs import Wrapped
+from modules.recipe import Fields, Recipe
 from modules.segmenter import Segmenter
 
 TASKS: dict[str, type[Wrapped]] = {"classify": Classifier, "segment": Segmenter, "localise": Colocaliser}
 
 
 def wrapped(
-    network: str, arguments: Mapping[str, object], recipe: Mapping[str, Any], num_classes: int, in_channels: int
+    network: str,
+    arguments: Mapping[str, Any] | None = None,
+    recipe: Fields | Recipe | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
 ) -> Wrapped:
     """A network by name in the LightningModule of its task, ready for a Trainer; arguments as `Wrapped`."""
+    resolve(network, arguments)
     return TASKS[ARCHITECTURES[network].task](network, arguments, recipe, num_classes, in_channels)

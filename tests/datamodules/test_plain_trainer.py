@@ -13,6 +13,7 @@ from torch import Tensor
 import datamodules
 from datamodules import ImageData
 from datamodules import images as image_data
+from modules import build
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +25,7 @@ from pathlib import Path
 import lightning, torch
 import datamodules
 from datamodules import images as image_data
+from modules.classifier import Classifier
 
 def loaded(kind):
     data = datamodules.load("digits", cache=False, batch_size=200)
@@ -47,23 +49,35 @@ class Recorder(lightning.LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
-def record(kind, file, **options):
+def plain(**options):
     image_data.EVALUATION_BATCH_SIZE = 32
-    module = Recorder()
-    trainer = lightning.Trainer(
+    return lightning.Trainer(
         max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, check_val_every_n_epoch=2, **options,
     )
-    data = loaded(kind)
+
+def record(kind, file, **options):
+    module, trainer, data = Recorder(), plain(**options), loaded(kind)
     trainer.fit(module, data)
     module.seen["fit val"], module.seen["val"] = module.seen["val"], []
     trainer.validate(module, data, verbose=False)
     trainer.test(module, data, verbose=False)
     torch.save({**module.seen, "weight": module.layer.weight.detach()}, f"{file}-{trainer.global_rank}.pt")
 
+def classify(file, **options):
+    module, trainer, data = Classifier("resnet20", {"width": 2}), plain(**options), loaded("digits")
+    trainer.fit(module, data)
+    tested = trainer.test(module, data, verbose=False)[0]
+    images = {split: module.sums.totals(split)["images"] for split in ("train", "val", "test")}
+    if trainer.is_global_zero:
+        weights = module.network.state_dict()
+        torch.save({"steps": trainer.global_step, "images": images, "weights": weights, **tested}, file)
+
 if __name__ == "__main__":
+    folder, two = Path(sys.argv[1]), {"devices": 2, "strategy": "ddp"}
     for kind in ("digits", "made"):
-        record(kind, Path(sys.argv[1]) / f"two-{kind}", devices=2, strategy="ddp")
+        record(kind, folder / f"two-{kind}", **two)
+    classify(folder / "classifier.pt", **two)
 """
 
 
@@ -103,6 +117,18 @@ def test_two_processes_of_a_plain_trainer_see_what_one_sees(recorded: Path, kind
         assert images_of(one[stage]) == images_of(two[0][stage] + two[1][stage])
         assert sum(map(len, one[stage])) == num_images
     assert len(two[0]["test"]) != len(two[1]["test"])
+
+
+def test_a_classifier_of_two_processes_trains_on_all_and_counts_every_image_once(recorded: Path) -> None:
+    found = torch.load(recorded / "classifier.pt", weights_only=True)
+    data = datamodules.load("digits", cache=False)
+    assert found["steps"] == 2 * (len(data.train) // 200)
+    assert found["images"] == {"train": 200 * (len(data.train) // 200), "val": 136, "test": 449}
+    network = build("resnet20", 10, 1, width=2).to(memory_format=torch.channels_last).eval()
+    network.load_state_dict(found["weights"])
+    with torch.no_grad():
+        wrong = [(network(images).argmax(1) != labels) for images, labels in data.test_dataloader()]
+    assert found["test/top1_error"] == 100 * int(torch.cat(wrong)[:449].sum()) / 449
 
 
 def trainer(**options: Any) -> lightning.Trainer:
