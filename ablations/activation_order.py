@@ -53,8 +53,9 @@ def plan(budget: str, data: ImageData) -> Plan:
     depths, seeds, train_images = (38, 56, 110), 8, None
     recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
     recipe |= {"epochs": at.epochs(12, 64)}
-    if not at.small:
+    if at.large:
         depths, seeds, train_images = (20, 38, 56), 6, 2000
+    if not at.small:
         recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
     if budget == "smoke":
         depths, seeds, train_images, recipe = (8, 14, 20), 2, 200, {**recipe, "epochs": 1}

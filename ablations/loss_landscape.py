@@ -92,9 +92,9 @@ def plan(budget: str, data: ImageData) -> Plan:
         width, vgg_width, batches, snapshots = (8, 8, (32, 256), 13) if at.small else (16, 16, (64, 1024), 4)
         recipe |= {"schedule": "linear", "warmup_steps": 40, "batch_size": 64}
         recipe["epochs"] = at.epochs(12, 64)
+        seeds = 1 if at.large else seeds
         if not at.small:
             recipe |= {"batch_size": 128, "warmup_steps": 100, "epochs": at.epochs(3), "precision": FAST_TRAINING}
-            seeds = 1
         settings |= {"line_steps": 7, "map_steps": 3, "map_images": 96, "lanczos_steps": 40, "trace_draws": 5}
         settings |= {"limit": 200, "batch_size": 100, "steps": 15, "sharpness_draws": 2}
         settings |= (

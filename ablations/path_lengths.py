@@ -59,12 +59,16 @@ def plan(budget: str, data: ImageData) -> Plan:
         draws, batches = 100, 10
     if budget in ("laptop", "smoke"):
         network["width"] = 8
-        recipe |= {"batch_size": 64, "schedule": "linear", "nesterov": True, "epochs": at.epochs(20, 64)}
+        recipe |= {
+            "batch_size": 64,
+            "schedule": "linear",
+            "nesterov": True,
+            "epochs": at.epochs(12 if at.large else 20, 64),
+        }
         recipe |= {"warmup_steps": 40, "warmup_rate": None}
-        draws, batch_size, batches = 30, 32, 5
+        draws, batch_size, batches = (15, 16, 5) if at.large else (30, 32, 5)
         if not at.small:
             recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
-            draws, batch_size = 15, 16
     if budget == "smoke":
         network["depth"], recipe["epochs"] = 14, 1
         seeds, draws, batches = 2, 2, 2

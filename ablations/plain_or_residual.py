@@ -60,7 +60,7 @@ def protocol(budget: str, data: ImageData) -> Protocol:
         recipe |= {"batch_size": 128, "warmup_steps": 60, "epochs": at.epochs(1), "precision": FAST_TRAINING}
     if budget == "smoke":
         return Protocol((20, 32, 56), 4, {**recipe, "epochs": 1})
-    return Protocol((20, 32, 44, 56) if at.small else (20, 32, 56), 8, recipe)
+    return Protocol((20, 32, 56) if at.large else (20, 32, 44, 56), 8, recipe)
 
 
 def cifar_arm(name: str, depth: int, chosen: Protocol, note: str = "", **arguments: object) -> Arm:

@@ -85,13 +85,14 @@ def plan(budget: str, data: ImageData) -> Plan:
     The small budgets train for few steps: a form that fails there may only be slow, which its curve shows.
     """
     at = Scale.of(budget, data)
-    shape = {"depth": 56, "width": 8 if at.small else 16}
+    shape = {"depth": 38 if at.large else 56, "width": 8 if at.small else 16}
     biases: tuple[int, ...] = (0, -2, -4, -6, -7)
     seeds, train_images = 7, None
     recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
     recipe |= {"epochs": at.epochs(9, 64)}
+    if at.large:
+        biases, seeds, train_images = (0, -3, -6), 5, 2000
     if not at.small:
-        shape, biases, seeds, train_images = {"depth": 38, "width": 16}, (0, -3, -6), 5, 2000
         recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
     if budget == "smoke":
         shape, seeds, train_images, recipe = {"depth": 14, "width": 8}, 2, 200, {**recipe, "epochs": 1}

@@ -61,8 +61,8 @@ def plan(budget: str, data: ImageData) -> Plan:
         network, recipe = {"depth": 56}, recipe | {"epochs": at.epochs(6), "precision": FAST_TRAINING}
         snapshots = 4
     if budget in ("laptop", "smoke"):
-        network = {"depth": 38 if at.small else 32, "width": 8}
-        recipe |= {"batch_size": 64, "warmup_steps": 40, "epochs": at.epochs(18, 64)}
+        network = {"depth": 32 if at.large else 38, "width": 8}
+        recipe |= {"batch_size": 64, "warmup_steps": 40, "epochs": at.epochs(12 if at.large else 18, 64)}
         snapshots, batches, rounds, steps = 10, 8, 20, 4
         if not at.small:
             recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}

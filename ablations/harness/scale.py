@@ -37,10 +37,15 @@ class Scale:
         return cls(budget, data.image_size, len(data.train), len(data.test))
 
     @property
+    def large(self) -> bool:
+        """Whether images have so many pixels that a laptop takes fewer seeds, depths and draws."""
+        return self.image_size >= LARGE
+
+    @property
     def small(self) -> bool:
         """Whether the calibration is that of the digits: narrow networks, batches of 64."""
         is_few = self.budget in ("smoke", "laptop") and self.num_train < FEW
-        return self.image_size < LARGE or is_few
+        return is_few or not self.large
 
     def epochs(self, number: int, batch_size: int = 128) -> int:
         """Epochs of this data with as many steps as so many epochs of the calibration's data, 1 or more.
@@ -50,7 +55,7 @@ class Scale:
         steps = number * ((DIGITS if self.small else CIFAR) // batch_size)
         in_one = max(1, self.num_train // batch_size)
         found = max(1, round(steps / in_one))
-        if self.small and self.image_size >= LARGE and found * in_one < LEAST_STEPS:
+        if self.small and self.large and found * in_one < LEAST_STEPS:
             found = -(-LEAST_STEPS // in_one)
         return found
 

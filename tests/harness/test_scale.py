@@ -73,6 +73,7 @@ def test_other_numbers_of_images_get_as_many_steps(size: int, num_train: int) ->
 
 def test_few_images_have_the_networks_of_digits_on_a_laptop_alone() -> None:
     assert at("laptop", 32, 1_819).small
+    assert at("laptop", 32, 1_819).large
     assert not at("laptop", 32, 5_000).small
     assert not at("short", 32, 1_819).small
     assert at("paper", 16, 60_000).small
