@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ablations.harness.command_line import Parser
 
 LARGEST = 1 << 20  # bytes; a file of options has some hundred
+DEEPEST = 20  # lists and mappings in one another; what a file of options holds has two
 GROUPS = ("trainer", "probe")  # their options stand indented below them
 NO_OPTIONS = ("help", "config", "print_config")  # of the command alone
 
@@ -25,8 +26,13 @@ def read(file: str) -> dict[str, Any]:
 
     text = _text(Path(file))
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError(f"{file}: *aliases are not taken; write values out")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"{file}: *aliases are not taken; write values out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:  # yaml takes half a minute for 5,000 brackets
+                raise RecursionError
         tree = yaml.compose(text, yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
