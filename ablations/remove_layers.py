@@ -147,6 +147,18 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
     return draw(records, folder)
 
 
+def summary(records: Records) -> list[str]:
+    """What deleting each block in turn did to the test error of one network."""
+    rows = sorted(records.where(probe="delete", metric=ERROR), key=lambda row: row.value)
+    if not rows:
+        return []
+    least, middle, most = rows[0].value, median(row.value for row in rows), rows[-1].value
+    return [
+        f"Deleting one of its {len(rows)} blocks: test error {middle:.2f} % in the median, from {least:.2f} % to "
+        f"{most:.2f} % ({rows[-1].fields['block']})."
+    ]
+
+
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +308,7 @@ ABLATION = Ablation(
     figures=figures,
     passes=passes,
     baseline=RESIDUAL,
+    summary=summary,
 )
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -86,12 +86,13 @@ def build_foreign(
     in_channels: int = 3,
     pretrained: bool = False,
     weights: str | Path | None = None,
+    told: Callable[[str], object] = lambda taken: None,
     **arguments: object,
 ) -> Network:
     """Builds a timm model, by a name such as `timm:resnet18`, as a `Network`.
 
     pretrained: load timm's own weights, through timm (may need the internet). weights: a file saved for the timm model,
-    under timm's names. arguments: timm's own, e.g. drop_path_rate.
+    under timm's names; told: is given what of it was taken. arguments: timm's own, e.g. drop_path_rate.
     Raises ValueError for a name or argument timm does not know, weights that do not fit, or no known blocks.
     """
     import timm
@@ -110,7 +111,7 @@ def build_foreign(
     except Exception as error:  # timm raises whatever its constructor or its download happens to raise
         raise ValueError(f"timm cannot build {model_name}: {_first_line(error)}") from error
     if weights is not None:
-        load_weights(model, weights)
+        told(load_weights(model, weights))
     # Own generator: the check must not move the seed that a run starts from. 64 pixels leave 2 after five halvings.
     return adopt(model, torch.randn(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0)))
 

@@ -23,6 +23,10 @@ from modules.state_dicts import CONTAINERS, Found, fitting, renamed, shown, unwr
 UNKNOWN = re.compile(r"GLOBAL ([\w.]{1,80})")  # as torch names what weights_only refuses
 
 
+class Misfit(ValueError):
+    """Weights that were read and do not fit the network."""
+
+
 def save_weights(network: nn.Module, path: str | Path) -> None:
     """Writes the state dict (parameters and buffers) as safetensors, in one step, on the disk when the call returns.
 
@@ -89,7 +93,7 @@ def _read(path: Path, network: nn.Module | None) -> Found:
     try:
         return fitting(renamed(found, wanted), wanted)
     except ValueError as error:
-        raise ValueError(f"weights in {path} do not fit the network: {error}") from None
+        raise Misfit(f"weights in {path} do not fit the network: {error}") from None
 
 
 def _content(path: Path) -> object:

@@ -59,7 +59,8 @@ class Look:
 
     networks: GIVEN and RANDOM, in evaluation mode, out of place. layers: names of `maps.map_layers`. channels: of every
     layer, or empty for the strongest. images, labels: normalised test images to explain, with `predictions` of the
-    given network. num_channels: how many of them a layer shows.
+    given network. num_channels: how many of them a layer shows. error: of the given network, in % of at most 2000 test
+    images.
     """
 
     networks: Mapping[str, Network]
@@ -71,6 +72,7 @@ class Look:
     images: Tensor
     labels: Tensor
     predictions: Tensor
+    error: float
     seed: int
     album: Album
 

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ablations.harness.command_line import Options, Parser, WrongInput
+from ablations.harness.command_line import Options, Parser, WrongInput, normalised
+from ablations.harness.normalisation import Normalisation, add_flags
 from datamodules import NAMES
 
 if TYPE_CHECKING:
+    from ablations.harness.external import Stranger
     from datamodules.images import ImageData
     from modules import Network
     from reports.filter_look import Look, Section
@@ -37,6 +39,7 @@ class Request:
     run: Path | None
     network: str | None
     weights: str | None
+    normalisation: Normalisation | None
     data: str | None
     data_root: Path
     image_size: int | None
@@ -56,6 +59,7 @@ def parse(argv: Sequence[str]) -> Request:
     add("--network", type=str, default=None, help="instead of --run: a name from `modules`, or timm:NAME")
     add("--weights", type=str, default=None,
         help="weights of --network: safetensors or a state dict, `pretrained` (from timm) or `random`")  # fmt: skip
+    add_flags(add)
     add("--data", choices=list(NAMES), default=None, help="test images (default: the run's, or digits)")
     add("--data-root", type=str, default="data", help="where the data lies")
     add("--image-size", type=int, default=None, help="resize and crop images to this square, in pixels")
@@ -78,7 +82,8 @@ def parse(argv: Sequence[str]) -> Request:
         if count is not None and count < 1:
             raise WrongInput(f"{what} {count}: give 1 or more")
     return Request(
-        Path(found.run) if found.run is not None else None, found.network, found.weights, found.data,
+        Path(found.run) if found.run is not None else None, found.network, found.weights,
+        normalised(found.network, found.mean, found.std), found.data,
         Path(found.data_root), found.image_size, Path(found.out) if found.out is not None else None, found.seed,
         tuple(found.layers), tuple(found.channels), found.images, found.download,
     )  # fmt: skip
@@ -89,25 +94,28 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     argv = sys.argv[1:] if argv is None else argv
     try:
         request = parse(argv)
-        name, network, data = _subject(request)
+        name, network, data, stranger = _subject(request)
         look, folder = prepare(request, name, network, data)
     except (WrongInput, ValueError, OSError) as error:
         print(f"filters: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(WRONG) from None
     from ablations.harness.runtime import say
 
-    say(f"page: {write(look, folder, name, ' '.join(['python reports/filters.py', *argv]))}")
+    notes = [] if stranger is None else stranger.notes(look.error, data.num_classes)
+    for note in notes:
+        say(note)
+    say(f"page: {write(look, folder, name, ' '.join(['python reports/filters.py', *argv]), notes)}")
     raise SystemExit(DONE)
 
 
-def _subject(request: Request) -> tuple[str, Network, ImageData]:
-    """The network in evaluation mode, its name, and its data; raises ValueError where any of them is wrong."""
+def _subject(request: Request) -> tuple[str, Network, ImageData, Stranger | None]:
+    """Name, network in evaluation mode, data, and what it is if from outside; raises ValueError if any is wrong."""
     import datamodules
     from ablations.harness import external
     from modules import ARCHITECTURES
 
     if request.run is not None:
-        return _of_run(request, request.run)
+        return *_of_run(request, request.run), None
     name = request.network or ""
     if name in ARCHITECTURES and ARCHITECTURES[name].task != "classify":
         gives = "a label for every pixel" if ARCHITECTURES[name].task == "segment" else "no label"
@@ -115,9 +123,12 @@ def _subject(request: Request) -> tuple[str, Network, ImageData]:
     data = datamodules.load(
         request.data or "digits", request.data_root, download=request.download, image_size=request.image_size
     )
-    options = Options("laptop", str(data.name), request.data_root, Path("runs"), network=name, weights=request.weights)
+    options = Options(
+        "laptop", str(data.name), request.data_root, Path("runs"), network=name, weights=request.weights,
+        normalisation=request.normalisation,
+    )  # fmt: skip
     stranger = external.load(options, data)
-    return stranger.run, stranger.network, data
+    return stranger.run, stranger.network, data, stranger
 
 
 def _of_run(request: Request, folder: Path) -> tuple[str, Network, ImageData]:
@@ -194,6 +205,7 @@ def prepare(request: Request, name: str, network: Network, data: ImageData) -> t
     labels, predictions = torch.cat([y for _, y in batches]), logits.argmax(dim=1)
     order = torch.randperm(len(labels), generator=generator("filters", request.seed)).to(device)
     wrong, right = (order[(predictions == labels)[order] == value] for value in (False, True))
+    missed = 100.0 * float((predictions != labels).double().mean())
     count = min(request.images, len(labels))
     num_wrong = max(min(len(wrong), count // 2), count - len(right))
     rows = torch.cat([right[: count - num_wrong], wrong[:num_wrong]])
@@ -211,13 +223,17 @@ def prepare(request: Request, name: str, network: Network, data: ImageData) -> t
     folder = request.out or default
     look = Look(
         {GIVEN: given, RANDOM: randomised(given, request.seed)}, data, layers, list(shapes), request.channels,
-        NUM_CHANNELS, images, labels[rows], predictions[rows], request.seed, Album(folder / "images"),
+        NUM_CHANNELS, images, labels[rows], predictions[rows], missed, request.seed,
+        Album(folder / "images"),
     )  # fmt: skip
     return look, folder
 
 
-def write(look: Look, folder: Path, name: str, command: str) -> Path:
-    """Writes `folder`/filters.html and its pictures and gives its path; raises OSError if that is not possible."""
+def write(look: Look, folder: Path, name: str, command: str, notes: Sequence[str] = ()) -> Path:
+    """Writes `folder`/filters.html and its pictures and gives its path; raises OSError if that is not possible.
+
+    notes: sentences for its head.
+    """
     from tqdm import tqdm
 
     from ablations.harness.files import atomic_write_text
@@ -237,7 +253,7 @@ def write(look: Look, folder: Path, name: str, command: str) -> Path:
     errors = sum(int(a != b) for a, b in zip(look.labels.tolist(), look.predictions.tolist(), strict=True))
     page = environment().get_template("filters_page.html.j2").render(
         name=name, data=look.data.name, seed=look.seed, command=command, sections=sections,
-        num_images=len(look.images), num_wrong=errors, layers=look.layers,
+        num_images=len(look.images), num_wrong=errors, layers=look.layers, notes=notes,
     )  # fmt: skip
     path = folder / "filters.html"
     atomic_write_text(path, page)

@@ -52,6 +52,7 @@ def write_page(folder: str | Path) -> Path:
         scripts=scripts() if charts else None,
         arms=arms,
         differences=_differences(arms),
+        outside=next(iter(read_each(ablation["outside"], _outside, "ablation.json, network", problems)), None),
         searches=read_each(ablation["search"], _search, "ablation.json, search", problems),
         runs=runs,
         summaries=_summaries(runs),
@@ -106,6 +107,18 @@ def _test(test: Json) -> Json:
         "needs_short": f"at {'least' if upward else 'most'} {number(threshold)}{' %' if unit.startswith('%') else ''}",
         "lost": [seed for seed, value in values.items() if value is None],
         "strip": strip({s: v for s, v in values.items() if v is not None}, low, high, threshold, upward, exact, unit),
+    }
+
+
+def _outside(outside: Json) -> Json:
+    """A network from outside: what was read, how its images were normalised, its error, what the probe found."""
+    normalisation = outside["normalisation"]
+    return {
+        **{key: _plain(outside[key]) for key in ("run", "weights", "taken", "warning")},
+        **{key: _plain(normalisation[key]) for key in ("mean", "std", "source")},
+        "test_error": _optional(outside["test_error"]),
+        "guessing": float(outside["guessing"]),
+        "summary": [_plain(sentence) for sentence in outside["summary"]],
     }
 
 

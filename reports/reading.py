@@ -70,6 +70,8 @@ def read_ablation(folder: Path, problems: list[str]) -> Json:
         known[key] = value if isinstance(value, kind) else kind()
     searches = (content or {}).get("search")  # absent from the files of earlier versions
     known["search"] = searches if isinstance(searches, list) else []
+    outside = (content or {}).get("outside")  # of a network that was brought from outside alone
+    known["outside"] = [outside] if outside is not None else []
     return known
 
 

@@ -158,7 +158,7 @@ class Ablation:
     time. All of them import what is heavy inside, so that the declaration loads at once.
     baseline: the arm others are compared with, "" for none. check: raises ValueError for settings of the probe
     that make no sense, given the network from outside, or None; gives what else is part of the question, such as hashes
-    of files that the settings name.
+    of files that the settings name. summary: what the records of a network from outside say, in sentences.
     """
 
     name: str
@@ -171,6 +171,7 @@ class Ablation:
     passes: Callable[[int, Mapping[str, Any]], float]
     baseline: str = ""
     check: Callable[[Mapping[str, Any], Any], Mapping[str, Any] | None] = lambda settings, network: None
+    summary: Callable[[Records], Sequence[str]] = lambda records: ()
 
 
 def check(ablation: Ablation, plan: Plan) -> None:

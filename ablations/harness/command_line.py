@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from ablations.harness import config_file, trainer_options
+from ablations.harness import config_file, normalisation, trainer_options
 from ablations.harness.ablation import BUDGETS, Ablation
+from ablations.harness.normalisation import Normalisation
 from datamodules import NAMES
 
 PROBE = "--probe."
@@ -49,6 +50,7 @@ class Options:
     search: int = 0
     network: str | None = None
     weights: str | None = None
+    normalisation: Normalisation | None = None
     image_size: int | None = None
     download: bool = False
     wandb: str = "offline"
@@ -126,6 +128,7 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
         help="probe this network instead of training arms: a name from `modules`, or timm:NAME")  # fmt: skip
     add("--weights", type=str, default=None,
         help="weights of --network: safetensors or a state dict, `pretrained` (from timm) or `random`")  # fmt: skip
+    normalisation.add_flags(add)
     add("--out", type=str, default="runs", help="root of everything written")
     add(
         "--workers",
@@ -187,6 +190,8 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
             raise WrongInput(f"unknown claim {claim!r}; {ablation.name} has {', '.join(known)}")
     if found.network is None and found.weights is not None:
         raise WrongInput("--weights needs --network NAME, which says what network they belong to")
+    if found.network is not None and found.claims:
+        raise WrongInput("--claims goes with training; a network from outside puts no claim on trial")
     if found.network is not None and found.weights is None:
         raise WrongInput("--network needs --weights: FILE, `pretrained` (timm: networks) or `random`")
     return Options(
@@ -201,6 +206,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         search=found.search,
         network=found.network,
         weights=found.weights,
+        normalisation=normalised(found.network, found.mean, found.std),
         image_size=found.image_size,
         download=found.download,
         wandb=found.wandb,
@@ -211,6 +217,16 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         probe={**{name: _as_word(value) for name, value in in_files.items()}, **probe},
         command=" ".join(["python", os.path.relpath(sys.argv[0]), *whole]),
     )
+
+
+def normalised(network: str | None, mean: Sequence[str], std: Sequence[str]) -> Normalisation | None:
+    """What --mean and --std say of a network from outside; raises WrongInput for what cannot be, or without one."""
+    if network is None and (mean or std):
+        raise WrongInput("--mean and --std go with --network; what is trained here has the statistics of its own data")
+    try:
+        return normalisation.asked(mean, std)
+    except ValueError as error:
+        raise WrongInput(str(error)) from None
 
 
 def _probe_settings(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 EVALUATION = "test set read once, at the end of training, with the last weights, in fp32"
 
 
-def conclude(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> bool:
+def conclude(
+    trial: Trial, records: Records, estimates: dict[str, Estimate], outside: dict[str, Any] | None = None
+) -> bool:
     """Writes everything below the trial's folder and says where the page is; True if a picture or the page failed.
 
-    One process at a time: another that has the same to write waits.
+    One process at a time: another that has the same to write waits. outside: what is told of a network from outside,
+    which puts no claim on trial (see `external.describe`).
     """
     with locked(f"the page of {trial.folder.name}", page_lock(trial), wait=True):
-        failed = _write(trial, records, estimates)
+        failed = _write(trial, records, estimates, outside)
     log_summary(trial.folder, trial.options.out, trial.options.wandb, trial.options.wandb_weights)
     return failed
 
@@ -39,7 +42,7 @@ def page_lock(trial: Trial) -> Path:
     return trial.options.out / ".locks" / f"{trial.ablation.name}-{trial.folder.name}"
 
 
-def _write(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> bool:
+def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], outside: dict[str, Any] | None) -> bool:
     """Records and verdicts come first: a failure of a plot or of the page loses neither."""
     folder = trial.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +56,9 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> bo
     )  # fmt: skip
     write_json(folder / "verdicts.json", verdicts)
     summary = _summary(trial, estimates)
+    if outside is not None:
+        summary["outside"] = outside
+        _tell_outside(outside)
     write_json(folder / "ablation.json", summary)
     for verdict in verdicts:
         say(f"{verdict['claim']}: {verdict['verdict']} - {verdict['says']}")
@@ -83,6 +89,18 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate]) -> bo
     return failed
 
 
+def _tell_outside(outside: dict[str, Any]) -> None:
+    """Prints what is told of a network from outside."""
+    if outside["test_error"] is not None:
+        error, guessing = outside["test_error"], outside["guessing"]
+        say(f"{outside['run']}: test error {error:.2f} % intact ({guessing:.3g} % is guessing)")
+    for sentence in outside["summary"]:
+        say(f"     {sentence}")
+    if outside["warning"]:
+        say(f"warning: {outside['warning']}")
+    say("no claim is on trial: a network from outside has no arms and no seeds")
+
+
 def _gather(trial: Trial) -> None:
     """Copies the files that probes keep beside their answers to files/<arm>-s<seed>/, where figures find them."""
     asked = {
@@ -92,7 +110,7 @@ def _gather(trial: Trial) -> None:
         for job in trial.jobs
     }
     if trial.stranger is not None:
-        settings = {**trial.plan.settings, "weights": trial.stranger.run}
+        settings = {**trial.plan.settings, **trial.stranger.settings}
         asked[f"{trial.stranger.arm}-s0"] = kept_folder(trial.ablation, settings, trial.stranger.arm, trial.folder)
     gathered = trial.folder / "files"
     shutil.rmtree(gathered, ignore_errors=True)
@@ -164,8 +182,8 @@ def _not_done(trial: Trial) -> list[str]:
     left_out = [arm.name for arm in trial.plan.arms if arm not in trial.arms]
     if left_out:
         found.append(f"Arms left out by --arms: {', '.join(left_out)}.")
-    if len(trial.claims) < len(trial.ablation.claims):
+    if trial.options.claims and len(trial.claims) < len(trial.ablation.claims):
         found.append("Claims left out by --claims still count in Holm's correction.")
     if trial.stranger is not None:
-        found.append(f"No training: {trial.stranger.run} was brought from outside, so no claim has its arms and seeds.")
+        found.append(f"No training: {trial.stranger.run} was brought from outside, so no claim is on trial.")
     return [*found, *trial.remarks]

@@ -145,7 +145,7 @@ def question(
     label: str,
     snapshots: dict[int, Path] | None = None,
     weights_digest: str = "",
-    **extra_settings: str,
+    **extra_settings: Any,
 ) -> list[Record]:
     """The records of the ablation's probe on one network, asked with `data`; weights_digest: as for `ask`."""
     network = network.to(trial.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

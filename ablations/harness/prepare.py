@@ -85,7 +85,7 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
         count(stranger.network, stranger.arm, data.in_channels, data.image_size)
     more = ablation.check(plan.settings, None if stranger is None else stranger.network)
     plan = replace(plan, settings={**plan.settings, **(more or {})})
-    claims = tuple(c for c in ablation.claims if not options.claims or c.id in options.claims)
+    claims = tuple(c for c in ablation.claims if stranger is None and (not options.claims or c.id in options.claims))
     runs = {job.arm.name: job.run for job in reversed(jobs)}
     lengths = {name: scale.steps(run) for name, run in runs.items()}
     remarks = (

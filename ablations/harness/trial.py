@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from ablations.harness.conclusion import conclude
 from ablations.harness.estimate import Estimate, count, describe, estimate, evaluation_time, in_words
 from ablations.harness.files import sweep
 from ablations.harness.job import Answer, Job, carry_out, is_asked, is_finished, question
+from ablations.harness.probing import Subject
 from ablations.harness.records import Record, Records
 from ablations.harness.runs import locked
 from ablations.harness.runtime import say
@@ -112,9 +114,11 @@ class Trial:
             return False
         records = [row for index in sorted(answers) for row in answers[index].rows]
         failures = [answers[index].failure for index in sorted(answers) if answers[index].failure]
+        outside = None
         if self.stranger is not None:
-            records += self._ask_stranger(self.stranger)
-        failed_report = conclude(self, Records(records), estimates)
+            found, outside = self._ask_stranger(self.stranger)
+            records += found
+        failed_report = conclude(self, Records(records), estimates, outside)
         for failure in failures:
             print(f"failed: {failure}; --fresh trains it again", file=sys.stderr)
         return bool(failures) or failed_report
@@ -220,17 +224,23 @@ class Trial:
         passes = self.ablation.passes(len(network.blocks), settings)
         left = evaluation_time(network, images) * self._num_images * passes / (self.options.workers or 1)
         say(f"  {stranger.run}: {found.parameters:,} parameters, {found.multiply_adds / 1e6:.1f} M multiply-adds")
+        say(f"  images normalised with {stranger.normalisation}")
+        if stranger.taken:
+            say(f"  taken of {stranger.weights}: {stranger.taken}")
         say(
             f"  expected: {in_words(left)} on this machine, if it was not asked before; files go to {self.options.out}/"
         )
         return left
 
-    def _ask_stranger(self, stranger: external.Stranger) -> list[Record]:
+    def _ask_stranger(self, stranger: external.Stranger) -> tuple[list[Record], dict[str, Any]]:
+        """The records of the network from outside, and what is told of it."""
         answers = self.folder / "probes"
         with locked(stranger.run, self.options.out / ".locks" / f"{self.ablation.name}-{stranger.folder_name}-probes"):
             answers.mkdir(parents=True, exist_ok=True)
             sweep(answers)
-            return question(
+            records = question(
                 self, stranger.network, self.data, stranger.arm, 0, stranger.run, self.folder, stranger.arm,
-                weights=stranger.run,
+                **stranger.settings,
             )  # fmt: skip
+            subject = Subject(stranger.network, self.data, {}, stranger.arm, 0, self.device)
+            return records, external.describe(stranger, self.ablation, subject, Records(records), self.folder)

@@ -195,3 +195,16 @@ def test_colour_and_streams_of_alexnet(made, tmp_path):
     assert code == 0
     assert "colour saturation 0." in page
     assert "Gabor fit" in page
+
+
+def test_how_a_network_from_outside_is_shown_images(tmp_path, monkeypatch, capsys):
+    """The page says with which numbers, and warns of weights that answer no better than guessing."""
+    monkeypatch.chdir(tmp_path)
+    save_weights(build("resnet20", 10, 1), tmp_path / "mine.safetensors")
+    words = ["--network", "resnet20", "--weights", "mine.safetensors", "--mean", "half", "--images", "2"]
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--layers", "stem", "--out", "page"])
+    told, page = capsys.readouterr().out, Path("page/filters.html").read_text()
+    for where in (told, page):
+        assert "Images normalised with mean 0.5, std 0.5 (--mean half)." in where
+        assert "Warning: The intact network errs on" in where
