@@ -161,7 +161,8 @@ def test_flags_are_in_the_help() -> None:
     known = parser_for(scripts()[0], with_trainer=False).format_help()
     known += "".join(help_of(file) for file in sorted(set(re.findall(r"reports/[a-z_]+\.py", README))))
     flags = {flag for text in re.findall(r"`([^`\n]+)`", PROSE) for flag in re.findall(r"(?<!\S)--[a-z.-]+", text)}
-    flags -= {"--trainer.", "--write", "--markdown", "--json", "--keys"}  # of Trainer, python -m ablations and modules
+    flags -= {"--write", "--markdown", "--json", "--keys"}  # of python -m ablations and modules
+    flags = {flag for flag in flags if not flag.startswith("--trainer.")}  # of Trainer, which is slow to import
     assert len(flags) > 10
     assert sorted(flag for flag in flags if flag not in known) == []
 
