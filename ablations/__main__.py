@@ -3,15 +3,19 @@
     python -m ablations                      # for reading in a terminal
     python -m ablations --markdown           # as a Markdown table
     python -m ablations --write README.md    # that table, between the markers of the file
+    python -m ablations remove_layers ...    # a script with its flags, as python ablations/remove_layers.py ...
+    python -m ablations --completion bash    # what a shell needs to complete all this; also zsh and tcsh
 
-Claims come from the code: a script is a file directly in this folder that declares ABLATION. Verdicts come from
-reports/published/<script>/<budget>-<data>/verdicts.json and from nowhere else.
+Installed, `ablations` is the same command. Claims come from the code: a script is a file directly in this folder that
+declares ABLATION. Verdicts come from reports/published/<script>/<budget>-<data>/verdicts.json and from nowhere else.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +25,9 @@ from typing import NamedTuple
 
 from ablations.harness.ablation import Ablation, scale_order
 from ablations.harness.files import atomic_write_text
+from ablations.harness.invocation import CONSOLE, ROOT, program, version
 
-ROOT = Path(__file__).resolve().parent.parent
+SHELLS = ("bash", "zsh", "tcsh")
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
 
@@ -42,9 +47,12 @@ Verdicts = Mapping[tuple[str, str], Sequence[Published]]
 
 def scripts(folder: Path = ROOT / "ablations") -> list[Ablation]:
     """The ablations of the package, by name; files that declare none, such as this one, are passed over."""
-    names = sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
-    found = [getattr(import_module(f"ablations.{name}"), "ABLATION", None) for name in names]
+    found = [getattr(import_module(f"ablations.{name}"), "ABLATION", None) for name in _names(folder)]
     return [ablation for ablation in found if isinstance(ablation, Ablation)]
+
+
+def _names(folder: Path = ROOT / "ablations") -> list[str]:
+    return sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
 
 
 def published(ablations: Iterable[Ablation], root: Path = ROOT) -> Verdicts:
@@ -77,7 +85,7 @@ def as_text(ablations: Iterable[Ablation], verdicts: Verdicts, width: int = 100)
     """The claims for a terminal of `width` columns, grouped by script."""
     lines = []
     for ablation in ablations:
-        lines += ["", f"python ablations/{ablation.name}.py", f"  {ablation.question}"]
+        lines += ["", shlex.join(program(f"ablations.{ablation.name}")), f"  {ablation.question}"]
         for claim in ablation.claims:
             told = [claim.says, claim.source, *map(str, verdicts[ablation.name, claim.id])]
             for first, text in zip([f"  {claim.id:<5} ", *[" " * 8] * len(told)], told, strict=False):
@@ -107,14 +115,32 @@ def with_table(text: str, table: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the claims on trial, or write them into a file; 2 if a file is not as it must be."""
-    parser = argparse.ArgumentParser(prog="python -m ablations", description=main.__doc__)
+    """Print the claims on trial, write them into a file, or run a script with its flags; 2 if something is wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and not argv[0].startswith("-"):
+        return _hand_over(argv[0], argv[1:])
+    parser = argparse.ArgumentParser(
+        prog=shlex.join(program("ablations")),
+        usage="%(prog)s [--markdown | --write FILE | --completion SHELL | --version | SCRIPT ...]",
+        description=main.__doc__,
+        epilog=f"SCRIPT is one of {', '.join(_names())}; SCRIPT --help says what it takes.",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    form.add_argument("--completion", choices=SHELLS, help=f"print the completion of `{CONSOLE}` for this shell")
+    form.add_argument("--version", action="store_true", help="print the version")
     form.add_argument("--write", type=Path, metavar="FILE", help="replace the table between the markers of this file")
     options = parser.parse_args(argv)
+    if options.version:
+        print(f"cnn-ablations {version()}")
+        return 0
     try:
         ablations = scripts()
+        if options.completion is not None:
+            from ablations.harness.shell_completion import script
+
+            print(script(options.completion, ablations, parser))
+            return 0
         verdicts = published(ablations)
         table = as_markdown(ablations, verdicts)
         if options.write is None:
@@ -128,6 +154,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ablations: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _hand_over(name: str, argv: Sequence[str]) -> int:
+    """To the script of that name, which exits by itself; 2 if there is none."""
+    known = _names()
+    ablation = getattr(import_module(f"ablations.{name}"), "ABLATION", None) if name in known else None
+    if not isinstance(ablation, Ablation):
+        close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        print(f"ablations: no script {name!r}; {hint}", file=sys.stderr)
+        return 2
+    from ablations.harness.launch import main as launch
+
+    return launch(ablation, argv)
 
 
 if __name__ == "__main__":

@@ -57,12 +57,15 @@ def find(root: Path, origin: str, problems: list[str]) -> list[Trial]:
 
 def _trial(origin: str, folder: Path, problems: list[str]) -> Trial:
     """What the files of one folder say."""
-    ablation = read_ablation(folder, problems)
+    # An installation holds the published verdicts and nothing else.
+    verdicts_alone = origin == "published" and not (folder / "ablation.json").exists()
+    elsewhere: list[str] = [] if verdicts_alone else problems
+    ablation = read_ablation(folder, elsewhere)
     judged = read_json(folder / "verdicts.json", list, problems) or []
     verdicts = read_each(judged, _verdict, "verdicts.json, claim", problems)
-    read_records(folder / "records.csv", problems)
+    read_records(folder / "records.csv", elsewhere)
     if not (folder / PAGE).is_file():
-        problems.append(f"{PAGE} is missing; python reports/page.py with this folder writes it.")
+        elsewhere.append(f"{PAGE} is missing; python -m reports.page with this folder writes it.")
     environment = ablation["environment"]
     return Trial(
         origin, folder, ablation["title"], ablation["question"], ablation["command"],

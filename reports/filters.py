@@ -12,6 +12,7 @@ Exit codes: 0 done; 2 the command or the data is wrong, told in one line before 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablations.harness.command_line import Options, Parser, WrongInput, normalised
+from ablations.harness.invocation import program
 from ablations.harness.normalisation import Normalisation, add_flags
 from datamodules import NAMES
 
@@ -53,7 +55,7 @@ class Request:
 
 def parse(argv: Sequence[str]) -> Request:
     """The request in `argv`; prints help and exits 0 where asked to. Raises WrongInput for anything not understood."""
-    parser = Parser(prog="python reports/filters.py", description="What a network looks at, on one page.")
+    parser = Parser(prog=" ".join(program("reports.filters")), description="What a network looks at, on one page.")
     add = parser.add_argument
     add("--run", type=str, default=None, help="folder of a trained run: runs/trained/NAME")
     add("--network", type=str, default=None, help="instead of --run: a name from `modules`, or timm:NAME")
@@ -104,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     notes = [] if stranger is None else stranger.notes(look.error, data.num_classes)
     for note in notes:
         say(note)
-    say(f"page: {write(look, folder, name, ' '.join(['python reports/filters.py', *argv]), notes)}")
+    say(f"page: {write(look, folder, name, shlex.join([*program('reports.filters'), *argv]), notes)}")
     raise SystemExit(DONE)
 
 

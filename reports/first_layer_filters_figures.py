@@ -135,6 +135,6 @@ def table(records: Records, folder: Path, arms: Sequence[str]) -> Drawn:
     columns = ["arm", "kernels", "Gabor fit, mean", "edges, %", "colour saturation, mean", "its spread"]
     caption = (
         "Means over all kernels and seeds. Saturation is the share of a kernel's energy off the grey axis, 2/3 for "
-        "noise; empty on grey images. The kernels themselves: python reports/filters.py --run RUN."
+        "noise; empty on grey images. The kernels themselves: python -m reports.filters --run RUN."
     )
     return write_table(folder, "kernels", "The first layer in numbers", caption, columns, rows)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablations.harness.files import atomic_write_bytes
+from ablations.harness.invocation import program
 from ablations.harness.records import Records, as_text
 from reports.figures import number, strip
 from reports.page_figures import figure, scripts
@@ -213,7 +214,7 @@ def _plain(value: object) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Rebuild the pages of finished ablations from their files; 2 if one of the folders does not exist."""
-    parser = argparse.ArgumentParser(prog="python reports/page.py", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog=" ".join(program("reports.page")), description=main.__doc__)
     parser.add_argument(
         "folders", metavar="FOLDER", nargs="+", type=Path,
         help="holds records.csv, verdicts.json, ablation.json and figures/",

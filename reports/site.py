@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
-from ablations.__main__ import ROOT, scripts
+from ablations.__main__ import scripts
 from ablations.harness.ablation import Ablation
 from ablations.harness.command_line import Parser, WrongInput
 from ablations.harness.files import atomic_write_bytes
+from ablations.harness.invocation import ROOT, program
 
 if TYPE_CHECKING:
     from modules.catalogue import Row
@@ -138,7 +139,9 @@ def write_site(
 
 def parse(argv: Sequence[str]) -> tuple[Path, Path]:
     """Where the evidence lies and where the index goes; prints help and exits 0 where asked to. Raises WrongInput."""
-    parser = Parser(prog="python reports/site.py", description="An index over all claims, ablations and networks.")
+    parser = Parser(
+        prog=" ".join(program("reports.site")), description="An index over all claims, ablations and networks."
+    )
     parser.add_argument("--out", type=str, default="runs", help="root of everything that scripts wrote")
     parser.add_argument("--to", type=str, default=None, metavar="FILE",
         help="the index (default: site.html in --out); published pages are copied to published/ beside it")  # fmt: skip
@@ -164,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if not trials:
             raise WrongInput(
                 f"nothing to show: neither {out / 'ablations'} nor {PUBLISHED} holds a folder SCRIPT/BUDGET-DATA; "
-                "make one with python ablations/remove_layers.py"
+                "make one with python -m ablations remove_layers"
             )
         to.parent.mkdir(parents=True, exist_ok=True)  # before the wait, because it may fail
         print("counting the networks of the catalogue (about ten seconds)", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """A comparison report in Weights & Biases from the files of a finished ablation's folder.
 
-    python reports/wandb_report.py remove_layers --entity my-team --sync --online
+    python -m reports.wandb_report remove_layers --entity my-team --sync --online
 
 Without --online the report's specification is written as JSON beside the ablation's other files, and nothing is sent.
 """
@@ -21,6 +21,7 @@ from typing import Any
 from ablations.harness.ablation import BUDGETS
 from ablations.harness.command_line import WrongInput
 from ablations.harness.files import write_json
+from ablations.harness.invocation import program
 from ablations.harness.records import Records, read_csv
 from ablations.harness.wandb_names import PAGE_KEY, PROJECT, RUNS_KEY, STEP, VERDICTS_KEY, figure_key, means
 
@@ -291,8 +292,10 @@ def _matches(name: str, budget: str | None, data: str | None) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: written (and saved). 1: W&B was not reached or refused; the files stand. 2: the command or folder is wrong."""
-    parser = argparse.ArgumentParser(prog="python reports/wandb_report.py", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog=" ".join(program("reports.wandb_report")), description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     add = parser.add_argument
     add("ablation", help="the name of a script in ablations/, or the folder of a finished ablation")
     add("--out", type=Path, default=Path("runs"), help="root of what the ablation wrote (default: runs)")

@@ -31,7 +31,9 @@ PROSE = FENCED.sub("", README)
 COMMANDS = [
     line for language, text in BLOCKS if language == "sh" for line in text.replace("\\\n", "").splitlines() if line
 ]
-COMMANDS += [text for text in re.findall(r"`([^`\n]+)`", PROSE) if re.match(r"(make|python|pip|wandb) ", text)]
+COMMANDS += [
+    text for text in re.findall(r"`([^`\n]+)`", PROSE) if re.match(r"(make|python|pip|wandb|ablations) ", text)
+]
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
 TOP = sorted(folder.parent.name for folder in ROOT.glob("*/__init__.py"))
 SOURCES = sorted(file for top in TOP for file in (ROOT / top).rglob("*.py"))
@@ -151,6 +153,8 @@ def test_command_exists(command: str) -> None:
         options = parse(ablation, words[1:])
         if options.network is not None and not options.network.startswith("timm:"):
             assert options.network in import_module("modules").ARCHITECTURES
+    elif program == "ablations":
+        assert words[0] in {"--completion", *(ablation.name for ablation in scripts())}
     elif program == "pip":
         assert [word for word in words if word.endswith(".txt") and not (ROOT / word).is_file()] == []
     else:
@@ -161,7 +165,7 @@ def test_flags_are_in_the_help() -> None:
     known = parser_for(scripts()[0], with_trainer=False).format_help()
     known += "".join(help_of(file) for file in sorted(set(re.findall(r"reports/[a-z_]+\.py", README))))
     flags = {flag for text in re.findall(r"`([^`\n]+)`", PROSE) for flag in re.findall(r"(?<!\S)--[a-z.-]+", text)}
-    flags -= {"--write", "--markdown", "--json", "--keys"}  # of python -m ablations and modules
+    flags -= {"--write", "--markdown", "--completion", "--json", "--keys"}  # of python -m ablations and modules
     flags = {flag for flag in flags if not flag.startswith("--trainer.")}  # of Trainer, which is slow to import
     assert len(flags) > 10
     assert sorted(flag for flag in flags if flag not in known) == []
@@ -237,6 +241,7 @@ def test_packages_are_those_on_disk() -> None:
 def test_templates_and_scripts_are_packaged() -> None:
     patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["reports"]
     packaged = {file for pattern in patterns for file in (ROOT / "reports").glob(pattern)}
+    packaged = {file for file in packaged if file.parent.name == "reports"}
     assert packaged
     assert {file for file in (ROOT / "reports").iterdir() if file.suffix in (".j2", ".js")} == packaged
 

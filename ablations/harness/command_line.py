@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from jsonargparse import ArgumentParser
 
 from ablations.harness import config_file, normalisation, trainer_options
 from ablations.harness.ablation import BUDGETS, Ablation
+from ablations.harness.invocation import program, version
 from ablations.harness.normalisation import Normalisation
 from datamodules import NAMES
 
@@ -99,7 +101,7 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     """The parser of a script; with_trainer adds every option of lightning.Trainer, which takes seconds to import."""
     claims = "\n".join(f"  {claim.id}  {claim.says}" for claim in ablation.claims)
     parser = Parser(
-        prog=f"python ablations/{ablation.name}.py",
+        prog=shlex.join(program(f"ablations.{ablation.name}")),
         description=f"{ablation.title}\n\n{ablation.question}\n\nClaims on trial:\n{claims}",
         formatter_class=_formatter(),
         allow_abbrev=False,
@@ -141,6 +143,7 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     add("--wandb-weights", **switch, help="send the trained weights there too, as artifacts")
     add("--dry-run", **switch, help="show arms, runs, costs and expected time; train nothing")
     add("--fresh", **switch, help="ignore finished runs")
+    add("--version", action="store_true", help="print the version")
     if with_trainer:
         trainer_options.add(parser)
     parser.refused = REFUSED
@@ -152,6 +155,9 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     whole = argv
     argv, probe = _probe_settings(argv)
     names = [word.partition("=")[0] for word in argv]
+    if "--version" in names:
+        print(f"cnn-ablations {version()}")
+        raise SystemExit(0)
     if "--trainer.help" in names:
         parser_for(ablation, with_trainer=True).print_help()
         raise SystemExit(0)
@@ -215,7 +221,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         fresh=found.fresh,
         trainer=given,
         probe={**{name: _as_word(value) for name, value in in_files.items()}, **probe},
-        command=" ".join(["python", os.path.relpath(sys.argv[0]), *whole]),
+        command=shlex.join([*program(f"ablations.{ablation.name}"), *whole]),
     )
 
 

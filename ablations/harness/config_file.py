@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LARGEST = 1 << 20  # bytes; a file of options has some hundred
 DEEPEST = 20  # lists and mappings in one another; what a file of options holds has two
 GROUPS = ("trainer", "probe")  # their options stand indented below them
-NO_OPTIONS = ("help", "config", "print_config")  # of the command alone
+NO_OPTIONS = ("help", "config", "print_config", "version")  # of the command alone
 
 
 def read(file: str) -> dict[str, Any]:

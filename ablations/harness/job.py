@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import signal
 import subprocess
@@ -269,7 +270,9 @@ def _train_in_processes(trial: Trial, job: Job, out: Path, described: dict[str, 
     }
     write_json(folder / "request.json", request)
     command = [sys.executable, "-m", "ablations.harness.training", str(folder / "request.json")]
-    code = subprocess.run(command, check=False).returncode
+    # What is imported here is imported there: `-m` alone puts the current folder first, with what lies in it.
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    code = subprocess.run(command, check=False, env={**os.environ, **paths}).returncode
     if outcome(folder) is None and code in (INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
     if outcome(folder) is None:

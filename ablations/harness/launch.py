@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from ablations.harness.ablation import Ablation
 from ablations.harness.command_line import WrongInput, parse
+from ablations.harness.invocation import program
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -24,7 +25,7 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = parse(ablation, argv)
-        command = shlex.join(["python", sys.argv[0], *_resuming(argv, options.fresh)])
+        command = shlex.join([*program(f"ablations.{ablation.name}"), *_resuming(argv, options.fresh)])
         from ablations.harness.prepare import prepare
 
         trial = prepare(ablation, options)
