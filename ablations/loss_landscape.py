@@ -90,15 +90,14 @@ def plan(budget: str, data: ImageData) -> Plan:
         settings |= {"steps": 25, "line_steps": 11, "map_steps": 3, "map_images": 256, "lanczos_steps": 60}
     if budget in ("laptop", "smoke"):
         width, vgg_width, batches, snapshots = (8, 8, (32, 256), 13) if at.small else (16, 16, (64, 1024), 4)
-        recipe |= {"schedule": "linear", "warmup_steps": 40, "batch_size": 64}
-        recipe["epochs"] = at.epochs(12, 64)
         seeds = 1 if at.large else seeds
+        recipe |= {"schedule": "linear", "warmup_steps": 40, "batch_size": 64, "epochs": at.epochs(12, 64)}
         if not at.small:
             recipe |= {"batch_size": 128, "warmup_steps": 100, "epochs": at.epochs(3), "precision": FAST_TRAINING}
         settings |= {"line_steps": 7, "map_steps": 3, "map_images": 96, "lanczos_steps": 40, "trace_draws": 5}
-        settings |= {"limit": 200, "batch_size": 100, "steps": 15, "sharpness_draws": 2}
+        settings |= {"limit": 200, "steps": 15, "sharpness_draws": 2}
         settings |= (
-            {"precision": "fp32", "map_images": 64} if at.small else {"limit": 500, "batch_size": 125, "steps": 21}
+            {"precision": "fp32", "map_images": 64, "batch_size": 100} if at.small else {"limit": 500, "steps": 21}
         )
     if budget == "smoke":
         width, vgg_width, seeds, snapshots = 2, 2, 2, 3
