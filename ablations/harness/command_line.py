@@ -225,7 +225,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     )
 
 
-def normalised(network: str | None, mean: Sequence[str], std: Sequence[str]) -> Normalisation | None:
+def normalised(network: str | None, mean: Sequence[str | float], std: Sequence[str | float]) -> Normalisation | None:
     """What --mean and --std say of a network from outside; raises WrongInput for what cannot be, or without one."""
     if network is None and (mean or std):
         raise WrongInput("--mean and --std go with --network; what is trained here has the statistics of its own data")

@@ -68,10 +68,10 @@ def check(file: str, options: Mapping[str, Any], parser: Parser) -> None:
             raise ValueError(f"{file}: unknown option {name}{hint}")
         if value is None and parser.get_default(name) is not None:
             raise ValueError(f"{file}: {name} is empty; give a value, or leave the line out")
-        names = isinstance(value, list) and all(isinstance(each, str) for each in value)
-        if actions[name].nargs == "+" and not names:
-            example = value if isinstance(value, str) else "A, B"
-            raise ValueError(f"{file}: {name}: give a list of names, such as [{example}]")
+        listed = isinstance(value, list) and all(isinstance(each, str | int | float) for each in value)
+        if actions[name].nargs == "+" and not listed:
+            example = "A, B" if isinstance(value, list | dict) else value
+            raise ValueError(f"{file}: {name}: give a list, such as [{example}]")
         if isinstance(value, dict):
             raise ValueError(f"{file}: {name}: give one value")
 

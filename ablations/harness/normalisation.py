@@ -38,19 +38,24 @@ class Normalisation(NamedTuple):
 
 def add_flags(add: Callable[..., Any]) -> None:
     """Adds --mean and --std by a parser's `add_argument`."""
-    add("--mean", nargs="+", type=str, default=[],
+    # Words first: what a flag is given is told as it was written; a file of options may hold numbers.
+    kind: Any = str | float
+    add("--mean", nargs="+", type=kind, default=[],
         help="of what --network was trained on, 0..1 scale: a number per channel or one for all, or a word that sets "
         f"--std too: {', '.join(WORDS)} (default: timm's or torchvision's own, else the training images')")  # fmt: skip
-    add("--std", nargs="+", type=str, default=[], help="likewise, the standard deviation that goes with --mean")
+    add("--std", nargs="+", type=kind, default=[], help="likewise, the standard deviation that goes with --mean")
 
 
-def asked(mean: Sequence[str], std: Sequence[str]) -> Normalisation | None:
-    """What the words of --mean and --std say, None if there are none.
+def asked(mean: Sequence[str | float], std: Sequence[str | float]) -> Normalisation | None:
+    """What the words and numbers of --mean and --std say, None if there are none.
 
     Raises ValueError for one flag without the other, another word, and numbers that no pixels of 0..1 can have.
     """
-    if not mean and not std:
-        return None
+    means, deviations = [str(each) for each in mean], [str(each) for each in std]
+    return _asked(means, deviations) if means or deviations else None
+
+
+def _asked(mean: list[str], std: list[str]) -> Normalisation:
     if not mean:
         raise ValueError("--std goes with --mean, which is missing")
     word = mean[0] if len(mean) == 1 and mean[0] in WORDS else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ablations.harness.command_line import WrongInput, parse
@@ -29,6 +31,16 @@ def test_numbers_and_words(words: str, mean: tuple[float, ...], std: tuple[float
     assert found is not None
     assert (found.mean, found.std) == (mean, std)
     assert found.source == words.replace("=", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "mean"), [("mean: [0.5, 0.4, 0]\nstd: [1, 0.5, 2]", (0.5, 0.4, 0.0)), ("mean: [half]", (0.5,))]
+)
+def test_a_file_of_options_holds_numbers(tmp_path: Path, text: str, mean: tuple[float, ...]) -> None:
+    (tmp_path / "options.yaml").write_text(text)
+    found = parse(ABLATION, [*NETWORK, "--config", str(tmp_path / "options.yaml")]).normalisation
+    assert found is not None
+    assert found.mean == mean
 
 
 def test_without_the_flags_nothing_is_asked() -> None:
