@@ -1,83 +1,95 @@
 """Networks that this suite did not build, from timm or torchvision, as stem, named blocks and head.
 
-Blocks are found by their type: the residual blocks of `RESIDUAL` in any model, and the convolutions of the models in
-`PLAIN_MODELS`. Every parameter and buffer stays the model's own tensor, so weights are loaded into the model before (or
-after) it is adopted, under the names they were saved with. Nothing is taken on trust: the network's logits must equal
-the model's to the last bit.
+Blocks are found by what the model's forward does (`modules.units`), not by its classes. Every parameter and buffer
+stays the model's own tensor, so weights are loaded into the model before (or after) it is adopted, under the names they
+were saved with. Nothing is taken on trust: the network's logits must equal the model's to the last bit.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from itertools import pairwise
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from modules.block import Block, shape_match
-from modules.network import Network
+from modules.block import Block, Merge, shape_match
+from modules.network import Network, evaluating
 from modules.pretrained import loading_weights
+from modules.sections import stride
+from modules.traced import Maker, Part
+from modules.units import Anatomy, anatomy
 from modules.weights import load_weights
 
-
-class Residual(NamedTuple):
-    """A residual block's attributes, as words in the order in which its forward uses them; absent ones are skipped."""
-
-    prefix: str  # before the split if the shortcut is a projection, else the branch's first layer
-    branch: str
-    post: str  # after the addition
-
-
-RESIDUAL = {
-    "timm.models.resnet.BasicBlock": Residual("", "conv1 bn1 drop_block act1 aa conv2 bn2 se drop_path", "act2"),
-    "timm.models.resnet.Bottleneck": Residual(
-        "", "conv1 bn1 act1 conv2 bn2 drop_block act2 aa conv3 bn3 se drop_path", "act3"
-    ),
-    "timm.models.resnetv2.PreActBasic": Residual("norm1", "conv1 norm2 conv2 drop_path", ""),
-    "timm.models.resnetv2.PreActBottleneck": Residual("norm1", "conv1 norm2 conv2 norm3 conv3 drop_path", ""),
-    "torchvision.models.resnet.BasicBlock": Residual("", "conv1 bn1 relu conv2 bn2", "relu"),
-    "torchvision.models.resnet.Bottleneck": Residual("", "conv1 bn1 relu conv2 bn2 relu conv3 bn3", "relu"),
-}
-PLAIN_MODELS = ("timm.models.vgg.VGG", "torchvision.models.vgg.VGG")
-PLAIN = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.ReLU: "relu", nn.MaxPool2d: "pool"}
+Key = tuple[str, str]  # of a part: the block's name, and which of its parts
+STEM, HEAD = ("", "stem"), ("", "head")
 
 
 def adopt(model: nn.Module, example: Tensor) -> Network:
-    """Expresses a timm or torchvision model as a `Network` that shares all its parameters and buffers.
+    """Expresses a model as a `Network` that shares all its parameters and buffers.
 
-    example: an input of the model, (N, C, H, W), on the model's device; used to check that the logits are equal.
-    Blocks carry the model's own names, with underscores for dots (layer1_0, features_3). In-place activations of the
-    model are set to work out of place, which changes no value.
-    Raises ValueError if the model has no block of a known type, or is not a stem, a chain of such blocks and a head.
+    example: an input of the model, (N, C, H, W) with N > 1, on the model's device; used to find the units and to check
+    that the logits are equal. Blocks carry the model's own names, with underscores for dots (layer1_0, blocks_3_attn).
+    In-place activations of the model are set to work out of place, which changes no value.
+    Raises ValueError, in one line, if the model's forward is not a chain of units.
     """
-    plain = _type(model) in PLAIN_MODELS
-    parts = list(_flatten(model, plain))
-    known = [index for index, (_, module) in enumerate(parts) if _is_known(module, plain)]
-    if not known:
-        findable = f"{', '.join(RESIDUAL)} and the convolutions of {' and '.join(PLAIN_MODELS)}"
-        raise ValueError(f"no blocks found in {_type(model)}; those that can be found are {findable}")
-    first, last = known[0], known[-1]
-    if len(known) != last - first + 1:
-        between = next(name for name, module in parts[first:last] if not _is_known(module, plain))
-        raise ValueError(f"{_type(model)} is not one chain of blocks: {between} stands between two of them")
-    blocks: OrderedDict[str, Block] = OrderedDict()
-    for name, module in parts[first : last + 1]:
-        blocks.update(_plain_blocks(module, name) if plain else {name: _residual_block(module)})
-    network = Network(nn.Sequential(OrderedDict(parts[:first])), blocks, _head(model, parts[last + 1 :]))
-    own = set(model.modules())
-    for module in network.modules():
-        if module not in own:
-            module.training = model.training
+    for module in model.modules():
         if getattr(module, "inplace", False):  # would overwrite what a deleted block, a probe or a hook still reads
             setattr(module, "inplace", False)  # noqa: B010
-    _check_equal(model, network, example)
+    try:
+        network = _network(model, *anatomy(model, example))
+        own = set(model.modules())
+        for module in network.modules():
+            if module not in own:
+                module.training = model.training
+        _check_equal(model, network, example)
+    except ValueError as error:
+        raise ValueError(f"{_type(model)} cannot be divided into blocks: {error}") from error
     return network
+
+
+def _network(model: nn.Module, found: Anatomy, training: Anatomy | None) -> Network:
+    """The network of the units that were found, in evaluation and in training."""
+    maker = Maker(model, found.graph)
+    parts, others = _parts(found), _parts(training) if training is not None else {}
+    carries = _carried(maker, parts)
+    carries_in_training = _carried(maker, others)
+
+    def module(key: Key) -> nn.Module | None:
+        other = (others[key], carries_in_training.get(key, [])) if training is not None else None
+        return maker.module(parts[key], carries.get(key, []), other)
+
+    def alone(key: Key) -> nn.Module | None:
+        """A module of the model itself, where the part is no more than that."""
+        found = module(key)
+        return found[0] if isinstance(found, nn.Sequential) and len(found) == 1 else found
+
+    blocks: OrderedDict[str, Block] = OrderedDict()
+    for unit in found.units:
+        before, after = unit.start.meta["shape"], unit.branch[-1].meta["shape"]
+        shortcut, post = alone((unit.name, "shortcut")), module((unit.name, "post"))
+        branch = module((unit.name, "branch"))
+        merge: Merge = "concat" if unit.section.kind == "concat" else "add"
+        if unit.section.kind == "step":
+            merge, post = "replace", alone((unit.name, "post"))
+            if not unit.is_convolution:
+                branch = alone((unit.name, "branch"))
+            if before != after:
+                shortcut = shape_match(before[1], after[1], stride(before, after) or 1)
+        assert branch is not None
+        blocks[unit.name] = Block(
+            branch,
+            shortcut,
+            pre=module((unit.name, "pre")),
+            post=post,
+            merge=merge,
+            changes_shape=merge != "concat" and before != after,
+            branch_channels=after[1] if merge == "concat" else 0,
+        )
+    return Network(module(STEM) or nn.Identity(), blocks, module(HEAD) or nn.Identity())
 
 
 def build_foreign(
@@ -124,100 +136,75 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _is_known(module: nn.Module, plain: bool) -> bool:
-    """Whether the module holds blocks: in a plain model a sequence of convolutions, else one residual block."""
-    if not plain:
-        return _type(module) in RESIDUAL
-    if type(module) is not nn.Sequential:
-        return False
-    words = " ".join(PLAIN.get(type(layer), "other") for layer in module) + " "
-    return re.fullmatch("(conv (bn )?relu (pool )?)+", words) is not None
+def _parts(found: Anatomy) -> dict[Key, Part]:
+    """The parts of every block and of stem and head, in the order in which they are run."""
+    start = next(iter(found.graph.nodes))
+    parts = {STEM: Part(start, found.stem[-1] if found.stem else start, found.stem)}
+    end = parts[STEM].end
+    for unit in found.units:
+        section = unit.section
+        shortcut = section.operands[0] if section.operands else unit.start
+        branch = section.operands[1] if section.operands else unit.end
+        scope = unit.path if section.kind != "step" else unit.path.rpartition(".")[0]
+        parts[unit.name, "pre"] = Part(end, unit.start, unit.pre, scope)
+        parts[unit.name, "shortcut"] = Part(unit.start, shortcut, section.shortcut, scope)
+        parts[unit.name, "branch"] = Part(unit.start, branch, unit.branch, scope)
+        end = unit.post[-1] if unit.post else unit.end
+        parts[unit.name, "post"] = Part(unit.end, end, unit.post, scope)
+    output = list(found.graph.nodes)[-1].args[0]
+    assert isinstance(output, fx.Node)
+    parts[HEAD] = Part(end, output, found.head)
+    return parts
 
 
-def _flatten(module: nn.Module, plain: bool, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of the model's parts in order, entering a part only if there are known blocks inside."""
-    for name, child in module.named_children():
-        if not _is_known(child, plain) and any(_is_known(part, plain) for part in child.modules()):
-            yield from _flatten(child, plain, f"{prefix}{name}_")
-        else:
-            yield f"{prefix}{name}", child
-
-
-def _chain(block: nn.Module, words: list[str]) -> nn.Sequential:
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for word in words:
-        layer = getattr(block, word, None)
-        if layer is None or type(layer) is nn.Identity:
-            continue
-        if word == "relu":  # torchvision calls one module several times; hooks and attributions need one per use
-            layers[f"relu{sum(name.startswith('relu') for name in layers) + 1}"] = nn.ReLU()
-        else:
-            layers[word] = layer
-    return nn.Sequential(layers)
-
-
-def _residual_block(block: nn.Module) -> Block:
-    prefix, branch, post = (words.split() for words in RESIDUAL[_type(block)])
-    projection = block.downsample
-    assert projection is None or isinstance(projection, nn.Module)
-    shares_prefix = bool(prefix) and projection is not None
-    return Block(
-        _chain(block, branch if shares_prefix else prefix + branch),
-        projection,
-        pre=_chain(block, prefix) if shares_prefix else None,
-        post=_chain(block, post) if post else None,
-    )
-
-
-def _plain_blocks(features: nn.Module, prefix: str) -> Iterator[tuple[str, Block]]:
-    """One `replace` block per convolution; max pooling is the block's `post`, so deletion keeps the resolution."""
-    assert isinstance(features, nn.Sequential)
-    starts = [index for index, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
-    for start, end in pairwise([*starts, len(features)]):
-        layers = OrderedDict((PLAIN[type(layer)], layer) for layer in features[start:end])
-        conv, pool = layers["conv"], layers.pop("pool", None)
-        assert isinstance(conv, nn.Conv2d)
-        shortcut = shape_match(conv.in_channels, conv.out_channels, conv.stride[0])
-        yield f"{prefix}_{start}", Block(nn.Sequential(layers), shortcut, post=pool, merge="replace")
-
-
-def _head(model: nn.Module, parts: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    """What follows the last block, with the steps that the models' forward does without a module."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    drop_rate = getattr(model, "drop_rate", 0.0)
-    for name, module in parts:
-        if _type(model) == "timm.models.resnet.ResNet" and name == "fc" and drop_rate:
-            layers["dropout"] = nn.Dropout(drop_rate)
-        layers[name] = module
-        if type(module) is nn.AdaptiveAvgPool2d:
-            layers["flatten"] = nn.Flatten()
-    return nn.Sequential(layers)
+def _carried(maker: Maker, parts: dict[Key, Part]) -> dict[Key, list[fx.Node]]:
+    """The sizes that cross from one part to another, by the part that reads them: one that every route runs."""
+    found: dict[Key, list[fx.Node]] = {}
+    for part in parts.values():
+        for node in maker.needs(part):
+            (read,) = node.all_input_nodes
+            owners = [key for key, each in parts.items() if read is each.start or read in each.nodes]
+            always = [key for key in owners if key[1] not in ("shortcut", "branch")]
+            if not always:
+                raise ValueError(f"{part.scope or 'its head'} needs a size from inside {owners[0][0]}")
+            if node not in found.setdefault(always[0], []):
+                found[always[0]].append(node)
+    return found
 
 
 def _check_equal(model: nn.Module, network: Network, example: Tensor) -> None:
-    """Compares the logits in evaluation mode and, on the way, notes which blocks change shape and can be deleted."""
-
-    def note(name: str, block: Block, x: Tensor, y: Tensor) -> None:
-        block.changes_shape = x.shape != y.shape
-        if block.shortcut(x).shape != y.shape:
-            raise ValueError(f"no shortcut for {name} from {tuple(x.shape)} to {tuple(y.shape)}")
-
-    handles = [
-        block.branch.register_forward_hook(lambda _, inputs, y, name=name, block=block: note(name, block, inputs[0], y))
-        for name, block in network.named_blocks()
-    ]
-    modes = {module: module.training for part in (model, network) for module in part.modules()}
-    try:
-        with torch.no_grad():
-            expected = model.eval()(example)
+    """Compares the logits in evaluation mode: of the example, and of more images, of another size if they fit."""
+    larger = torch.randn(
+        example.shape[0] + 1, example.shape[1], example.shape[2] + 32, example.shape[3] + 32,
+        generator=torch.Generator().manual_seed(1),
+    ).to(example)  # fmt: skip
+    with evaluating(model), evaluating(network), torch.no_grad(), _nothing_hidden(model):
+        for images in (example, larger):
             try:
-                found = network.eval()(example)
-            except Exception as error:  # whatever a layer raises for an input it was not made for
-                raise ValueError(f"{_type(model)} is not a stem, blocks and a head: {_first_line(error)}") from error
-        if not isinstance(expected, Tensor) or not torch.equal(expected, found):
-            raise ValueError(f"{_type(model)} does more than its stem, blocks and head: the logits differ")
+                expected = model(images)
+            except Exception:  # whatever a layer raises for an input it was not made for
+                images = torch.cat([example, example[:1]])
+                expected = model(images)
+            try:
+                found = network(images)
+            except Exception as error:
+                raise ValueError(f"run in parts, it fails ({_first_line(error)})") from error
+            if not torch.equal(expected, found):
+                raise ValueError(f"run in parts, it gives other logits for images {tuple(images.shape)}")
+
+
+@contextmanager
+def _nothing_hidden(model: nn.Module) -> Iterator[None]:
+    """Fills parameters that are all zero until exit: a last layer that begins at zero gives equal logits for anything.
+
+    Call it under `torch.no_grad`.
+    """
+    zeros = [parameter for parameter in model.parameters() if not parameter.any()]
+    generator = torch.Generator().manual_seed(2)
+    try:
+        for parameter in zeros:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 10)
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes.items():
-            module.training = training
+        for parameter in zeros:
+            parameter.zero_()

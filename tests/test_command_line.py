@@ -106,7 +106,7 @@ def refused(command, tmp_path, monkeypatch):
         (["--network", "resnet20", "--weights", "random", "--arms", "vgg"], ["unknown arm 'vgg'"]),
         (["--network", "timm:", "--weights", "random"], ["timm:MODEL"]),
         (["--network", "timm:resnet19", "--weights", "random"], ["resnet19", "did you mean resnet18?"]),
-        (["--network", "timm:mobilenetv3_small_050", "--weights", "random"], ["no blocks found", "MobileNetV3"]),
+        (["--network", "timm:dla46x_c", "--weights", "random"], ["DLA cannot be divided into blocks"]),
         (["--network", "unet_small", "--weights", "random"], ["unet_small", "label for every pixel"]),
         (["--network", "timm:vgg11_bn", "--weights", "random"], ["vgg11_bn does not take images of shape (1, 16, 16)"]),
         (["--network", "vgg15", "--weights", "random"], ["vgg15 does not take images of shape (1, 16, 16)"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,33 +30,6 @@ def randomise(model: nn.Module) -> nn.Module:
 def run(network: nn.Module) -> Tensor:
     with torch.no_grad():
         return network(IMAGES)
-
-
-class Scaled(nn.Module):
-    """A model whose forward does more than its parts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = timm.create_model("resnet18", **NARROW)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * self.body(x)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: timm.create_model("mobilenetv3_small_050"), "no blocks found in timm.models.mobilenetv3.MobileNetV3"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5)), "no blocks found in torch.*BasicBlock.*VGG"),
-        (lambda: timm.create_model("legacy_seresnet18"), "no blocks found"),
-        (lambda: timm.create_model("hrnet_w18_small"), "transition1 stands between two of them"),
-        (Scaled, "Scaled does more than its stem, blocks and head: the logits differ"),
-    ],
-)
-def test_refused(make: Callable[[], nn.Module], message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        adopt(make(), IMAGES)
-    assert "\n" not in str(caught.value)
 
 
 def test_blocks_are_found_inside_a_wrapper() -> None:
