@@ -56,8 +56,7 @@ def plan(budget: str, data: ImageData) -> Plan:
     from modules.vgg import LI2017_CIFAR
 
     at = Scale.of(budget, data)
-    recipe, width, vgg_width = asdict(LI2017_CIFAR), 16, 64
-    batches = (128, 8192)
+    recipe, width, vgg_width, batches = asdict(LI2017_CIFAR), 16, 64, (128, 8192)
     seeds, snapshots = 8, 31
     settings: dict[str, Any] = {
         "limit": 1000,  # images of either split
@@ -94,11 +93,10 @@ def plan(budget: str, data: ImageData) -> Plan:
         recipe |= {"schedule": "linear", "warmup_steps": 40, "batch_size": 64, "epochs": at.epochs(12, 64)}
         if not at.small:
             recipe |= {"batch_size": 128, "warmup_steps": 100, "epochs": at.epochs(3), "precision": FAST_TRAINING}
-        settings |= {"line_steps": 7, "map_steps": 3, "map_images": 96, "lanczos_steps": 40, "trace_draws": 5}
-        settings |= {"limit": 200, "steps": 15, "sharpness_draws": 2}
-        settings |= (
-            {"precision": "fp32", "map_images": 64, "batch_size": 100} if at.small else {"limit": 500, "steps": 21}
-        )
+        settings |= {"line_steps": 7, "map_steps": 3, "lanczos_steps": 40, "trace_draws": 5, "sharpness_draws": 2}
+        settings |= {"limit": 500, "steps": 21, "map_images": 96}
+        if at.small:
+            settings |= {"limit": 200, "steps": 15, "map_images": 64, "batch_size": 100, "precision": "fp32"}
     if budget == "smoke":
         width, vgg_width, seeds, snapshots = 2, 2, 2, 3
         recipe |= {"epochs": 2}
