@@ -34,6 +34,10 @@ def read_sealed(file: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError without a file and ValueError, in a few words, for a damaged one.
     """
+    return dict(remembered(_read_sealed, file))
+
+
+def _read_sealed(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
