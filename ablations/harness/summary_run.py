@@ -42,7 +42,7 @@ def log_summary(folder: Path, out: Path, mode: str, with_weights: bool = False) 
 def _log_summary(folder: Path, out: Path, mode: str, with_weights: bool) -> bool:
     ablation = json.loads((folder / "ablation.json").read_text())
     memory = out / "wandb" / f"summary-{ablation['name']}-{folder.name}.json"
-    known = json.loads(memory.read_text()) if memory.exists() else {}
+    known = remembered(memory)
     if known.get("content") == _digest(folder, mode, with_weights):
         return False
     tracked = tracker(
@@ -58,6 +58,15 @@ def _log_summary(folder: Path, out: Path, mode: str, with_weights: bool) -> bool
     memory.parent.mkdir(parents=True, exist_ok=True)
     write_json(memory, {"run_id": tracked.run_id, "content": _digest(folder, tracked.mode, with_weights)})
     return True
+
+
+def remembered(file: Path) -> dict[str, Any]:
+    """Which W&B run showed which content; empty if it was never said or the file is damaged: it is then logged anew."""
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _digest(folder: Path, mode: str, with_weights: bool) -> str:

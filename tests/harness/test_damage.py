@@ -10,6 +10,7 @@ import pytest
 from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
 
 from ablations.harness.integrity import sealed
+from ablations.harness.summary_run import remembered
 from modules.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -271,6 +272,17 @@ def test_a_file_in_the_place_of_a_run_is_no_run(out):
     code, _, err = command(out, ablation=ONE)
     assert code == 0, err
     assert left_by(out) == expected
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\xff"])
+def test_a_damaged_memory_of_what_was_logged_is_logged_anew(tmp_path, content):
+    """It stopped every later summary before."""
+    file = tmp_path / "summary-tiny-smoke-digits.json"
+    assert remembered(file) == {}
+    file.write_text(content)
+    assert remembered(file) == {}
+    file.write_text('{"run_id": "tiny-1"}')
+    assert remembered(file) == {"run_id": "tiny-1"}
 
 
 # --- runs that diverged ---
