@@ -137,27 +137,6 @@ def test_processes_are_used_where_they_are_worth_it(monkeypatch):
     assert worth(unknown, groups) == 1
 
 
-def test_processes_end_with_a_parent_that_is_killed(script, environment, python, tmp_path):
-    """Or two processes would write the same run when the command is repeated."""
-    file, out = script({"epochs": 400}), tmp_path / "runs"
-    command = words(file, out, "--arms", "preact_resnet", "original_resnet", "--workers", 2)
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    limit = time.monotonic() + 120
-    while len(list(out.glob("trained/*/metrics.csv"))) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    limit = time.monotonic() + 60
-    while any(is_held(lock) for lock in (out / ".locks").iterdir()):
-        assert time.monotonic() < limit, "a process outlived its parent"
-        time.sleep(0.1)
-    assert not list(out.glob("trained/*/done"))
-
-
 def is_held(lock):
     with lock.open("w") as stream:
         try:
