@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Run:
         """Eight hexadecimal digits of the identity."""
         return digest(self.identity())
 
-    @property
+    @cached_property  # every record of the run asks for it
     def name(self) -> str:
         """<builder>-<data>-s<seed>-<hash>, the name of the run's folder, the same for every name of one network."""
         identity = self.identity()
