@@ -16,7 +16,7 @@ from ablations.harness.files import sweep
 from ablations.harness.folders import discard, remove, replace_by
 from ablations.harness.integrity import archive_is_whole, sha256
 from ablations.harness.probing import forget_unnoted_answers
-from ablations.harness.runs import CHECKPOINT, ENDS, WEIGHTS, damage, outcome, snapshot_damage, snapshot_files
+from ablations.harness.runs import CHECKPOINT, ENDS, TABLE, WEIGHTS, damage, outcome, snapshot_damage, snapshot_files
 from ablations.harness.runtime import say
 
 if TYPE_CHECKING:
@@ -84,6 +84,9 @@ def _complete(trial: Trial, job: Job, out: Path, train: Callable[[Trial, Job, Pa
         say(f"  {job.label}: {wrong}; trained again {where}")
     for name in ENDS:
         remove(folder / name)
+    for name in (TABLE, WEIGHTS):
+        if (folder / name).is_dir():  # nothing could be written in its place
+            remove(folder / name)
     # Of other weights, perhaps; the rest say themselves of which they are.
     forget_unnoted_answers(folder)
     train(trial, job, out)

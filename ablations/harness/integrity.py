@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -34,7 +35,14 @@ def read_sealed(file: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError without a file and ValueError, in a few words, for a damaged one.
     """
-    return dict(remembered(_read_sealed, file))
+    try:
+        if stat.S_ISFIFO(file.stat().st_mode):  # would be waited for
+            raise ValueError(f"{file.name} is damaged")
+        return dict(remembered(_read_sealed, file))
+    except FileNotFoundError:
+        raise
+    except OSError:  # a link to itself, a file where its folder should be
+        raise ValueError(f"{file.name} is damaged") from None
 
 
 def _read_sealed(file: Path) -> dict[str, Any]:

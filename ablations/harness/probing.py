@@ -14,6 +14,7 @@ import torch
 
 from ablations.harness.ablation import Ablation
 from ablations.harness.files import atomic_write_text, write_json
+from ablations.harness.folders import remove
 from ablations.harness.integrity import (
     archive_is_whole,
     changed,
@@ -136,7 +137,7 @@ def ask(ablation: Ablation, subject: Subject, run: str, run_folder: Path, weight
 
 def _remove_damaged(kept: Path, weights: str) -> None:
     """Removes answers, those files beside them that nobody could go on with, and at last what is noted of them."""
-    kept.unlink(missing_ok=True)
+    remove(kept)
     folder, notes = kept.with_suffix(""), _notes(kept)
     try:
         before = read_sealed(notes)
@@ -152,7 +153,7 @@ def _remove_damaged(kept: Path, weights: str) -> None:
             bad = file.suffix == ".npz" and not archive_is_whole(file)
         if bad:
             file.unlink()
-    notes.unlink(missing_ok=True)
+    remove(notes)
 
 
 def forget_unnoted_answers(run_folder: Path) -> None:
