@@ -23,7 +23,18 @@ from ablations.harness.command_line import WrongInput
 from ablations.harness.files import write_json
 from ablations.harness.invocation import program
 from ablations.harness.records import Records, read_csv
-from ablations.harness.wandb_names import PAGE_KEY, PROJECT, RUNS_KEY, STEP, VERDICTS_KEY, figure_key, means
+from ablations.harness.wandb_names import (
+    PAGE_KEY,
+    PROBE,
+    PROJECT,
+    RUNS_KEY,
+    STEP,
+    SUMMARY,
+    TRAIN,
+    VERDICTS_KEY,
+    figure_key,
+    means,
+)
 
 DONE, FAILED, WRONG = 0, 1, 2
 SPECIFICATION = "wandb_report.json"
@@ -92,13 +103,15 @@ def _grids(ablation: Json, records: Records, arms: Mapping[str, list[str]]) -> I
     """Headings and panels: training, results and probe by arm, all runs side by side, figures and tables."""
     import wandb_workspaces.reports.v2 as wr
 
-    def by_arm(kind: str) -> list[Any]:
-        # By run, because a run that several ablations share is tracked under the name of the first; grouped by what
-        # all have in common, so that the seeds of an arm are one line or bar.
+    def by_arm(job_types: list[str], **wanted: str) -> list[Any]:
+        # By run, because a network that several ablations share was trained by one of them, whose name of the arm it
+        # bears; grouped by what all have in common, so that the seeds of an arm are one line or bar. A training that
+        # was interrupted is a run too, which W&B calls failed.
         return [
-            wr.Runset(name=arm, filters=_where(kind=kind, run=runs), groupby=["config.kind"])
+            wr.Runset(name=arm, filters=f"State = 'finished' and {_where(job_types, run=runs, **wanted)}",
+                      groupby=["config.data"])
             for arm, runs in arms.items()
-        ]
+        ]  # fmt: skip
 
     def bars(metrics: Sequence[str]) -> list[Any]:
         spread: Json = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
@@ -114,28 +127,25 @@ def _grids(ablation: Json, records: Records, arms: Mapping[str, list[str]]) -> I
             wr.LinePlot(title=metric, x=STEP, y=[metric], groupby_aggfunc="mean", groupby_rangefunc="minmax")
             for metric in curves
         ]
-        yield wr.PanelGrid(runsets=by_arm("training"), panels=panels)
+        yield wr.PanelGrid(runsets=by_arm([TRAIN]), panels=panels)
     if tested := metrics("test"):
         yield wr.H2("Test results by arm")
-        yield wr.PanelGrid(runsets=by_arm("training"), panels=bars(tested))
+        yield wr.PanelGrid(runsets=by_arm([TRAIN]), panels=bars(tested))
         yield wr.H2("All runs compared")
         every = [run for runs in arms.values() for run in runs]
-        runset = wr.Runset(name="all runs", filters=_where(kind="training", run=every))
+        runset = wr.Runset(name="all runs", filters=f"State = 'finished' and {_where([TRAIN], run=every)}")
         yield wr.PanelGrid(runsets=[runset], panels=[wr.RunComparer(diff_only="split", layout=wr.Layout(w=24, h=10))])
     if asked := list(means(Records(row for row in records if row.probe not in NOT_PROBED))):
         yield wr.H2("What the probe measured, means over its points")
-        probes = [
-            wr.Runset(name=arm, filters=_where(kind="probe", ablation=ablation["name"], run=runs),
-                      groupby=["config.kind"])
-            for arm, runs in arms.items()
-        ]  # fmt: skip
+        # In the run that trained the network, where that was asked too, else in one of its own.
+        probes = by_arm([TRAIN, PROBE], ablation=ablation["name"])
         yield wr.PanelGrid(runsets=probes, panels=bars(asked))
     yield wr.H2("Figures and tables")
     keys = [figure_key(figure["file"]) for figure in ablation["figures"]]
     pictures = [key for key in keys if not key.startswith("tables/")]
     tables = [VERDICTS_KEY, *(key for key in keys if key.startswith("tables/")), RUNS_KEY]
     which = {key: ablation[key] for key in ("budget", "data")}
-    summary = wr.Runset(name="summary", filters=_where(kind="summary", ablation=ablation["name"], **which))
+    summary = wr.Runset(name="summary", filters=_where([SUMMARY], ablation=ablation["name"], **which))
 
     def media(title: str, key: str, width: int) -> Any:
         return wr.MediaBrowser(title=title, media_keys=[key], num_columns=1, layout=wr.Layout(w=width, h=10))
@@ -146,10 +156,10 @@ def _grids(ablation: Json, records: Records, arms: Mapping[str, list[str]]) -> I
     yield wr.PanelGrid(runsets=[summary], panels=panels)
 
 
-def _where(**wanted: str | list[str]) -> str:
-    """A filter on configs: equal to a word, or one of several."""
+def _where(job_types: list[str], **wanted: str | list[str]) -> str:
+    """A filter on job types and configs: equal to a word, or one of several."""
     conditions = (f"Config({key!r}) {'in' if isinstance(is_, list) else '='} {is_!r}" for key, is_ in wanted.items())
-    return " and ".join(conditions)
+    return " and ".join([f"JobType in {job_types!r}", *conditions])
 
 
 def _numbered(blocks: Sequence[Any]) -> list[Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from tqdm import tqdm
 
+from ablations.harness import lineage
 from ablations.harness.ablation import Arm
 from ablations.harness.callbacks import Diverged
 from ablations.harness.command_line import Options, WrongInput
@@ -29,8 +30,17 @@ from ablations.harness.probing import Subject, answers_damage, answers_file, ask
 from ablations.harness.records import Record, point, read_csv
 from ablations.harness.runs import TABLE, WEIGHTS, Run, held, outcome, weights_noted
 from ablations.harness.search import final_loss
-from ablations.harness.tracking import description, log_answers, tracker
+from ablations.harness.tracking import (
+    Tracker,
+    description,
+    log_answers,
+    new_id,
+    remember_training,
+    tracker,
+    trained_by,
+)
 from ablations.harness.training import INTERRUPTED, train
+from ablations.harness.wandb_names import PROBE, TRAIN
 from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
 from modules.weights import load_weights
@@ -93,13 +103,21 @@ def carry_out(trial: Trial, job: Job) -> Answer:
 
 def _carry_out(trial: Trial, job: Job) -> Answer:
     folder = job.run.folder(trial.options.out)
+    tracked: Tracker | None = None  # of a network that is trained now, for its answers too
     try:
         was_finished, was_asked = is_finished(trial, job), is_asked(trial, job)
         # Weights are read, and so compared with what was written, only where somebody asks them.
         if was_finished and not was_asked:
             was_finished = not lack(trial, job, trial.options.out, contents=True)
         if not was_finished:
-            make_finished(trial, job, _train)
+
+            def keep(*of: Any) -> None:
+                nonlocal tracked
+                tracked = _train(*of)
+
+            make_finished(trial, job, keep)
+            if tracked is not None and trial.options.wandb_weights:
+                tracked.log_output(lineage.model(folder))
         done = outcome(folder) or {}
         if done["state"] == "diverged":
             raise Diverged(int(done["step"]), int(done["epoch"]) - 1)
@@ -115,7 +133,7 @@ def _carry_out(trial: Trial, job: Job) -> Answer:
             load_weights(network, folder / WEIGHTS)
             rows += question(
                 trial, network, data, job.arm.name, job.run.seed, job.run.name, folder, job.label,
-                wanted_snapshots(trial, job, folder), sha256(folder / WEIGHTS),
+                wanted_snapshots(trial, job, folder), sha256(folder / WEIGHTS), tracked,
             )  # fmt: skip
     except Diverged as error:
         if trial.searching:
@@ -127,6 +145,9 @@ def _carry_out(trial: Trial, job: Job) -> Answer:
     except Exception as error:
         error.add_note(f"at {job.label}, whose files are in {folder}")
         raise
+    finally:
+        if tracked is not None:
+            tracked.finish()
     error_name = next(metric for metric in done if metric.endswith("_error"))
     named = "test error" if error_name == "test/top1_error" else re.sub("[/_]", " ", error_name)
     words = f"{named} {done[error_name]:.2f} %"
@@ -146,9 +167,13 @@ def question(
     label: str,
     snapshots: dict[int, Path] | None = None,
     weights_digest: str = "",
+    tracked: Tracker | None = None,
     **extra_settings: Any,
 ) -> list[Record]:
-    """The records of the ablation's probe on one network, asked with `data`; weights_digest: as for `ask`."""
+    """The records of the ablation's probe on one network, asked with `data`; weights_digest: as for `ask`.
+
+    tracked: the W&B run that trained it, if that goes on; else new answers are a W&B run that names it.
+    """
     network = network.to(trial.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     settings = {**trial.plan.settings, **extra_settings}
     asked_before = not answers_damage(answers_file(trial.ablation, settings, arm, folder), weights_digest)
@@ -159,11 +184,20 @@ def question(
         )  # fmt: skip
         rows = list(ask(trial.ablation, subject, run, folder, weights_digest))
     if rows and not asked_before:
-        counted = count(network, arm, data.in_channels, data.image_size)
-        described = description(trial, "probe", arm, seed, run, counted)
         epochs = _table(folder)  # none for a network that was not trained here
         step = int(epochs[-1]["step"]) if epochs else 0
-        log_answers(tracker(trial.options.out, trial.options.wandb, **described), rows, step)
+        if tracked is not None:
+            log_answers(tracked, rows, step)
+            return rows
+        counted = count(network, arm, data.in_channels, data.image_size)
+        described = description(trial, PROBE, arm, seed, run, counted)
+        described |= {"train_run": trained_by(trial.options.out, run), "inputs": [lineage.dataset(data.identity)]}
+        if trial.options.wandb_weights and epochs:
+            described["inputs"].append(lineage.model(folder))
+        own = tracker(trial.options.out, trial.options.wandb, **described)
+        if own is not None:
+            log_answers(own, rows, step)
+            own.finish()
     return rows
 
 
@@ -226,25 +260,34 @@ def in_one_process(options: Options) -> bool:
     return num_processes(options.trainer) == 1 and not str(options.trainer.get("strategy", "auto")).startswith("ddp")
 
 
-def _train(trial: Trial, job: Job, out: Path) -> None:
-    """Trains below `out`; a tracked run is kept with all others."""
-    options = trial.options
+def _train(trial: Trial, job: Job, out: Path) -> Tracker | None:
+    """Trains below `out`; a tracked run is kept with all others, and returned unfinished if it is this process's."""
+    options, data = trial.options, trial.data_of(job.arm)
     found, _ = describe(job.run)
-    kind = "training" if job.candidate is None else "candidate"
-    described = description(trial, kind, job.arm.name, job.run.seed, job.run.name, found)
+    described = description(trial, TRAIN, job.arm.name, job.run.seed, job.run.name, found)
+    run_id = new_id(trial.ablation.name)
+    described |= {"run_id": run_id, "inputs": [lineage.dataset(data.identity)]}
+    if job.candidate is not None:
+        described |= {"name": f"{job.arm.name}/candidate={job.candidate}", "candidate": job.candidate}
+        described["tags"].append("candidate")
     # W&B filters by flat names: `data` is the data's name, its identity has a name of its own.
     described |= {("data_identity" if key == "data" else key): value for key, value in job.run.identity().items()}
     if not in_one_process(options):
-        _train_in_processes(trial, job, out, described)
-        return
+        try:
+            _train_in_processes(trial, job, out, described)
+        finally:
+            remember_training(options.out, job.run.name, run_id)
+        return None
     logger = tracker(options.out, options.wandb, **described)
     try:
-        train(
-            job.run, trial.data_of(job.arm), out, logger, job.label, sys.stderr.isatty(), trial.num_snapshots(job.arm)
-        )
-    finally:
+        train(job.run, data, out, logger, job.label, sys.stderr.isatty(), trial.num_snapshots(job.arm))
+    except BaseException as error:
         if logger is not None:
-            logger.finish()
+            logger.finish(exit_code=0 if isinstance(error, Diverged) else 1)
+        raise
+    finally:
+        remember_training(options.out, job.run.name, run_id)
+    return logger
 
 
 def _train_in_processes(trial: Trial, job: Job, out: Path, described: dict[str, Any]) -> None:
@@ -265,6 +308,7 @@ def _train_in_processes(trial: Trial, job: Job, out: Path, described: dict[str, 
         "tracked_in": str(options.out),
         "wandb": options.wandb,
         "tracking": described,
+        "log_model": options.wandb_weights and out == options.out,  # else it moves when it is complete
         "label": job.label,
         "snapshots": trial.num_snapshots(job.arm),
     }

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ablations.harness.files import CHART, write_json
+from ablations.harness.lineage import model
+from ablations.harness.runs import WEIGHTS
 from ablations.harness.runtime import say
 from ablations.harness.tracking import Tracker, tracker
-from ablations.harness.wandb_names import PAGE_KEY, RUNS_KEY, VERDICTS_KEY, figure_key
+from ablations.harness.wandb_names import PAGE_KEY, RUNS_KEY, SUMMARY, VERDICTS_KEY, figure_key
 
 VERDICT_COLUMNS = (
     "claim", "says", "verdict", "estimate", "low", "high", "unit", "scale", "why", "rule", "published", "notes_value",
@@ -27,7 +29,7 @@ RUN_COLUMNS = ("arm", "seed", "run", "state", "test_top1_error", "train_seconds"
 def log_summary(folder: Path, out: Path, mode: str, with_weights: bool = False) -> bool:
     """Logs the ablation's folder as one W&B run; True if it was logged now.
 
-    with_weights: the trained weights too, one artifact for each run. What was logged is remembered below `out`/wandb.
+    with_weights: the trained networks too, as artifacts that it uses. What was logged is remembered below `out`/wandb.
     A failure is told in one line.
     """
     if mode == "disabled":
@@ -46,13 +48,12 @@ def _log_summary(folder: Path, out: Path, mode: str, with_weights: bool) -> bool
     if known.get("content") == _digest(folder, mode, with_weights):
         return False
     tracked = tracker(
-        out, mode, run_id=known.get("run_id"), name=f"{ablation['name']}/{folder.name}", **_description(ablation)
-    )
+        out, mode, run_id=known.get("run_id"), replaces="run_id" in known, name=f"{ablation['name']}/{folder.name}",
+        inputs=_models(out, ablation) if with_weights else [], **_description(ablation),
+    )  # fmt: skip
     if tracked is None:
         return False
     tracked.attempt(_log, tracked, folder, ablation)
-    if with_weights:
-        tracked.attempt(_log_weights, tracked, out, ablation)
     if not tracked.finish():
         return False
     memory.parent.mkdir(parents=True, exist_ok=True)
@@ -80,9 +81,8 @@ def _digest(folder: Path, mode: str, with_weights: bool) -> str:
 def _description(ablation: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "group": ablation["name"],
-        "job_type": "summary",
-        "tags": [ablation["data"], ablation["budget"], "summary"],
-        "kind": "summary",
+        "job_type": SUMMARY,
+        "tags": [ablation["data"], ablation["budget"], SUMMARY],
         "ablation": ablation["name"],
         "commit": ablation["environment"].get("commit", ""),
         **{key: ablation[key] for key in ("title", "question", "budget", "data", "seeds", "command", "environment")},
@@ -134,17 +134,7 @@ def _verdict_row(verdict: Mapping[str, Any]) -> list[Any]:
     return [{**verdict, "low": low, "high": high}[column] for column in VERDICT_COLUMNS]
 
 
-def _log_weights(tracked: Tracker, out: Path, ablation: Mapping[str, Any]) -> None:
-    """One artifact for each run that has weights, named as the run."""
-    import wandb
-
-    seen: set[str] = set()
-    for run in ablation["runs"]:
-        weights = out / "trained" / run["run"] / "weights.safetensors"
-        if weights.exists() and run["run"] not in seen:
-            seen.add(run["run"])
-            metadata = {key: run[key] for key in ("arm", "seed", "test_top1_error")}
-            artifact = wandb.Artifact(run["run"], type="model", metadata=metadata)
-            artifact.add_file(str(weights))
-            artifact.add_file(str(weights.with_name("config.json")))
-            tracked.experiment.log_artifact(artifact)
+def _models(out: Path, ablation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The networks of the ablation's runs that have weights, once each."""
+    folders = dict.fromkeys(out / "trained" / run["run"] for run in ablation["runs"])
+    return [model(folder) for folder in folders if (folder / WEIGHTS).exists()]

@@ -173,6 +173,7 @@ def main(request_file: Path) -> None:
     else. The file says which run, which data and which tracker (`write_request`).
     """
     import datamodules
+    from ablations.harness import lineage
     from ablations.harness.tracking import tracker
 
     request = json.loads(request_file.read_text())
@@ -185,15 +186,20 @@ def main(request_file: Path) -> None:
     run = Run(**{**request["run"], "recipe": recipe, "data": data.identity})
     out = Path(request["out"])
     logger = tracker(Path(request["tracked_in"]), request["wandb"], **request["tracking"])
+    exit_code = 1
     try:
         train(run, data, out, logger, request["label"], sys.stderr.isatty(), request["snapshots"])
+        if logger is not None and request["log_model"]:
+            logger.log_output(lineage.model(run.folder(out)))
+        exit_code = 0
     except Diverged:
+        exit_code = 0  # the run has ended
         raise SystemExit(DIVERGED) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     finally:
         if logger is not None:
-            logger.finish()
+            logger.finish(exit_code)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kept_wandb import Kept, models
 from safetensors.torch import load_file
 
 from modules import build
@@ -136,7 +137,7 @@ def test_the_command_trains_in_two_processes(python, smoke, digits, tmp_path):
     arms = ["preact_resnet", "stochastic_depth"]
     done = python(
         "ablations/remove_layers.py", "--budget", "smoke", "--seeds", "1", "--arms", *arms, "--out", tmp_path,
-        "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu",
+        "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu", "--wandb-weights",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -162,4 +163,12 @@ def test_the_command_trains_in_two_processes(python, smoke, digits, tmp_path):
             assert ours == pytest.approx(theirs, abs=0.5)
     tracked = list((tmp_path / "wandb").glob("offline-run-*"))
     assert len(tracked) == 2 + 2 + 1, "one W&B run per trained run, probe and ablation, not one per process"
+    runs = [Kept(run) for run in tracked]
+    trained = {run.config["run"]: run for run in runs if run.run["job_type"] == "train"}
+    assert set(trained) == {folder.name for folder in folders}
+    for name, run in trained.items():
+        assert models(run.makes) == [name]
+    for probe in (run for run in runs if run.run["job_type"] == "probe"):
+        assert probe.config["train_run"] == trained[probe.config["run"]].run["run_id"]
+        assert models(probe.uses) == [probe.config["run"]]
     assert os.path.exists(tmp_path / "ablations" / "remove_layers" / "smoke-digits" / "report.html")

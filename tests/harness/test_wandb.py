@@ -3,13 +3,15 @@
 import csv
 import hashlib
 import json
-import subprocess
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from kept_wandb import Kept, models
 
-from ablations.harness import tracking
+from ablations.harness import lineage, tracking
 from ablations.harness.command_line import Options
 from ablations.harness.prepare import prepare
 from ablations.harness.records import Record, Records, read_csv
@@ -33,35 +35,11 @@ def offline_runs(out):
     return sorted((out / "wandb").glob("offline-run-*")) if (out / "wandb").exists() else []
 
 
-class Kept:
-    """An offline run as W&B's own reader gives it: run, config, history rows, last summary, media files, artifacts."""
-
-    def __init__(self, folder):
-        command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        records = [json.loads(line) for line in done.stdout.splitlines()]
-
-        def of(kind):
-            return [record[kind] for record in records if record["type"] == kind]
-
-        self.folder, (self.run,) = folder, of("run")
-        self.config = self.run["config"]["update"]
-        self.history = [row["item"] for row in of("history")]
-        self.summary = {name: value for part in of("summary") for name, value in part["update"].items()}
-        self.artifacts = {artifact["name"] for artifact in of("artifact")}
-
-    def table(self, name):
-        """Columns and rows of a logged table."""
-        content = json.loads((self.folder / "files" / self.summary[f"tables/{name}.path"]).read_text())
-        return content["columns"], content["data"]
-
-
 def kept_runs(out):
-    """Kind -> offline runs."""
-    found = {"training": [], "probe": [], "summary": []}
+    """Job type -> offline runs."""
+    found = {"train": [], "probe": [], "summary": []}
     for kept in map(Kept, offline_runs(out)):
-        found[kept.config["kind"]].append(kept)
+        found[kept.run["job_type"]].append(kept)
     return found
 
 
@@ -90,26 +68,26 @@ def told(printed):
 # -- what is logged ---------------------------------------------------------------------------------------------------
 
 
-def test_a_run_for_each_training_and_probe_and_one_for_the_ablation(smoke):
+def test_a_run_for_each_network_with_its_answers_and_one_for_the_ablation(smoke):
     out, _ = smoke
     trained = len(list((out / "trained").iterdir()))
-    assert trained == 10
-    assert len(offline_runs(out)) == trained + len(list((out / "trained").glob("*/probes/*.csv"))) + 1 == 21
+    assert trained == len(list((out / "trained").glob("*/probes/*.csv"))) == 10
+    assert len(offline_runs(out)) == trained + 1
     assert all("-remove_layers-" in folder.name for folder in offline_runs(out))
 
 
 def test_tracked_runs_hold_what_the_files_hold(carried_out):
     _, out = carried_out(arms=TWO)
     found = kept_runs(out)
-    assert {kind: len(runs) for kind, runs in found.items()} == {"training": 2, "probe": 2, "summary": 1}
+    assert {kind: len(runs) for kind, runs in found.items()} == {"train": 2, "probe": 0, "summary": 1}
     with_packages = [
         kind for kind, runs in found.items() for kept in runs if list(kept.folder.rglob("requirements.txt"))
     ]
     assert with_packages == ["summary"]
     (folder,) = (out / "ablations" / "remove_layers").iterdir()
     arms = {arm["name"]: arm for arm in json.loads((folder / "ablation.json").read_text())["arms"]}
-    assert {kept.config["arm"] for kept in found["training"]} == set(arms) == set(TWO)
-    for kept in found["training"] + found["probe"]:
+    assert {kept.config["arm"] for kept in found["train"]} == set(arms) == set(TWO)
+    for kept in found["train"]:
         config, trained = kept.config, out / "trained" / kept.config["run"]
         own = json.loads((trained / "config.json").read_text())
         environment = json.loads((trained / "environment.json").read_text())
@@ -120,21 +98,21 @@ def test_tracked_runs_hold_what_the_files_hold(carried_out):
         for cost in ("parameters", "multiply_adds"):
             assert config[cost] == arms[config["arm"]][cost] > 0
         assert (kept.run["project"], kept.run["run_group"]) == (PROJECT, "remove_layers")
-        assert kept.run["job_type"] == config["arm"]
-        assert {"digits", "smoke", "RL1", config["kind"]} <= set(kept.run["tags"])
-        if config["kind"] == "training":
-            assert kept.run["display_name"] == f"{config['arm']}/seed=0"
-            assert (config["network"], config["recipe"]) == (own["network"], own["recipe"])
-            _check_history(kept, trained)
-        else:
-            _check_answers(kept, trained)
+        assert {"digits", "smoke", "RL1", "train"} <= set(kept.run["tags"])
+        assert kept.run["display_name"] == f"{config['arm']}/seed=0"
+        assert (config["network"], config["recipe"]) == (own["network"], own["recipe"])
+        assert kept.exit_code == 0
+        _check_history(kept, trained)
+        _check_answers(kept, trained)
+        _check_data(kept, own["data"])
+        assert not models(kept.uses) + models(kept.makes), "weights were not asked for"
 
 
 def _check_history(kept, trained):
     """Every value of metrics.csv and of `done` is in W&B's history, exactly, at its step."""
     with open(trained / "metrics.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    *epochs, test = kept.history
+    *epochs, test = [row for row in kept.history if "epoch" in row or any(name.startswith("test/") for name in row)]
     assert len(epochs) == len(rows) == 2
     for logged, row in zip(epochs, rows, strict=True):
         assert logged["trainer/global_step"] == int(row["step"])
@@ -143,6 +121,21 @@ def _check_history(kept, trained):
     assert test["trainer/global_step"] == int(rows[-1]["step"])
     tested = {name: value for name, value in test.items() if name.startswith("test/")}
     assert tested == {name: value for name, value in done.items() if name.startswith("test/")} != {}
+    errors = [float(row["val/top1_error"]) for row in rows]
+    assert kept.summary["val/top1_error"] == {"min": min(errors), "last": errors[-1]}, "what W&B's table shows"
+    assert kept.summary["train/loss"] == float(rows[-1]["train/loss"])
+
+
+def _check_data(kept, data):
+    """The run uses its data: an artifact without files, whose reference and metadata say which they are."""
+    (artifact,) = kept.uses
+    assert (artifact["type"], artifact["name"]) == ("dataset", "digits")
+    (entry,) = artifact["manifest"]["contents"]
+    assert entry["ref"].startswith("cnn-ablations://digits/")
+    assert "local_path" not in entry
+    metadata = json.loads(artifact["metadata"])
+    assert metadata == {key: value for key, value in data.items() if key != "augment"}
+    assert {"digest", "num_train", "num_val", "num_test"} <= set(metadata)
 
 
 def _check_answers(kept, trained):
@@ -178,18 +171,54 @@ def test_the_summary_run_shows_verdicts_figures_and_tables(carried_out):
         content = (folder / figure["file"]).read_bytes()
         assert summary.summary[f"{figure_key(figure['file'])}.sha256"] == hashlib.sha256(content).hexdigest()
     assert {figure_key(figure["file"]) for figure in figures} <= {name.partition(".")[0] for name in summary.summary}
+
+
+def test_a_network_and_its_data_are_a_lineage_over_several_commands(carried_out):
+    """On request: data -> training, which makes the network -> its probe by a later command, and the summary."""
+    _, out = carried_out(wandb_weights=True)
     (trained,) = (out / "trained").iterdir()
-    assert trained.name in summary.artifacts  # the weights, because they were asked for
+    first = kept_runs(out)
+    (train,), (summary,) = first["train"], first["summary"]
+    assert models(train.makes) == models(summary.uses) == [trained.name]
+    assert not models(train.uses) + models(summary.makes)
+    (made,) = (artifact for artifact in train.makes if artifact["type"] == "model")
+    files = {entry["path"]: Path(entry["local_path"]) for entry in made["manifest"]["contents"]}
+    assert files == {name: trained / name for name in ("weights.safetensors", "config.json")}
+    shutil.rmtree(trained / "probes")
+    carried_out(wandb_weights=True)
+    (probe,) = kept_runs(out)["probe"]
+    assert probe.config["train_run"] == train.run["run_id"]
+    assert probe.run["run_group"] == train.run["run_group"]
+    assert probe.run["display_name"] == train.run["display_name"] == "preact_resnet/seed=0"
+    assert {key: probe.config[key] for key in ("arm", "seed", "run")} == {
+        key: train.config[key] for key in ("arm", "seed", "run")
+    }
+    _check_answers(probe, trained)
+    assert models(probe.uses) == [trained.name]
+    for kind, named in (("model", (train.makes, probe.uses, summary.uses)), ("dataset", (train.uses, probe.uses))):
+        found = [artifact["digest"] for artifacts in named for artifact in artifacts if artifact["type"] == kind]
+        assert len(found) == len(named)
+        assert len(set(found)) == 1, "one version, whoever names it"
+
+
+def test_other_data_are_another_version(digits):
+    identity = digits.identity
+    one = lineage.dataset(identity)
+    assert lineage.dataset({**identity, "augment": {"flip": True}}) == one, "augmentation belongs to the run"
+    for changed in ({"digest": "0" * 8}, {"split_seed": 1}, {"num_train": 7}):
+        other = lineage.dataset({**identity, **changed})
+        assert other["name"] == one["name"]
+        assert other["reference"] != one["reference"]
 
 
 def test_a_repeated_command_makes_no_runs_and_a_changed_one_replaces_the_summary(carried_out):
     _, out = carried_out()
     before = offline_runs(out)
-    assert len(before) == 3
+    assert len(before) == 2
     carried_out()
     assert offline_runs(out) == before
     (summary,) = kept_runs(out)["summary"]
-    assert not any(out.name in name or "digits-s" in name for name in summary.artifacts)  # weights were not asked for
+    assert not models(summary.uses + summary.makes)  # weights were not asked for
     carried_out(claims=("RL1",))
     (new,) = set(offline_runs(out)) - set(before)
     assert Kept(new).run["run_id"] == summary.run["run_id"]
@@ -210,6 +239,36 @@ def test_means_leave_out_what_is_not_finite():
         figure_key("figures/notes.txt")
 
 
+def test_candidates_of_a_search_are_trainings_with_a_number(small_ablation, tmp_path):
+    def searched(budget, data):
+        planned = ablation.plan(budget, data)
+        arms = [replace(arm, search={"learning_rate": (0.01, 0.1)}) for arm in planned.arms]
+        return replace(planned, arms=tuple(arms))
+
+    ablation = small_ablation(epochs=1)
+    options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",), search=2)
+    assert prepare(replace(ablation, plan=searched), options).carry_out() is False
+    found = {kept.run["display_name"]: kept for kept in kept_runs(tmp_path)["train"]}
+    assert set(found) == {f"preact_resnet/{which}" for which in ("candidate=0", "candidate=1", "seed=0")}
+    for number in (0, 1):
+        kept = found[f"preact_resnet/candidate={number}"]
+        assert (kept.config["arm"], kept.config["candidate"]) == ("preact_resnet", number)
+        assert "candidate" in kept.run["tags"]
+        assert any("train/loss" in row for row in kept.history)
+    assert "candidate" not in found["preact_resnet/seed=0"].config
+
+
+def test_a_run_that_diverges_has_ended_and_shows_its_last_losses(small_ablation, tmp_path):
+    options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",))
+    assert prepare(small_ablation(epochs=1, learning_rate=1e30), options).carry_out() is True
+    (train,) = kept_runs(tmp_path)["train"]
+    (trained,) = (tmp_path / "trained").iterdir()
+    step = json.loads((trained / "diverged").read_text())["step"]
+    assert train.summary["diverged/step"] == train.summary["trainer/global_step"] == step
+    assert [row["trainer/global_step"] for row in train.history if "train/loss_step" in row] == list(range(1, step + 1))
+    assert train.exit_code == 0
+
+
 def test_a_resumed_run_is_tracked_from_its_first_epoch(small_ablation, tmp_path, monkeypatch):
     """W&B cannot go on with an offline run, so a new one shows the whole history."""
     from ablations.harness import training
@@ -228,8 +287,11 @@ def test_a_resumed_run_is_tracked_from_its_first_epoch(small_ablation, tmp_path,
         prepare(small_ablation(epochs=3), options).carry_out()
     assert prepare(small_ablation(epochs=3), options).carry_out() is False
     # Their folders may carry the same second, so that names do not order them.
-    epochs = [sum("train/loss" in row for row in kept.history) for kept in kept_runs(tmp_path)["training"]]
-    assert sorted(epochs) == [2, 3]
+    found = kept_runs(tmp_path)["train"]
+    assert sorted((sum("train/loss" in row for row in kept.history), kept.exit_code) for kept in found) == [
+        (2, 1),
+        (3, 0),
+    ]
 
 
 # -- what fails -------------------------------------------------------------------------------------------------------
@@ -266,10 +328,10 @@ def test_a_tracker_that_stops_in_the_middle_loses_no_run(carried_out, monkeypatc
     monkeypatch.setattr(Tracker.__mro__[1], "log_metrics", fail)
     printed, out = carried_out("offline", arms=TWO)
     assert len(told(printed)) == 1
-    # Each arm logs two epochs, a test and a probe; after its failure the first training is not asked again.
-    assert len(calls) == call + 1 + 4
+    # Each arm logs two epochs, a test and a probe; after its failure the first is not asked again.
+    assert len(calls) == call + 4
     # A W&B run that was left open would swallow the next one.
-    assert len(offline_runs(out)) == 2 + 2 + 1
+    assert len(offline_runs(out)) == 2 + 1
 
 
 def test_a_tracker_that_cannot_end_loses_no_run(carried_out, monkeypatch):
@@ -285,7 +347,20 @@ def test_a_tracker_that_cannot_end_loses_no_run(carried_out, monkeypatch):
     printed, out = carried_out("offline")
     (line,) = told(printed)
     assert "TimeoutError: the last values are on their way" in line
-    assert len(offline_runs(out)) == 3
+    assert len(offline_runs(out)) == 2
+
+
+def test_an_artifact_that_cannot_be_noted_costs_a_line_and_no_metric(carried_out, monkeypatch):
+    import wandb
+
+    def fail(*_, **__):
+        raise TypeError("artifacts have changed")
+
+    monkeypatch.setattr(wandb.Artifact, "add_reference", fail)
+    printed, out = carried_out("offline")
+    assert told(printed)[0] == "  W&B has no artifact of the dataset (TypeError: artifacts have changed)"
+    (train,) = kept_runs(out)["train"]
+    assert sum("train/loss" in row for row in train.history) == 2
 
 
 def test_without_wandb_training_goes_on(carried_out, monkeypatch):

@@ -124,11 +124,14 @@ def test_no_server_loses_a_run_or_holds_a_command_for_long(train, ways):
         assert waited - usual < BOUND, (way, waited, usual)
         assert (asked == 0) == (way == "no_account")
         assert len(told) == 1, (way, told)
-        assert ("W&B stopped" if way.startswith("after_") else "W&B is not reached") in told[0]
-        # All three W&B runs are kept: offline after the failure, and the first one wherever it began.
-        offline = list((out / "wandb").glob("offline-run-*/*.wandb"))
-        begun = list((out / "wandb").glob("run-*/*.wandb")) if way.startswith("after_") else []
-        assert len(offline) + len(begun) == 3, way
+        # At an answer without the artifact that it asked for wandb's own process dies, now or when the next run begins.
+        stopped, not_reached = "W&B stopped" in told[0], "W&B is not reached" in told[0]
+        assert stopped or (not_reached and way != "after_hangs")
+        assert not_reached or way.startswith("after_")
+        # Both W&B runs are kept, offline after the failure; one that began online may have been begun again.
+        kept = {file.stem for file in (out / "wandb").glob("*run-*/*.wandb")}
+        assert len(kept) == 2, way
+        assert list((out / "wandb").glob("offline-run-*/*.wandb")), way
         # What is trained does not depend on any of it.
         (file,) = (alone / "trained").glob("*/weights.safetensors")
         mine = out / file.relative_to(alone)

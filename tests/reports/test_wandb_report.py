@@ -78,9 +78,11 @@ def test_each_arm_is_a_set_of_runs_with_its_seeds_in_one_group(folder, grids):
     probes = grids["What the probe measured, means over its points"]
     assert [runset["name"] for runset in probes["runSets"]] == list(runs)
     for runset in probes["runSets"]:
-        assert filters(runset)["kind"] == "probe"
+        assert filters(runset)["jobType"] == ["train", "probe"], "answers are where the network was trained, or apart"
+        assert filters(runset)["state"] == "finished"
+        assert filters(runset)["ablation"] == "remove_layers"
         assert set(filters(runset)["run"]) == runs[runset["name"]]
-        assert runset["grouping"] == [{"section": "config", "name": "kind.value"}]
+        assert runset["grouping"] == [{"section": "config", "name": "data.value"}]
     assert [panel["viewType"] for panel in panels(probes)] == ["Bar Chart"] * len(panels(probes))
     assert "intact/test/top1_error" in [panel["config"]["metrics"][0] for panel in panels(probes)]
 
@@ -104,7 +106,12 @@ def test_figures_and_tables_are_those_of_the_summary_run(folder, grids):
     grid = grids["Figures and tables"]
     (runset,) = grid["runSets"]
     ablation = json.loads((folder / "ablation.json").read_text())
-    wanted = {"kind": "summary", "ablation": "remove_layers", "budget": ablation["budget"], "data": ablation["data"]}
+    wanted = {
+        "jobType": ["summary"],
+        "ablation": "remove_layers",
+        "budget": ablation["budget"],
+        "data": ablation["data"],
+    }
     assert filters(runset) == {**wanted, "ablation": ablation["name"]}
     text = json.dumps(panels(grid))
     for figure in ablation["figures"]:
