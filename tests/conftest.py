@@ -31,12 +31,12 @@ def environment(folders_of_its_own):
 
 @pytest.fixture(scope="session")
 def python(environment):
-    """Runs `python *words` from the root of the repository to its end and gives what it left."""
+    """Runs `python *words` from the root of the repository, or `folder`, to its end and gives what it left."""
 
-    def run(*words, **changes):
+    def run(*words, folder=ROOT, **changes):
         return subprocess.run(
             [sys.executable, *map(str, words)],
-            cwd=ROOT, env={**environment, **changes}, capture_output=True, text=True, timeout=240,
+            cwd=folder, env={**environment, **changes}, capture_output=True, text=True, timeout=240,
         )  # fmt: skip
 
     return run

@@ -135,9 +135,13 @@ def test_one_process_that_diverges_ends_both(odd):
 
 def test_the_command_trains_in_two_processes(python, smoke, digits, tmp_path):
     arms = ["preact_resnet", "stochastic_depth"]
+    hiding = tmp_path / "elsewhere" / "modules" / "__init__.py"  # `python -m` would import it
+    hiding.parent.mkdir(parents=True)
+    hiding.touch()
     done = python(
-        "ablations/remove_layers.py", "--budget", "smoke", "--seeds", "1", "--arms", *arms, "--out", tmp_path,
+        ROOT / "ablations" / "remove_layers.py", "--budget", "smoke", "--seeds", "1", "--arms", *arms, "--out", tmp_path,
         "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu", "--wandb-weights",
+        folder=tmp_path / "elsewhere",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
