@@ -20,7 +20,8 @@ from modules.spatial_transformer import SpatialTransformer
 def randomised(network: Network, seed: int) -> Network:
     """A copy with fresh weights and batch norms that have seen nothing; the same seed gives the same weights.
 
-    Raises ValueError for a parameter that no module knows how to draw.
+    What no module knows how to draw, such as the positions of a vision transformer, is drawn as those begin: normal
+    with a standard deviation of 0.02.
     """
     fresh = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
@@ -38,7 +39,9 @@ def randomised(network: Network, seed: int) -> Network:
     for (name, new), old in zip(fresh.named_parameters(), network.parameters(), strict=True):
         is_start = not bool(new.any())  # the last layer of a transformer starts at zero
         if new.dim() > 1 and not is_start and torch.equal(new, old):
-            raise ValueError(f"the weights of {name} cannot be drawn anew")
+            drawn = torch.randn(new.shape, generator=generator("random weights", seed, name))
+            with torch.no_grad():
+                new.copy_(0.02 * drawn)
     return fresh
 
 

@@ -133,6 +133,20 @@ def test_random_weights_change_every_map():
         assert not torch.allclose(one, two)
 
 
+def test_positions_of_a_vision_transformer_are_drawn_too() -> None:
+    from modules.foreign import build_foreign
+
+    network = build_foreign("timm:test_vit", image_size=64)
+    fresh, again = (dict(randomised(network, 0).named_parameters()) for _ in range(2))
+    old = dict(network.named_parameters())
+    positions = [name for name in old if name.endswith(("pos_embed", "cls_token", "reg_token"))]
+    assert positions
+    for name in positions:
+        assert not torch.equal(fresh[name], old[name])
+        assert 0.01 < fresh[name].std() < 0.03
+        assert torch.equal(fresh[name], again[name])
+
+
 def test_random_weights_leave_the_network_and_the_generator_alone():
     torch.manual_seed(0)
     network = build("st_cnn", in_channels=1, image_size=16)
