@@ -394,6 +394,7 @@ ABLATION = Ablation(
     passes=passes,
     baseline=RESIDUAL[0],
     check=check,
+    needs_blocks=False,
 )
 
 if __name__ == "__main__":

@@ -91,8 +91,8 @@ def fitted(name: str, arguments: Mapping[str, object], image_size: int) -> dict[
 
 
 def recipe_for(name: str) -> Recipe:
-    """The published recipe of an architecture, by its registered name; that of He et al. 2015 for `timm:` networks."""
-    return HE2015_IMAGENET if name.startswith("timm:") else _architecture(name).recipe
+    """The published recipe of an architecture, by its registered name; that of He et al. 2015 for a library's."""
+    return HE2015_IMAGENET if name.startswith(("timm:", "torchvision:")) else _architecture(name).recipe
 
 
 # Arguments that count something.

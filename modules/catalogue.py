@@ -10,6 +10,7 @@ from modules import ARCHITECTURES, Network, build, resolve
 from modules.architecture import Architecture
 from modules.cost import Cost, cost, cost_by_part
 from modules.features import shapes
+from modules.libraries import is_foreign, library_model
 from modules.meta import QuickShapes
 from modules.recipe import Recipe
 
@@ -70,18 +71,10 @@ def blocks(name: str) -> list[Row]:
 def keys(name: str) -> list[Row]:
     """One row for each name of the state dict that weights for this network must have: name, shape, type.
 
-    As published, so that the last layer and the first may have other sizes on other data. A timm model, `timm:NAME`,
-    has timm's names. Raises ValueError for an unknown name.
+    As published, so that the last layer and the first may have other sizes on other data. A model of timm or
+    torchvision, `timm:NAME`, has its library's names. Raises ValueError for an unknown name.
     """
-    if name.startswith("timm:"):
-        import timm
-
-        try:
-            state = timm.create_model(name.removeprefix("timm:")).state_dict()
-        except Exception as error:  # timm raises whatever its constructors happen to raise
-            raise ValueError(f"timm cannot build {name!r}: {(str(error).splitlines() or [''])[0]}") from error
-    else:
-        state = _published(name).state_dict()
+    state = (library_model(name) if is_foreign(name) else _published(name)).state_dict()
     return [
         {"name": key, "shape": list(t.shape), "type": str(t.dtype).removeprefix("torch.")} for key, t in state.items()
     ]

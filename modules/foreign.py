@@ -7,18 +7,17 @@ were saved with. Nothing is taken on trust: the network's logits must equal the 
 
 from __future__ import annotations
 
-import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
 
 from modules.block import Block, Merge, shape_match
+from modules.libraries import example_for, library_model
 from modules.network import Network, evaluating
-from modules.pretrained import loading_weights
 from modules.sections import stride
 from modules.traced import Maker, Part
 from modules.units import Anatomy, anatomy
@@ -99,33 +98,27 @@ def build_foreign(
     pretrained: bool = False,
     weights: str | Path | None = None,
     told: Callable[[str], object] = lambda taken: None,
+    image_size: int | None = None,
+    needs_blocks: bool = True,
     **arguments: object,
 ) -> Network:
-    """Builds a timm model, by a name such as `timm:resnet18`, as a `Network`.
+    """Builds a model of timm or torchvision, `timm:resnet18` or `torchvision:resnet18`, as a `Network`.
 
-    pretrained: load timm's own weights, through timm (may need the internet). weights: a file saved for the timm model,
-    under timm's names; told: is given what of it was taken. arguments: timm's own, e.g. drop_path_rate.
-    Raises ValueError for a name or argument timm does not know, weights that do not fit, or no known blocks.
+    pretrained: load the library's own weights, through it (may need the internet). weights: a file saved for the model,
+    under its own names; told: is given what of it was taken. image_size: for models that are built for one size.
+    needs_blocks: False takes a model that cannot be divided too, as a network without blocks, whose head it is.
+    arguments: the library's own, e.g. drop_path_rate. Raises ValueError for a name or argument that the library does
+    not know, weights that do not fit, or a model that cannot be divided into blocks.
     """
-    import timm
-
-    library, _, model_name = name.partition(":")
-    if library != "timm" or not model_name:
-        raise ValueError(f"a foreign network is named timm:MODEL, got {name!r}")
-    if not timm.is_model(model_name.split(".")[0]):
-        close = difflib.get_close_matches(model_name, timm.list_models(), n=1)
-        raise ValueError(f"timm has no model {model_name!r}" + (f"; did you mean {close[0]}?" if close else ""))
-    try:
-        with loading_weights(model_name) if pretrained else nullcontext():
-            model = timm.create_model(
-                model_name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **arguments
-            )
-    except Exception as error:  # timm raises whatever its constructor or its download happens to raise
-        raise ValueError(f"timm cannot build {model_name}: {_first_line(error)}") from error
+    model = library_model(name, num_classes, in_channels, pretrained, image_size, **arguments)
     if weights is not None:
         told(load_weights(model, weights))
-    # Own generator: the check must not move the seed that a run starts from. 64 pixels leave 2 after five halvings.
-    return adopt(model, torch.randn(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0)))
+    try:
+        return adopt(model, example_for(model, in_channels, image_size))
+    except ValueError:
+        if needs_blocks:
+            raise
+        return Network(nn.Identity(), {}, model)
 
 
 def _type(module: nn.Module) -> str:

@@ -17,8 +17,9 @@ from modules.network import Network
 def routed(network: Network, routes: Mapping[str, Route]) -> Iterator[Network]:
     """Gives the named blocks a route (`both`, `shortcut` or `branch`) until exit.
 
-    Raises ValueError for an unknown block or route, before anything is changed.
+    Raises ValueError for an unknown block or route, before anything is changed, TypeError for no `Network`.
     """
+    _refuse_others(network, "routes")
     for name, route in routes.items():
         if route not in ROUTES:
             raise ValueError(f"route of {name!r} must be one of {', '.join(ROUTES)}, got {route!r}")
@@ -37,7 +38,7 @@ def routed(network: Network, routes: Mapping[str, Route]) -> Iterator[Network]:
 def removed(network: Network, names: Iterable[str]) -> Iterator[Network]:
     """Deletes the named blocks until exit: only their shortcut is left (Veit et al. 2016, section 4.1).
 
-    names: several, or one as a string.
+    names: several, or one as a string. Raises as `routed` does.
     """
     names = [names] if isinstance(names, str) else names
     with routed(network, dict.fromkeys(names, "shortcut")):
@@ -48,8 +49,9 @@ def removed(network: Network, names: Iterable[str]) -> Iterator[Network]:
 def reordered(network: Network, order: Sequence[str]) -> Iterator[Network]:
     """Visits the blocks in another order until exit (Veit et al. 2016, section 4.3).
 
-    Raises ValueError if `order` is not a permutation of the network's block names.
+    Raises ValueError if `order` is not a permutation of the network's block names, TypeError for no `Network`.
     """
+    _refuse_others(network, "an order")
     if sorted(order) != sorted(network.blocks):
         raise ValueError(f"order must name each of the {len(network.blocks)} blocks once, got {', '.join(order)}")
     before = network.order
@@ -72,6 +74,7 @@ def set_survival(
         2016, equation 4; timm's rule starts at 0); `uniform` gives every block `last`.
     Raises ValueError for a probability outside (0, 1], an unknown rule, or a block that is not merged by adding.
     """
+    _refuse_others(network, "stochastic depth")
     if not 0.0 < last <= 1.0:
         raise ValueError(f"survival probability must lie in (0, 1], got {last}")
     if rule not in ("linear", "uniform"):
@@ -102,3 +105,12 @@ def set_kept_blocks(network: Network, number: int) -> Network:
     set_survival(network, number / depth, "uniform")
     network.kept_blocks = number
     return network
+
+
+def _refuse_others(network: object, what: str) -> None:
+    if not hasattr(network, "named_blocks"):  # a compiled network has it and is no Network
+        kind = f"{type(network).__module__}.{type(network).__name__}"
+        raise TypeError(
+            f"{what} needs a network with blocks, got {kind}; "
+            "make one of a model with modules.foreign.adopt(model, images)"
+        )

@@ -58,9 +58,14 @@ def parse(argv: Sequence[str]) -> Request:
     parser = Parser(prog=" ".join(program("reports.filters")), description="What a network looks at, on one page.")
     add = parser.add_argument
     add("--run", type=str, default=None, help="folder of a trained run: runs/trained/NAME")
-    add("--network", type=str, default=None, help="instead of --run: a name from `modules`, or timm:NAME")
+    add(
+        "--network",
+        type=str,
+        default=None,
+        help="instead of --run: a name from `modules`, timm:NAME, torchvision:NAME",
+    )
     add("--weights", type=str, default=None,
-        help="weights of --network: safetensors or a state dict, `pretrained` (from timm) or `random`")  # fmt: skip
+        help="weights of --network: safetensors or a state dict, `pretrained` (the library's) or `random`")  # fmt: skip
     add_flags(add)
     add("--data", choices=list(NAMES), default=None, help="test images (default: the run's, or digits)")
     add("--data-root", type=str, default="data", help="where the data lies")
@@ -77,7 +82,7 @@ def parse(argv: Sequence[str]) -> Request:
     if (found.run is None) == (found.network is None):
         raise WrongInput("give either --run FOLDER, or --network NAME with --weights")
     if (found.network is None) != (found.weights is None):
-        raise WrongInput("--network and --weights go together: FILE, `pretrained` (timm: networks) or `random`")
+        raise WrongInput("--network and --weights go together: FILE, `pretrained` (timm:, torchvision:) or `random`")
     if found.run is not None and found.image_size is not None:
         raise WrongInput("--image-size goes with --network; a run is shown images of the size it was trained on")
     for what, count in (("--images", found.images), ("--image-size", found.image_size)):
@@ -129,7 +134,7 @@ def _subject(request: Request) -> tuple[str, Network, ImageData, Stranger | None
         "laptop", str(data.name), request.data_root, Path("runs"), network=name, weights=request.weights,
         normalisation=request.normalisation,
     )  # fmt: skip
-    stranger = external.load(options, data)
+    stranger = external.load(options, data, needs_blocks=False)
     return stranger.run, stranger.network, data, stranger
 
 

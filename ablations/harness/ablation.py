@@ -159,6 +159,7 @@ class Ablation:
     baseline: the arm others are compared with, "" for none. check: raises ValueError for settings of the probe
     that make no sense, given the network from outside, or None; gives what else is part of the question, such as hashes
     of files that the settings name. summary: what the records of a network from outside say, in sentences.
+    needs_blocks: whether the probe asks for blocks, and not just for logits.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Ablation:
     baseline: str = ""
     check: Callable[[Mapping[str, Any], Any], Mapping[str, Any] | None] = lambda settings, network: None
     summary: Callable[[Records], Sequence[str]] = lambda records: ()
+    needs_blocks: bool = True
 
 
 def check(ablation: Ablation, plan: Plan) -> None:

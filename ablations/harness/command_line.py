@@ -127,9 +127,9 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
         help="try N random candidates of every arm that may be searched, and take each arm's lowest training loss "
         "(default: 0, the script's own values)")  # fmt: skip
     add("--network", type=str, default=None,
-        help="probe this network instead of training arms: a name from `modules`, or timm:NAME")  # fmt: skip
+        help="probe this network, do not train: a name from `modules`, timm:NAME or torchvision:NAME")  # fmt: skip
     add("--weights", type=str, default=None,
-        help="weights of --network: safetensors or a state dict, `pretrained` (from timm) or `random`")  # fmt: skip
+        help="weights of --network: safetensors or a state dict, `pretrained` (the library's) or `random`")  # fmt: skip
     normalisation.add_flags(add)
     add("--out", type=str, default="runs", help="root of everything written")
     add(
@@ -199,7 +199,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     if found.network is not None and found.claims:
         raise WrongInput("--claims goes with training; a network from outside puts no claim on trial")
     if found.network is not None and found.weights is None:
-        raise WrongInput("--network needs --weights: FILE, `pretrained` (timm: networks) or `random`")
+        raise WrongInput("--network needs --weights: FILE, `pretrained` (timm:, torchvision:) or `random`")
     return Options(
         budget=found.budget,
         data=found.data,

@@ -1,4 +1,4 @@
-"""Networks that the suite did not train: `--network NAME --weights FILE`, and any timm model as `timm:NAME`."""
+"""Networks that the suite did not train: `--network NAME --weights FILE`, and those of libraries, `timm:NAME`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ablations.harness.records import Records
 from datamodules.images import ImageData
 from modules import Network, build, fitted
 from modules.foreign import build_foreign
+from modules.libraries import is_foreign
 from modules.weights import Misfit, digest, load_weights
 
 INTACT_IMAGES = 2000  # that an error is measured on where no probe does
@@ -52,8 +53,10 @@ class Stranger:
         return {"weights": self.run, "normalisation": shown, "images": self.images}
 
 
-def load(options: Options, data: ImageData) -> Stranger:
+def load(options: Options, data: ImageData, needs_blocks: bool = True) -> Stranger:
     """The network that --network and --weights name, fitted to the data's classes and channels.
+
+    needs_blocks: whether a library's model that cannot be divided into blocks is refused, or taken as a whole.
 
     The data is normalised as the flags say, else as timm or torchvision train the network, else by its own statistics.
     Raises ValueError for an unknown network, one whose blocks cannot be found, weights or numbers that do not fit.
@@ -62,14 +65,15 @@ def load(options: Options, data: ImageData) -> Stranger:
     torch.manual_seed(0)
     taken: list[str] = []
     try:
-        if name.startswith("timm:"):
+        if is_foreign(name):
             network = build_foreign(
                 name, data.num_classes, data.in_channels, pretrained=weights == "pretrained",
                 weights=None if weights in ("pretrained", "random") else Path(weights), told=taken.append,
+                image_size=data.image_size, needs_blocks=needs_blocks,
             )  # fmt: skip
         else:
             if weights == "pretrained":
-                raise WrongInput(f"--weights pretrained is for timm: networks; for {name} give a file")
+                raise WrongInput(f"--weights pretrained is for timm: and torchvision: networks; for {name} give a file")
             network = build(name, data.num_classes, data.in_channels, **fitted(name, {}, data.image_size))
             if weights != "random":
                 taken.append(load_weights(network, weights))

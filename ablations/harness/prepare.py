@@ -80,7 +80,7 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
         _check_batch(job, made[data_key(job.arm)], options.trainer)
         _check_labels(job, made[data_key(job.arm)])
         describe(job.run)  # refuses networks that do not take the images
-    stranger = external.load(options, data) if options.network is not None else None
+    stranger = external.load(options, data, ablation.needs_blocks) if options.network is not None else None
     if stranger is not None:
         count(stranger.network, stranger.arm, data.in_channels, data.image_size)
     more = ablation.check(plan.settings, None if stranger is None else stranger.network)

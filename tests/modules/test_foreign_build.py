@@ -42,7 +42,7 @@ def test_blocks_are_found_inside_a_wrapper() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("resnet18", {}, "named timm:MODEL, got 'resnet18'"),
+        ("resnet18", {}, "named timm:MODEL or torchvision:MODEL, got 'resnet18'"),
         ("timm:", {}, "named timm:MODEL"),
         ("timm:resnet181", {}, "no model 'resnet181'; did you mean"),
         ("timm:resnet18", {"depht": 3}, "timm cannot build resnet18: .*depht"),
