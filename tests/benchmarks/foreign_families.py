@@ -1,6 +1,7 @@
 """Which families of timm become networks with blocks: one small model of each, adopted, or refused with the reason.
 
-A family is a file of timm with models in it. Every model has random weights and is given the smallest images that it
+A family is a file of timm with models in it. Models of more than 80 million parameters are cut to two blocks where
+timm can. Every model has random weights and is given the smallest images that it
 takes of 64 pixels, its own size otherwise; its logits in parts must equal its own to the last bit, or it is refused.
 Prints, for each family, the model, the blocks, those of them that are residual (route "branch" is the shortcut
 deleted), that concatenate, and that are only passed through; then the counts. Target: 60 families.
@@ -38,6 +39,16 @@ test_vit_relpos samvit_base_patch16_224 vitamin_small_224 volo_d1_224 ese_vovnet
 xcit_nano_12_p8_224
 """.split()  # noqa: SIM905
 
+# Whose smallest is large: as many blocks of it as show how it is built.
+SHORTER = {
+    "deepseek_vit_412m": {"depth": 2},
+    "gemma4_vit_167m_enc": {"depth": 2},
+    "beit_base_patch16_224": {"depth": 2},
+    "naflexvit_base_patch16_parfac_gap": {"depth": 2},
+    "qwen3_vit_88m": {"depth": 2},
+    "samvit_base_patch16_224": {"depth": 2, "global_attn_indexes": (1,)},
+}
+
 
 def models() -> dict[str, str]:
     """Family -> name of its model, for every family of the installed timm."""
@@ -58,7 +69,12 @@ def made(name: str) -> tuple[nn.Module, Tensor]:
     fixed = config is not None and config.fixed_input_size
     for pixels in (*PIXELS, own):
         try:
-            model = timm.create_model(name, num_classes=10, **({"img_size": pixels} if fixed and pixels != own else {}))
+            model = timm.create_model(
+                name,
+                num_classes=10,
+                **({"img_size": pixels} if fixed and pixels != own else {}),
+                **SHORTER.get(name, {}),
+            )
             images = torch.randn(2, 3, pixels, pixels)
             with torch.no_grad():
                 model.eval()(images)
