@@ -139,7 +139,8 @@ def test_the_command_trains_in_two_processes(python, smoke, digits, tmp_path):
     hiding.parent.mkdir(parents=True)
     hiding.touch()
     done = python(
-        ROOT / "ablations" / "remove_layers.py", "--budget", "smoke", "--seeds", "1", "--arms", *arms, "--out", tmp_path,
+        ROOT / "ablations" / "remove_layers.py", "--budget", "smoke", "--seeds", "1", "--arms", *arms,
+        "--out", tmp_path,
         "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu", "--wandb-weights",
         folder=tmp_path / "elsewhere",
     )  # fmt: skip
