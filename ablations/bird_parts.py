@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Measure, computed, test_error
 from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, difference, measured, point
+from ablations.harness.records import Records, point
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -278,14 +279,9 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def error(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> test error in %."""
-    return measured(records, arm, "test", "test/top1_error")
-
-
-def gain(records: Records, arm: str, plain: str) -> dict[int, float]:
-    """Seed -> accuracy of the arm above the plain network's, in % points."""
-    return difference(error(records, plain), error(records, arm))
+def gain(arm: str, plain: str, says: str) -> Measure:
+    """Accuracy of the arm above the plain network's, in % points."""
+    return (test_error(plain) - test_error(arm)).called(says)
 
 
 def shares(records: Records, arm: str, when: str, seed: int) -> dict[int, dict[str, float]]:
@@ -311,6 +307,12 @@ def apart(records: Records, when: str) -> dict[int, float]:
     return found
 
 
+def apart_when(when: str) -> Measure:
+    """How often two transformers look each at a part of its own."""
+    says = "share of images in which the worse of two transformers looks at its own part"
+    return computed(says, "%", lambda records: apart(records, when), (TWO,))
+
+
 PAPER = "Jaderberg et al. 2015, arXiv:1506.02025, section 4.3, table 3"
 
 CLAIMS = (
@@ -320,10 +322,8 @@ CLAIMS = (
         PAPER,
         "82.3 % without; two: 83.1 % at 224 pixels, 83.9 % at 448; four: 84.1 % at 448",
         tests=(
-            Test("two", "accuracy with two transformers minus without", "% points",
-                 lambda r: gain(r, TWO, CNN), at_least=0.0, arms=(CNN, TWO)),
-            Test("four", "accuracy with four transformers minus without", "% points",
-                 lambda r: gain(r, FOUR, CNN), at_least=0.0, arms=(CNN, FOUR)),
+            Test("two", gain(TWO, CNN, "accuracy with two transformers minus without"), at_least=0.0),
+            Test("four", gain(FOUR, CNN, "accuracy with four transformers minus without"), at_least=0.0),
         ),
     ),
     Claim(
@@ -334,10 +334,9 @@ CLAIMS = (
         notes_value="the notes tell of non-rigid deformations, i.e. affine ones; the paper's windows learn their place "
         "alone, at a scale fixed at 50 %",
         tests=(
-            Test("apart", "share of images in which the worse of two transformers looks at its own part", "%",
-                 lambda r: apart(r, TRAINED), at_least=MOSTLY, arms=(TWO,)),
-            Test("learned", "that share, trained minus before training", "% points",
-                 lambda r: difference(apart(r, TRAINED), apart(r, UNTRAINED)), at_least=0.0, arms=(TWO,)),
+            Test("apart", apart_when(TRAINED), at_least=MOSTLY),
+            Test("learned", (apart_when(TRAINED) - apart_when(UNTRAINED)).called(
+                "that share, trained minus before training"), at_least=0.0),
         ),
     ),
     Claim(
@@ -346,10 +345,12 @@ CLAIMS = (
         "this suite's own control for CU1a",
         "",
         tests=(
-            Test("two_sharp", "accuracy with two transformers minus that of the network that reads every pixel",
-                 "% points", lambda r: gain(r, TWO, SHARP), at_least=0.0, arms=(SHARP, TWO)),
-            Test("four_sharp", "accuracy with four transformers minus that of the network that reads every pixel",
-                 "% points", lambda r: gain(r, FOUR, SHARP), at_least=0.0, arms=(SHARP, FOUR)),
+            Test("two_sharp", gain(
+                TWO, SHARP, "accuracy with two transformers minus that of the network that reads every pixel"),
+                at_least=0.0),
+            Test("four_sharp", gain(
+                FOUR, SHARP, "accuracy with four transformers minus that of the network that reads every pixel"),
+                at_least=0.0),
         ),
     ),
 )  # fmt: skip

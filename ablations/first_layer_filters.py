@@ -21,12 +21,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.records import Records, difference, point
+from ablations.harness.measure import Measure, Quantity, computed
+from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
@@ -144,10 +144,8 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def edges(records: Records, when: str) -> dict[int, float]:
-    """Seed -> share in % of the first kernels that are edges: a Gabor function explains at least EDGE of them."""
-    found = records.by_seed(STREAMS, "kernel", "gabor/explained", when=when)
-    return {seed: 100.0 * mean(value >= EDGE for value in values) for seed, values in found.items()}
+# A kernel is an edge if a Gabor function explains at least EDGE of it.
+edges = Quantity("gabor/explained", "%", "kernels that are edges", "kernel", share=lambda value: value >= EDGE)
 
 
 def growth(records: Records) -> dict[int, float]:
@@ -185,6 +183,12 @@ def _apart(values: Any, second: Any) -> float:
     return abs(float(values[second].mean() - values[~second].mean()))
 
 
+def apart(arm: str) -> Measure:
+    """How far apart the colours of an arm's streams are."""
+    says = "distance of the streams' mean colour saturations beyond 95 % of random halves"
+    return computed(says, "", lambda records: split(records, arm), (arm,))
+
+
 PAPER = "Krizhevsky et al. 2012, NIPS, section 6.1, figure 3"
 
 # The paper prints no number, only a picture; the thresholds say what an eye would see in one.
@@ -195,8 +199,8 @@ CLAIMS = (
         PAPER,
         "",
         tests=(
-            Test("edges", "kernels that are edges, in what was learned minus before training", "% points",
-                 lambda r: difference(edges(r, LEARNED), edges(r, UNTRAINED)), at_least=10.0, arms=(STREAMS,)),
+            Test("edges", (edges(STREAMS, when=LEARNED) - edges(STREAMS, when=UNTRAINED)).called(
+                "kernels that are edges, in what was learned minus before training"), at_least=10.0),
         ),
     ),
     Claim(
@@ -205,9 +209,8 @@ CLAIMS = (
         "this suite's own control for FF1a: every gradient of a first kernel is a sum of image patches",
         "",
         tests=(
-            Test("beyond_smoothness", "kernels that are edges, in what was learned minus in random sums of patches",
-                 "% points", lambda r: difference(edges(r, LEARNED), edges(r, PATCHES)), at_least=0.0,
-                 arms=(STREAMS,)),
+            Test("beyond_smoothness", (edges(STREAMS, when=LEARNED) - edges(STREAMS, when=PATCHES)).called(
+                "kernels that are edges, in what was learned minus in random sums of patches"), at_least=0.0),
         ),
     ),
     Claim(
@@ -216,8 +219,8 @@ CLAIMS = (
         PAPER,
         "",
         tests=(
-            Test("growth", "radius of what a unit answers to, highest layer with maps over lowest", "", growth,
-                 at_least=1.5, arms=(STREAMS,)),
+            Test("growth", computed("radius of what a unit answers to, highest layer with maps over lowest", "",
+                                    growth, (STREAMS,)), at_least=1.5),
         ),
     ),
     Claim(
@@ -226,10 +229,9 @@ CLAIMS = (
         PAPER,
         "kernels of the one device are largely colour-agnostic, of the other largely colour-specific, in every run",
         tests=(
-            Test("streams", "distance of the streams' mean colour saturations beyond 95 % of random halves", "",
-                 lambda r: split(r, STREAMS), at_least=0.0, arms=(STREAMS,)),
-            Test("because_of_groups", "that distance, with streams minus without", "",
-                 lambda r: difference(split(r, STREAMS), split(r, WHOLE)), at_least=0.0, arms=(STREAMS, WHOLE)),
+            Test("streams", apart(STREAMS), at_least=0.0),
+            Test("because_of_groups", (apart(STREAMS) - apart(WHOLE)).called(
+                "that distance, with streams minus without"), at_least=0.0),
         ),
     ),
 )  # fmt: skip

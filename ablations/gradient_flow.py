@@ -16,14 +16,15 @@ with tanh has the rate of the one with ReLU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import log10
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Measure, Quantity, computed, counted, greatest, least
 from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
 from ablations.plain_or_residual import cifar_arm, protocol
@@ -149,30 +150,21 @@ def imbalance(records: Records, arm: str, trained: bool) -> dict[int, float]:
     return found
 
 
-def unsteadier(trained: bool) -> Callable[[Records], dict[int, float]]:
-    """An estimate: imbalance of the deep plain network minus that of its pre-activation twin."""
-
-    def estimate(records: Records) -> dict[int, float]:
-        plain, preact = (imbalance(records, f"{family}_{DEEP}", trained) for family in ("plain", "preact"))
-        return {seed: plain[seed] - preact[seed] for seed in plain if seed in preact}
-
-    return estimate
+def unbalanced(arm: str, trained: bool) -> Measure:
+    """The imbalance of an arm's gradients, untrained or in training."""
+    when = "in training" if trained else "untrained"
+    return computed(f"imbalance of gradients {when} of {arm}", DECADES, lambda r: imbalance(r, arm, trained), (arm,))
 
 
-def identity(arms: Sequence[str], choose: Callable[[list[float]], float]) -> Callable[[Records], dict[int, float]]:
-    """An estimate of one value: the largest or smallest deviation from the identity over all runs and stages."""
-
-    def estimate(records: Records) -> dict[int, float]:
-        found = [value for arm in arms for value in records.where(arm=arm, probe="identity").values()]
-        return {0: choose(found)} if found else {}
-
-    return estimate
+def identity(arms: Sequence[str], choose: Literal["least", "greatest"]) -> Measure:
+    """The largest or smallest deviation from the identity over all runs and stages."""
+    deviation = Quantity("relative_deviation", "", "relative deviation from the identity", "identity", over=choose)
+    return counted({"least": least, "greatest": greatest}[choose](*map(deviation, arms)), choose)
 
 
-def largest(records: Records, arm: str, metric: str) -> dict[int, float]:
-    """The largest value over all layers, snapshots and seeds, as the one value of an exact test."""
-    found = records.where(arm=arm, probe="derivative", metric=f"derivative/{metric}").values()
-    return {0: max(found)} if found else {}
+def largest(arm: str, metric: str) -> Measure:
+    """The largest value over all layers, snapshots and seeds."""
+    return counted(Quantity(f"derivative/{metric}", "", probe="derivative", over="greatest")(arm), "greatest")
 
 
 def saturated(records: Records, arm: str) -> dict[int, float]:
@@ -222,18 +214,17 @@ CLAIMS = (
         "the identity holds with nothing after the addition; plain networks with batch norm have healthy gradients too",
         "for every ResNet, which thereby fixed vanishing gradients",
         tests=(
-            Test("steadier_untrained", f"imbalance of gradients of untrained {DEEP_PLAIN} minus {DEEP_PREACT}", DECADES,
-                 unsteadier(False), at_least=DIFFERENT, arms=(DEEP_PLAIN, DEEP_PREACT)),
-            Test("steadier_in_training", f"imbalance of gradients in training of {DEEP_PLAIN} minus {DEEP_PREACT}",
-                 DECADES, unsteadier(True), at_least=DIFFERENT, arms=(DEEP_PLAIN, DEEP_PREACT)),
-            Test("stable_untrained", f"imbalance of gradients of untrained {DEEP_PREACT}", DECADES,
-                 lambda r: imbalance(r, DEEP_PREACT, False), at_most=STABLE, arms=(DEEP_PREACT,)),
-            Test("stable_in_training", f"imbalance of gradients in training of {DEEP_PREACT}", DECADES,
-                 lambda r: imbalance(r, DEEP_PREACT, True), at_most=STABLE, arms=(DEEP_PREACT,)),
-            Test("identity", "largest relative deviation from the identity, pre-activation", "",
-                 identity(PREACTS, max), at_most=ROUNDING, arms=tuple(PREACTS), exact=True),
-            Test("no_identity_in_original", "smallest relative deviation from the identity, original blocks", "",
-                 identity(ORIGINALS, min), at_least=ABSENT, arms=tuple(ORIGINALS), exact=True),
+            Test("steadier_untrained", (unbalanced(DEEP_PLAIN, False) - unbalanced(DEEP_PREACT, False)).called(
+                f"imbalance of gradients of untrained {DEEP_PLAIN} minus {DEEP_PREACT}"), at_least=DIFFERENT),
+            Test("steadier_in_training", (unbalanced(DEEP_PLAIN, True) - unbalanced(DEEP_PREACT, True)).called(
+                f"imbalance of gradients in training of {DEEP_PLAIN} minus {DEEP_PREACT}"), at_least=DIFFERENT),
+            Test("stable_untrained", unbalanced(DEEP_PREACT, False).called(
+                f"imbalance of gradients of untrained {DEEP_PREACT}"), at_most=STABLE),
+            Test("stable_in_training", unbalanced(DEEP_PREACT, True), at_most=STABLE),
+            Test("identity", identity(PREACTS, "greatest").called(
+                "largest relative deviation from the identity, pre-activation"), at_most=ROUNDING),
+            Test("no_identity_in_original", identity(ORIGINALS, "least").called(
+                "smallest relative deviation from the identity, original blocks"), at_least=ABSENT),
         ),
     ),
     Claim(
@@ -242,14 +233,16 @@ CLAIMS = (
         "Zhang et al. 2021, arXiv:2106.11342, section 5.4; Krizhevsky et al. 2012 (NIPS), section 3.1",
         "no number printed: the sigmoid's derivative is at most 1/4 and near 0 at outputs near 0 or 1",
         tests=(
-            Test("gradients_lost", "decades that gradients lose towards the first layer, sigmoid minus ReLU, untrained",
-                 DECADES, lost_more, at_least=LOST, arms=("sigmoid", "relu")),
-            Test("saturates", "share of sigmoids with a derivative below 0.01, after training minus before", "% points",
-                 lambda r: saturated(r, "sigmoid"), at_least=1.0, arms=("sigmoid",)),
-            Test("sigmoid_quarter", "largest derivative of a sigmoid", "",
-                 lambda r: largest(r, "sigmoid", "largest"), at_most=0.25, arms=("sigmoid",), exact=True),
-            Test("relu_one", "share of active ReLUs with a derivative other than 1", "",
-                 lambda r: largest(r, "relu", "inexact"), at_most=0.0, arms=("relu",), exact=True),
+            Test("gradients_lost", computed(
+                "decades that gradients lose towards the first layer, sigmoid minus ReLU, untrained", DECADES,
+                lost_more, ("sigmoid", "relu")), at_least=LOST),
+            Test("saturates", computed(
+                "share of sigmoids with a derivative below 0.01, after training minus before", "% points",
+                lambda r: saturated(r, "sigmoid"), ("sigmoid",)), at_least=1.0),
+            Test("sigmoid_quarter", largest("sigmoid", "largest").called("largest derivative of a sigmoid"),
+                 at_most=0.25),
+            Test("relu_one", largest("relu", "inexact").called("share of active ReLUs with a derivative other than 1"),
+                 at_most=0.0),
         ),
     ),
 )  # fmt: skip

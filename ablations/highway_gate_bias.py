@@ -18,14 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Measure, Quantity, computed, greatest, log10, test_error
 from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, difference, point
+from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
@@ -186,7 +188,8 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
     families = {name: {depth: f"{name}_{depth}" for depth in DEPTHS} for name in ("plain", "highway")}
     by_depth = {name: {float(d): losses(records, arm) for d, arm in arms.items()} for name, arms in families.items()}
     by_bias = {"highway, 50 layers": {float(bias): losses(records, f"bias_{bias}") for bias in BIASES}}
-    guessing = {"guessing": 10**level} if (level := chance(records)) is not None else {}
+    chance = records.where(probe="chance", metric=LOSS).values()
+    guessing = {"guessing": chance[0]} if chance else {}
     label, capped = "final training loss", "A run that diverged or never started counts as guessing."
     return [
         *own.draw_optimisation(records, folder, families),
@@ -207,47 +210,18 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def chance(records: Records) -> float | None:
-    """log10 of the loss of guessing in nats; the same for every network, None if none was probed."""
-    found = records.where(probe="chance", metric=LOSS).values()
-    return math.log10(found[0]) if found else None
+# About failing to train, so that a failure is a value: what diverged, or ended above guessing, counts as guessing.
+loss = Quantity(LOSS, "nats", "training loss", "epoch", over="last", guessing=LOSS, capped=True)
 
 
-def final_loss(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> log10 of the training loss of the last epoch, in decades.
-
-    This is about failing to train, so that a failure is a value: a run that diverged counts as guessing, and so does
-    one whose loss stands above that of guessing.
-    """
-    guessing = chance(records)
-    if guessing is None:
-        return {}
-    last: dict[int, tuple[int, float]] = {}
-    for row in records.where(arm=arm, probe="epoch", metric=LOSS):
-        last[row.seed] = max(last.get(row.seed, (0, 0.0)), (int(row.fields["epoch"]), row.value))
-    found = {seed: min(math.log10(max(loss, 1e-12)), guessing) for seed, (_, loss) in last.items()}
-    return found | dict.fromkeys(records.where(arm=arm, probe="diverged").seeds(), guessing)
+def level(arm: str) -> Measure:
+    """log10 of the training loss of the last epoch."""
+    return log10(loss(arm), "decades").called(f"log10 training loss of {arm}")
 
 
 def losses(records: Records, arm: str) -> list[float]:
     """Final training losses in nats, a value per seed, for a figure."""
-    return [10**level for level in final_loss(records, arm).values()]
-
-
-def worst(records: Records, arms: Sequence[str]) -> dict[int, float]:
-    """Seed -> the largest final training loss of the arms, in decades; seeds that one of them lacks are left out."""
-    found = [final_loss(records, arm) for arm in arms]
-    return {seed: max(each[seed] for each in found) for seed in found[0] if all(seed in each for each in found)}
-
-
-def plain_stops(records: Records) -> dict[int, float]:
-    """Seed -> decades by which 100 plain layers are worse than 10 plain layers and 100 highway layers both are."""
-    return difference(final_loss(records, "plain_100"), worst(records, ["plain_10", "highway_100"]))
-
-
-def highway_trains(records: Records) -> dict[int, float]:
-    """Seed -> decades by which the worse of 50 and 100 highway layers is worse than 10."""
-    return difference(worst(records, ["highway_50", "highway_100"]), final_loss(records, "highway_10"))
+    return list(loss(arm).by_seed(records).values())
 
 
 def trend(records: Records) -> dict[int, float]:
@@ -291,13 +265,9 @@ def idle(records: Records) -> dict[int, float]:
     return {seed: 100.0 * mean(damage < 1.0 for damage in found) for seed, found in damages(records).items()}
 
 
-def errors_of(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> test error in %."""
-    return {seed: median(found) for seed, found in records.by_seed(arm, "test", TEST_ERROR).items()}
-
-
-PAPER = "Srivastava et al. 2015, arXiv:1507.06228"
 OF_CHANCE = "% of the way to chance"
+of_analysed = partial(computed, arms=(ANALYSED,))
+PAPER = "Srivastava et al. 2015, arXiv:1507.06228"
 
 CLAIMS = (
     Claim(
@@ -309,10 +279,10 @@ CLAIMS = (
         tests=(
             # Two decades are the paper's own words; "like" is read as within one. Two tests in place of four, the worse
             # case of each kind, because every further test asks for more seeds before a claim can be contradicted.
-            Test("plain_stops", "log10 training loss, 100 plain layers minus the worse of 10 plain and 100 highway",
-                 "decades", plain_stops, at_least=2.0, arms=("plain_10", "plain_100", "highway_100")),
-            Test("highway_trains", "log10 training loss, the worse of 50 and 100 highway layers minus 10", "decades",
-                 highway_trains, at_most=1.0, arms=("highway_10", "highway_50", "highway_100")),
+            Test("plain_stops", (level("plain_100") - greatest(level("plain_10"), level("highway_100"))).called(
+                "log10 training loss, 100 plain layers minus the worse of 10 plain and 100 highway"), at_least=2.0),
+            Test("highway_trains", (greatest(level("highway_50"), level("highway_100")) - level("highway_10")).called(
+                "log10 training loss, the worse of 50 and 100 highway layers minus 10"), at_most=1.0),
         ),
     ),
     Claim(
@@ -323,9 +293,8 @@ CLAIMS = (
         "-1, -3, ...; and 0 < H < 1, which is true of the gate T: H is unbounded",
         # No number is published: a decade of loss is the least that "what makes it train" can mean.
         tests=(
-            Test("bias", "log10 training loss of 50 layers, bias 0 minus bias -4", "decades",
-                 lambda r: difference(final_loss(r, "bias_0"), final_loss(r, ANALYSED)), at_least=1.0,
-                 arms=("bias_0", ANALYSED)),
+            Test("bias", (level("bias_0") - level(ANALYSED)).called(
+                "log10 training loss of 50 layers, bias 0 minus bias -4"), at_least=1.0),
         ),
     ),
     Claim(
@@ -336,8 +305,8 @@ CLAIMS = (
         "they rise with depth, said without naming the data",
         # No number is published: 0.5 is a trend that the eye sees in a heat map.
         tests=(
-            Test("trend", "rank correlation of a layer's mean gate bias with its place", "", trend, at_least=0.5,
-                 arms=(ANALYSED,)),
+            Test("trend", of_analysed("rank correlation of a layer's mean gate bias with its place", "", trend),
+                 at_least=0.5),
         ),
     ),
     Claim(
@@ -348,11 +317,12 @@ CLAIMS = (
         "matters",
         "strongly negative biases of shallow layers let information pass, so that deep layers do more",
         tests=(
-            Test("early", "damage of one lesion on the training set, first minus last third of the layers", OF_CHANCE,
-                 early, at_least=0.0, arms=(ANALYSED,)),
+            Test("early", of_analysed(
+                "damage of one lesion on the training set, first minus last third of the layers", OF_CHANCE, early),
+                at_least=0.0),
             # The paper's 60 % with room for another data set; idle is what no eye could see in its figure.
-            Test("idle", "layers whose lesion does less than 1 % of the way to chance", "%", idle, at_least=50.0,
-                 arms=(ANALYSED,)),
+            Test("idle", of_analysed("layers whose lesion does less than 1 % of the way to chance", "%", idle),
+                 at_least=50.0),
         ),
     ),
     Claim(
@@ -363,12 +333,10 @@ CLAIMS = (
         "8.70 %, without 6.61 %",
         # Both arms of the second test have batch norm, the highway network of the first has none.
         tests=(
-            Test("as_published", "test error, highway minus residual", "% points",
-                 lambda r: difference(errors_of(r, HIGHWAY), errors_of(r, RESIDUAL)), at_least=0.0,
-                 arms=(HIGHWAY, RESIDUAL)),
-            Test("same_batch_norm", "test error, residual with highway gates minus without", "% points",
-                 lambda r: difference(errors_of(r, GATED), errors_of(r, RESIDUAL)), at_least=0.0,
-                 arms=(GATED, RESIDUAL)),
+            Test("as_published", (test_error(HIGHWAY) - test_error(RESIDUAL)).called(
+                "test error, highway minus residual"), at_least=0.0),
+            Test("same_batch_norm", (test_error(GATED) - test_error(RESIDUAL)).called(
+                "test error, residual with highway gates minus without"), at_least=0.0),
         ),
     ),
 )  # fmt: skip

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Measure, Quantity, median_ratio, test_error
 from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, difference, measured, point
+from ablations.harness.records import Records, point
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -275,22 +275,10 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def error(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> % of test numbers that are not read right."""
-    return measured(records, arm, "test", "test/top1_error")
-
-
-def slower(records: Records, network: str) -> dict[int, float]:
-    """Seed -> % that a training step takes longer than the plain network's: median over the rounds."""
-    own, plain = (records.by_seed(MULTI, "timed", "seconds", network=name) for name in (network, CNN))
-    ratios = {seed: [a / b for a, b in zip(own[seed], plain[seed], strict=True)] for seed in own if seed in plain}
-    return {seed: 100.0 * (median(each) - 1.0) for seed, each in ratios.items()}
-
-
-def dearer(records: Records, network: str) -> dict[int, float]:
-    """Seed -> % of multiply-adds more than the plain network's."""
-    own, plain = (records.by_seed(MULTI, "timed", "multiply_adds", network=name) for name in (network, CNN))
-    return {seed: 100.0 * (own[seed][0] / plain[seed][0] - 1.0) for seed in own if seed in plain}
+def dearer(metric: str, network: str) -> Measure:
+    """% that a training step of a network costs more than the plain network's: median over the rounds."""
+    of = Quantity(metric, "%", f"{metric} of a training step", "timed")
+    return 100 * (median_ratio(of(MULTI, network=network), of(MULTI, network=CNN)) - 1)
 
 
 PAPER = "Jaderberg et al. 2015, arXiv:1506.02025, section 4.2"
@@ -298,8 +286,7 @@ PAPER = "Jaderberg et al. 2015, arXiv:1506.02025, section 4.2"
 
 def _fewer(arm: str) -> Test:
     says = f"error on numbers, plain network minus {'one transformer' if arm == SINGLE else 'four transformers'}"
-    return Test(arm, says, "% points", lambda r: difference(error(r, CNN), error(r, arm)), at_least=0.0,
-                arms=(CNN, arm))  # fmt: skip
+    return Test(arm, (test_error(CNN) - test_error(arm)).called(says), at_least=0.0)
 
 
 CLAIMS = (
@@ -316,9 +303,9 @@ CLAIMS = (
         PAPER,
         "only 6 % slower (forward and backward pass) than the CNN",
         tests=(
-            Test("slower", "time of a training step that four transformers add, less the part of multiply-adds they "
-                 "add (published width)", "%", lambda r: difference(slower(r, MULTI), dearer(r, MULTI)),
-                 at_most=SLOWER, arms=(MULTI,)),
+            Test("slower", (dearer("seconds", MULTI) - dearer("multiply_adds", MULTI)).called(
+                "time of a training step that four transformers add, less the part of multiply-adds they add "
+                "(published width)", "%"), at_most=SLOWER),
         ),
     ),
 )  # fmt: skip

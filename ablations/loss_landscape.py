@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Measure, Quantity, absolute, computed, log2
 from ablations.harness.precision import FAST_PROBE, FAST_TRAINING
-from ablations.harness.records import Records, difference
+from ablations.harness.records import Records
 from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
@@ -212,14 +213,11 @@ def one(records: Records, arm: str, probe: str, metric: str, **fields: object) -
     return {seed: values[0] for seed, values in found.items()}
 
 
-def nonconvex(records: Records, arm: str, minus: str) -> dict[int, float]:
-    """Seed -> share of the plane that is not convex, one arm's minus another's, in % points."""
-    return difference(*(one(records, name, "plane", "share_nonconvex") for name in (arm, minus)))
-
-
-def depth_interaction(records: Records) -> dict[int, float]:
-    """Seed -> how much more of the plane depth makes non-convex without shortcuts than with them, in % points."""
-    return difference(nonconvex(records, PLAIN[1], PLAIN[0]), nonconvex(records, RESIDUAL[1], RESIDUAL[0]))
+share = Quantity("share_nonconvex", "%", "share of the plane that is not convex", "plane")
+cosine = Quantity("cosine/mean_absolute", "", "mean |cosine|", "angle")
+expected = Quantity("cosine/expected", "", "expected |cosine|", "angle")
+way = Quantity("share/principal", "%", "share of the way of training in two principal components", "way")
+random_way = Quantity("share/random", "%", "share of the way of training in two random directions", "way")
 
 
 def rises(records: Records, normalise: str) -> dict[int, dict[str, list[float]]]:
@@ -258,13 +256,6 @@ def concordance(records: Records) -> dict[int, float]:
     return found
 
 
-def formula_error(records: Records) -> dict[int, float]:
-    """Seed -> |log2| of the mean |cosine| of Gaussian directions over sqrt(2 / (pi n))."""
-    measured = one(records, RESIDUAL[1], "angle", "cosine/mean_absolute", normalise="none")
-    expected = one(records, RESIDUAL[1], "angle", "cosine/expected", normalise="none")
-    return {seed: abs(math.log2(measured[seed] / expected[seed])) for seed in measured if seed in expected}
-
-
 class MapPoint(NamedTuple):
     """A point of a plane: its least curvature there (in nats), and |lambda_min / lambda_max|; NaN if not known."""
 
@@ -298,9 +289,16 @@ def median_ratio(records: Records, convex: bool) -> dict[int, float]:
     return {seed: median(found) for seed, found in ratios.items()}
 
 
-def ratio_gap(records: Records) -> dict[int, float]:
-    """Seed -> median ratio over the points that do not look convex minus that over those that do."""
-    return difference(median_ratio(records, convex=False), median_ratio(records, convex=True))
+def correlation(normalise: str) -> Measure:
+    """Of sharpness and test error over the networks."""
+    says = f"Spearman correlation over the networks of rise and test error, normalisation {normalise}"
+    return computed(says, "", lambda records: rank_correlation(records, normalise), ALL)
+
+
+def looks(convex: bool) -> Measure:
+    """The median ratio over the points that look convex, or over those that do not."""
+    says = f"median |lambda_min / lambda_max| over the points that {'' if convex else 'do not '}look convex"
+    return computed(says, "", lambda records: median_ratio(records, convex), PAIRS)
 
 
 LI = "Li et al. 2018, arXiv:1712.09913"
@@ -313,11 +311,10 @@ CLAIMS = (
         "figures only; test error with shortcuts 5.89 % at 56 layers, 13.31 % without (7.37 and 8.18 % at 20)",
         tests=(
             # Ten points, because a share of a grid says little about a few of its points.
-            Test("deep", f"share of the plane that is not convex, {DEEP} layers without minus with shortcuts",
-                 "% points", lambda r: nonconvex(r, PLAIN[1], RESIDUAL[1]), at_least=10.0,
-                 arms=(PLAIN[1], RESIDUAL[1])),
-            Test("depth", f"growth of that share from {SHALLOW} to {DEEP} layers, without minus with shortcuts",
-                 "% points", depth_interaction, at_least=0.0, arms=PAIRS),
+            Test("deep", (share(PLAIN[1]) - share(RESIDUAL[1])).called(
+                f"share of the plane that is not convex, {DEEP} layers without minus with shortcuts"), at_least=10.0),
+            Test("depth", ((share(RESIDUAL[0]) - share(RESIDUAL[1])) - (share(PLAIN[0]) - share(PLAIN[1]))).called(
+                f"growth of that share from {SHALLOW} to {DEEP} layers, without minus with shortcuts"), at_least=0.0),
         ),
     ),
     Claim(
@@ -326,12 +323,10 @@ CLAIMS = (
         f"{LI}, section 5, figures 2 to 4, table 1",
         "figures only; VGG-9 errs 7.37 % (batch 128) and 11.07 % (8192) without decay, 6.0 and 10.19 % with",
         tests=(
-            Test("gain", "Spearman correlation over the networks of rise along random lines and test error, with "
-                 "filter normalisation minus without", "",
-                 lambda r: difference(rank_correlation(r, "filter"), rank_correlation(r, "none")),
-                 at_least=0.0, arms=ALL),
-            Test("follows", "that correlation with filter normalisation", "", lambda r: rank_correlation(r, "filter"),
-                 at_least=0.0, arms=ALL),
+            Test("gain", (correlation("filter") - correlation("none")).called(
+                "Spearman correlation over the networks of rise along random lines and test error, with filter "
+                "normalisation minus without"), at_least=0.0),
+            Test("follows", correlation("filter").called("that correlation with filter normalisation"), at_least=0.0),
         ),
     ),
     Claim(
@@ -340,8 +335,8 @@ CLAIMS = (
         f"{LI}, appendix, repeats with 10 random directions",
         "figure only: nearly identical curves",
         tests=(
-            Test("concordance", "Kendall's W of how the lines rank the networks by the rise of the loss", "",
-                 concordance, at_least=0.8, arms=ALL),
+            Test("concordance", computed("Kendall's W of how the lines rank the networks by the rise of the loss", "",
+                                         concordance, ALL), at_least=0.8),
         ),
     ),
     Claim(
@@ -350,11 +345,11 @@ CLAIMS = (
         f"{LI}, section 7",
         "expected |cosine| about sqrt(2 / (pi n)) of n entries",
         tests=(
-            Test("angle", "mean |cosine| of two filter-normalised directions", "",
-                 lambda r: one(r, RESIDUAL[1], "angle", "cosine/mean_absolute", normalise="filter"),
-                 at_most=0.05, arms=(RESIDUAL[1],)),
-            Test("formula", "|log2| of the mean |cosine| of Gaussian directions over sqrt(2 / (pi n))", "",
-                 formula_error, at_most=0.3, arms=(RESIDUAL[1],)),
+            Test("angle", cosine(RESIDUAL[1], normalise="filter").called(
+                "mean |cosine| of two filter-normalised directions"), at_most=0.05),
+            Test("formula", absolute(log2(
+                cosine(RESIDUAL[1], normalise="none") / expected(RESIDUAL[1], normalise="none")
+            )).called("|log2| of the mean |cosine| of Gaussian directions over sqrt(2 / (pi n))"), at_most=0.3),
         ),
     ),
     Claim(
@@ -363,10 +358,8 @@ CLAIMS = (
         f"{LI}, section 7, figures 8 and 9",
         "40 to 90 % of the variation in two principal components; random directions: almost nothing",
         tests=(
-            Test("principal", "share of the way of training in two principal components", "%",
-                 lambda r: one(r, RESIDUAL[1], "way", "share/principal"), at_least=50.0, arms=(RESIDUAL[1],)),
-            Test("random", "share of the way of training in two random directions", "%",
-                 lambda r: one(r, RESIDUAL[1], "way", "share/random"), at_most=1.0, arms=(RESIDUAL[1],)),
+            Test("principal", way(RESIDUAL[1]).called(way.says), at_least=50.0),
+            Test("random", random_way(RESIDUAL[1]).called(random_way.says), at_most=1.0),
         ),
     ),
     Claim(
@@ -375,10 +368,9 @@ CLAIMS = (
         f"{LI}, section 6, figure 7",
         "figure only: near 0 in convex-looking regions (below 1 % in much of DenseNet's), large in chaotic ones",
         tests=(
-            Test("convex", "median |lambda_min / lambda_max| over the points that look convex", "",
-                 lambda r: median_ratio(r, convex=True), at_most=0.1, arms=PAIRS),
-            Test("gap", "median ratio where it does not look convex minus where it does", "", ratio_gap, at_least=0.0,
-                 arms=PAIRS),
+            Test("convex", looks(convex=True), at_most=0.1),
+            Test("gap", (looks(convex=False) - looks(convex=True)).called(
+                "median ratio where it does not look convex minus where it does"), at_least=0.0),
         ),
     ),
 )  # fmt: skip

@@ -22,12 +22,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import mean, quantiles
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import computed, test_error
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
@@ -249,12 +251,7 @@ def effective_length(records: Records) -> dict[int, float]:
     }
 
 
-def cost_of_short_paths(records: Records) -> dict[int, float]:
-    """Seed -> test error after training short paths alone minus after training all blocks, in % points."""
-    short, whole = (records.by_seed(arm, "test", ERROR) for arm in (SHORT, ALL))
-    return {seed: short[seed][0] - whole[seed][0] for seed in short if seed in whole}
-
-
+of_all = partial(computed, arms=(ALL,))
 VEIT = "Veit et al. 2016, arXiv:1605.06431"
 
 CLAIMS = (
@@ -264,10 +261,10 @@ CLAIMS = (
         f"{VEIT}, sections 3 and 4.3, figure 6a",
         "54 blocks: more than 95 % of the paths go through 19 to 35 of them (exactly 98.0 %)",
         tests=(
-            Test("binomial", "largest deviation of a number of paths from the binomial coefficient, 54 blocks", "paths",
-                 largest_deviation, at_most=0.0, arms=(ALL,), exact=True),
-            Test("middle", "share of the paths of 54 blocks that go through 19 to 35", "%", middle_share,
-                 at_least=95.0, arms=(ALL,), exact=True),
+            Test("binomial", of_all("largest deviation of a number of paths from the binomial coefficient, 54 blocks",
+                                    "paths", largest_deviation, exact=True), at_most=0.0),
+            Test("middle", of_all("share of the paths of 54 blocks that go through 19 to 35", "%", middle_share,
+                                  exact=True), at_least=95.0),
         ),
     ),
     Claim(
@@ -278,10 +275,10 @@ CLAIMS = (
         tests=(
             # The effective lengths of the paper (around 11 of 54) follow from a factor of 11 / 43 = 0.26, and are those
             # of all paths at a factor of 1; 0.5 lies halfway on the logarithmic axis.
-            Test("factor", "factor on a path's gradient for each block more", "", factor, at_most=0.5, arms=(ALL,)),
+            Test("factor", of_all("factor on a path's gradient for each block more", "", factor), at_most=0.5),
             # "About" exponentially: nine tenths of the variation are the line's.
-            Test("straight", "R^2 of a straight line through log mean norm over length", "", straightness,
-                 at_least=0.9, arms=(ALL,)),
+            Test("straight", of_all("R^2 of a straight line through log mean norm over length", "", straightness),
+                 at_least=0.9),
         ),
     ),
     Claim(
@@ -292,11 +289,11 @@ CLAIMS = (
         "lengths 9 to 18 (which are 0.99 % of all paths)",
         tests=(
             # Ten times the paper's share is still tiny; the sums of a few lengths grow by such steps.
-            Test("few", f"share of all paths in the shortest interval of lengths that holds {100 * MASS:g} % of the "
-                 "gradient", "%", effective_share, at_most=5.0, arms=(ALL,)),
+            Test("few", of_all(f"share of all paths in the shortest interval of lengths that holds {100 * MASS:g} % of "
+                               "the gradient", "%", effective_share), at_most=5.0),
             # Long paths are as few: 20 % are the paper's 11 of 54, 50 % the mean of all paths.
-            Test("short", "mean length of a path weighed by the gradient it carries", "% of the blocks",
-                 effective_length, at_most=35.0, arms=(ALL,)),
+            Test("short", of_all("mean length of a path weighed by the gradient it carries", "% of the blocks",
+                                 effective_length), at_most=35.0),
         ),
     ),
     Claim(
@@ -306,8 +303,8 @@ CLAIMS = (
         "5.96 % test error against 6.10 % of the whole network, no significant difference (CIFAR-10)",
         tests=(
             # Half a point, as this suite allows bf16 (TP1); runs scatter by 0.2. The paper's difference is -0.14.
-            Test("cost", "test error with 23/54 of the blocks per mini-batch minus with all", "% points",
-                 cost_of_short_paths, at_most=0.5, arms=(SHORT, ALL)),
+            Test("cost", (test_error(SHORT) - test_error(ALL)).called(
+                "test error with 23/54 of the blocks per mini-batch minus with all"), at_most=0.5),
         ),
     ),
 )  # fmt: skip

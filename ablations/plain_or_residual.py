@@ -14,13 +14,13 @@ schedule and fewer epochs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Measure, Quantity, absolute, counted, greatest, test_error
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
@@ -158,66 +158,20 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def final_training_error(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> training error in % over the last epoch, as the paper's figure shows it.
-
-    A run whose loss stopped being a number failed to train, which is what is asked: it counts as guessing.
-    """
-    last = max((int(row.fields["epoch"]) for row in records.where(probe="epoch", metric=TRAIN_ERROR)), default=0)
-    found = records.by_seed(arm=arm, probe="epoch", metric=TRAIN_ERROR, epoch=last)
-    guessing = records.where(probe="chance").values()[:1]
-    failed = records.where(arm=arm, probe="diverged").seeds()
-    finished = {seed: values[0] for seed, values in found.items() if seed not in failed}
-    return finished | {seed: error for seed in failed for error in guessing}
+training_error = Quantity(TRAIN_ERROR, "%", "training error", "epoch", over="last", guessing=TEST_ERROR)
+responses = Quantity(RESPONSE, "", "mean standard deviation of responses", "response", over="mean")
 
 
-def mean_response(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> mean over the layers of the standard deviation of their responses."""
-    return {seed: mean(found) for seed, found in records.by_seed(arm=arm, probe="response", metric=RESPONSE).items()}
+def multiply_adds(network: str) -> Measure:
+    """Multiply-adds of a network or block; the same whichever run wrote them."""
+    return counted(Quantity(MULTIPLY_ADDS, "", "multiply-adds", "cost", {"network": network})(BASELINE))
 
 
-def test_error(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> test error in %."""
-    return {seed: found[0] for seed, found in records.by_seed(arm=arm, probe="test", metric=TEST_ERROR).items()}
+def percentage(part: str, whole: str) -> Measure:
+    """Multiply-adds of one network in % of another's."""
+    return (100 * multiply_adds(part) / multiply_adds(whole)).called(f"multiply-adds of {part} over {whole}", "%")
 
 
-def minus(measure: Callable[[Records, str], dict[int, float]], first: str, second: str) -> Callable[[Records], Any]:
-    """An estimate: the measure of one arm minus that of another, paired by seed."""
-
-    def estimate(records: Records) -> dict[int, float]:
-        ours, theirs = measure(records, first), measure(records, second)
-        return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
-
-    return estimate
-
-
-def multiply_adds(records: Records) -> dict[str, float]:
-    """Network or block -> its multiply-adds; the same whichever run wrote them."""
-    return {row.fields["network"]: row.value for row in records.where(probe="cost", metric=MULTIPLY_ADDS)}
-
-
-def percentage(records: Records, part: str, whole: str) -> dict[int, float]:
-    """Multiply-adds of one network in % of another's, as the one value of an exact test."""
-    counted = multiply_adds(records)
-    return {0: 100.0 * counted[part] / counted[whole]} if part in counted and whole in counted else {}
-
-
-def largest_miss(records: Records) -> dict[int, float]:
-    """Largest distance of a count from the paper's, in units of 1e9, as the one value of an exact test."""
-    counted = multiply_adds(records)
-    if not set(counted) >= set(PUBLISHED):
-        return {}
-    return {0: max(abs(counted[name] / 1e9 - published) for name, published in PUBLISHED.items())}
-
-
-def compared(name: str, says: str, unit: str, measure: Callable[[Records, str], dict[int, float]],
-             first: str, second: str, **rule: float) -> Test:  # fmt: skip
-    """The test that compares a measure of two arms."""
-    words = f"{says}, {first} minus {second}"
-    return Test(name, words, unit, minus(measure, first, second), arms=(first, second), **rule)  # type: ignore[arg-type]
-
-
-POINTS = "% points"
 HE = "He et al. 2015, arXiv:1512.03385"
 # The paper calls the 0.84 points between options C and A a small difference, not essential to the degradation problem.
 NOT_ESSENTIAL = 0.84
@@ -233,10 +187,9 @@ CLAIMS = (
         f"{HE}, section 4.2, figure 6",
         "figure only: plain networks get worse from 20 to 56 layers, residual ones better",
         tests=(
-            compared("plain_rises", "training error", POINTS, final_training_error,
-                     f"plain_{DEEP}", f"plain_{SHALLOW}", at_least=0.0),
-            compared("residual_does_not", "training error", POINTS, final_training_error,
-                     f"residual_{DEEP}", f"residual_{SHALLOW}", at_most=NOT_ESSENTIAL),
+            Test("plain_rises", training_error(f"plain_{DEEP}") - training_error(f"plain_{SHALLOW}"), at_least=0.0),
+            Test("residual_does_not", training_error(f"residual_{DEEP}") - training_error(f"residual_{SHALLOW}"),
+                 at_most=NOT_ESSENTIAL),
         ),
     ),
     Claim(
@@ -245,12 +198,9 @@ CLAIMS = (
         f"{HE}, section 4.2, figure 7",
         "figure only: ResNet-20, -56 and -110 below their plain twins, the deeper the lower",
         tests=(
-            compared("weaker_deep", "mean standard deviation of responses", "", mean_response,
-                     f"residual_{DEEP}", f"plain_{DEEP}", at_most=0.0),
-            compared("weaker_shallow", "mean standard deviation of responses", "", mean_response,
-                     f"residual_{SHALLOW}", f"plain_{SHALLOW}", at_most=0.0),
-            compared("weaker_with_depth", "mean standard deviation of responses", "", mean_response,
-                     f"residual_{DEEP}", f"residual_{SHALLOW}", at_most=0.0),
+            Test("weaker_deep", responses(f"residual_{DEEP}") - responses(f"plain_{DEEP}"), at_most=0.0),
+            Test("weaker_shallow", responses(f"residual_{SHALLOW}") - responses(f"plain_{SHALLOW}"), at_most=0.0),
+            Test("weaker_with_depth", responses(f"residual_{DEEP}") - responses(f"residual_{SHALLOW}"), at_most=0.0),
         ),
     ),
     Claim(
@@ -260,14 +210,14 @@ CLAIMS = (
         "3.6e9 and 19.6e9, 18 %; ResNet-18, -50, -101, -152: 1.8e9, 3.8e9, 7.6e9, 11.3e9",
         tests=(
             # 18.4 % from the paper's own rounded numbers; whole percents below 19 read 18.
-            Test("share", "multiply-adds of ResNet-34 as a share of VGG-19's", "%",
-                 lambda r: percentage(r, "resnet34", "vgg19"), at_most=19.0, arms=(BASELINE,), exact=True),
+            Test("share", percentage("resnet34", "vgg19").called("multiply-adds of ResNet-34 as a share of VGG-19's"),
+                 at_most=19.0),
             # One unit of the last digit that the paper prints, which it sometimes cuts off and sometimes rounds.
-            Test("as_published", "largest distance of a network's multiply-adds from the paper's", "x 1e9",
-                 largest_miss, at_most=0.1, arms=(BASELINE,), exact=True),
-            Test("bottleneck", "multiply-adds of a bottleneck of 256 channels as a share of a basic block of 64", "%",
-                 lambda r: percentage(r, "bottleneck_256", "basic_block_64"), at_most=100.0, arms=(BASELINE,),
-                 exact=True),
+            Test("as_published", greatest(
+                *(absolute(multiply_adds(name) / 1e9 - published) for name, published in PUBLISHED.items())
+            ).called("largest distance of a network's multiply-adds from the paper's", "x 1e9"), at_most=0.1),
+            Test("bottleneck", percentage("bottleneck_256", "basic_block_64").called(
+                "multiply-adds of a bottleneck of 256 channels as a share of a basic block of 64"), at_most=100.0),
         ),
     ),
     Claim(
@@ -276,9 +226,9 @@ CLAIMS = (
         f"{HE}, section 4.1, table 3",
         "ResNet-34 on ImageNet, top-1 error: A 25.03, B 24.52, C 24.19 %",
         tests=(
-            compared("b_no_worse", "test error", POINTS, test_error, OPTION_B, OPTION_A, at_most=NO_WORSE),
-            compared("c_no_worse", "test error", POINTS, test_error, OPTION_C, OPTION_B, at_most=NO_WORSE),
-            compared("by_little", "test error", POINTS, test_error, OPTION_A, OPTION_C, at_most=SMALL_GAIN),
+            Test("b_no_worse", test_error(OPTION_B) - test_error(OPTION_A), at_most=NO_WORSE),
+            Test("c_no_worse", test_error(OPTION_C) - test_error(OPTION_B), at_most=NO_WORSE),
+            Test("by_little", test_error(OPTION_A) - test_error(OPTION_C), at_most=SMALL_GAIN),
         ),
     ),
 )  # fmt: skip

@@ -15,6 +15,7 @@ published; ours are the networks' own (see `modules/recipe.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Measure, Quantity, computed
 from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, difference, point
+from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
 
 if TYPE_CHECKING:
@@ -162,20 +164,19 @@ def summary(records: Records) -> list[str]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def damage(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> median damage done by deleting one block that keeps the shape, in % of the way to chance.
+OF_CHANCE = "% of the way to chance"
+chance, intact = (Quantity(ERROR, "%", f"test error {probe}", probe) for probe in ("chance", "intact"))
+deleted = Quantity(ERROR, "%", "test error without a block", "delete", {"changes_shape": "no"}, over="median")
+
+
+def damage(arm: str) -> Measure:
+    """Median damage done by deleting one block that keeps the shape, in % of the way to chance.
 
     0 is the intact network's error, 100 the error of guessing: a measure that does not depend on how well a network
     was trained, which errors do.
     """
-    deleted = records.by_seed(arm=arm, probe="delete", metric=ERROR, changes_shape="no")
-    intact = records.by_seed(arm=arm, probe="intact", metric=ERROR)
-    chance = records.by_seed(arm=arm, probe="chance", metric=ERROR)
-    return {
-        seed: 100.0 * (median(errors) - intact[seed][0]) / (chance[seed][0] - intact[seed][0])
-        for seed, errors in deleted.items()
-        if intact[seed][0] < chance[seed][0]
-    }
+    way = 100 * (deleted(arm) - intact(arm)) / (chance(arm) - intact(arm))
+    return way.called(f"median damage of one deletion to {arm}", OF_CHANCE)
 
 
 def curve(records: Records, seed: int) -> list[float]:
@@ -242,7 +243,7 @@ def smallest_disorder(records: Records) -> dict[int, float]:
     return found
 
 
-OF_CHANCE = "% of the way to chance"
+of_residual = partial(computed, arms=(RESIDUAL,))
 VEIT = "Veit et al. 2016, arXiv:1605.06431"
 
 CLAIMS = (
@@ -252,13 +253,12 @@ CLAIMS = (
         f"{VEIT}, section 4.1, figure 3",
         "figure only: ResNet-110 stays near its error except at downsampling blocks; VGG-15 goes to chance (90 %)",
         tests=(
-            Test("gap", "median damage of one deletion, VGG minus ResNet", OF_CHANCE,
-                 lambda r: difference(damage(r, PLAIN), damage(r, RESIDUAL)), at_least=50.0, arms=(PLAIN, RESIDUAL)),
-            Test("resnet_survives", "median damage of one deletion to the ResNet", OF_CHANCE,
-                 lambda r: damage(r, RESIDUAL), at_most=33.0, arms=(RESIDUAL,)),
-            Test("not_batch_norm", "median damage of one deletion, VGG with batch norm minus ResNet", OF_CHANCE,
-                 lambda r: difference(damage(r, PLAIN_BN), damage(r, RESIDUAL)), at_least=50.0,
-                 arms=(PLAIN_BN, RESIDUAL)),
+            Test("gap", (damage(PLAIN) - damage(RESIDUAL)).called("median damage of one deletion, VGG minus ResNet"),
+                 at_least=50.0),
+            Test("resnet_survives", damage(RESIDUAL).called("median damage of one deletion to the ResNet"),
+                 at_most=33.0),
+            Test("not_batch_norm", (damage(PLAIN_BN) - damage(RESIDUAL)).called(
+                "median damage of one deletion, VGG with batch norm minus ResNet"), at_least=50.0),
         ),
     ),
     Claim(
@@ -267,10 +267,10 @@ CLAIMS = (
         f"{VEIT}, section 4.2, figure 5a",
         "figure only: smooth rise over 1 to 20 deleted blocks of 54",
         tests=(
-            Test("rises", "Kendall correlation of mean error and number of deleted blocks", "", monotony,
-                 at_least=0.8, arms=(RESIDUAL,)),
-            Test("no_jump", "largest single step as a share of the whole rise", "%", largest_step,
-                 at_most=33.0, arms=(RESIDUAL,)),
+            Test("rises", of_residual("Kendall correlation of mean error and number of deleted blocks", "", monotony),
+                 at_least=0.8),
+            Test("no_jump", of_residual("largest single step as a share of the whole rise", "%", largest_step),
+                 at_most=33.0),
         ),
     ),
     Claim(
@@ -279,10 +279,10 @@ CLAIMS = (
         f"{VEIT}, section 4.3, figure 5b",
         "figure only: smooth rise as Kendall tau falls",
         tests=(
-            Test("rises", "Spearman correlation of disorder (1 - Kendall tau) and error", "", order_matters,
-                 at_least=0.3, arms=(RESIDUAL,)),
-            Test("no_jump", "rise at the least shuffled tenth as a share of the rise at the most shuffled", "%",
-                 smallest_disorder, at_most=67.0, arms=(RESIDUAL,)),
+            Test("rises", of_residual("Spearman correlation of disorder (1 - Kendall tau) and error", "",
+                                      order_matters), at_least=0.3),
+            Test("no_jump", of_residual("rise at the least shuffled tenth as a share of the rise at the most shuffled",
+                                        "%", smallest_disorder), at_most=67.0),
         ),
     ),
     Claim(
@@ -291,9 +291,8 @@ CLAIMS = (
         f"{VEIT}, section 5, figure 8; Huang et al. 2016, arXiv:1603.09382",
         "figure only: slightly more resilient, mainly at downsampling blocks",
         tests=(
-            Test("at_least_as_well", "median damage of one deletion, with stochastic depth minus without", OF_CHANCE,
-                 lambda r: difference(damage(r, STOCHASTIC), damage(r, RESIDUAL)), at_most=5.0,
-                 arms=(STOCHASTIC, RESIDUAL)),
+            Test("at_least_as_well", (damage(STOCHASTIC) - damage(RESIDUAL)).called(
+                "median damage of one deletion, with stochastic depth minus without"), at_most=5.0),
         ),
     ),
 )  # fmt: skip

@@ -20,15 +20,14 @@ describe. Option C has a batch norm after the 1x1 convolution, as in He et al. 2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from math import isfinite, log, log10
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Quantity, log10, mean_of
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
@@ -122,7 +121,7 @@ def probe(subject: Subject) -> Iterator[Measurement]:
     classes = subject.data.num_classes
     yield Measurement(point("network"), "depth", subject.settings["depth"], "layers")
     yield Measurement(point("chance"), ERROR, 100.0 - 100.0 / classes, "%")
-    yield Measurement(point("chance"), LOSS, log(classes), "nats")
+    yield Measurement(point("chance"), LOSS, math.log(classes), "nats")
     images = subject.data.evaluation_batches("train", device=subject.device, limit=subject.settings["train_images"])
     found = fit(subject.network, images, subject.on_pass)
     yield Measurement(point("trained_on"), LOSS, found.loss, "nats")
@@ -144,38 +143,8 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def outcome(records: Records, arm: str, probe: str, metric: str) -> dict[int, float]:
-    """Seed -> test error or training loss of an arm; that of guessing where the run diverged.
-
-    A diverged run has a test error that is no number, and no training loss. What guessing scores is the same for every
-    network and taken from any that has it; without one, a diverged run has no value.
-    """
-    guessing = records.where(probe="chance", metric=metric).values()
-    measured = records.by_seed(arm=arm, probe=probe, metric=metric)
-    found = {}
-    for seed, (error, *_) in records.by_seed(arm=arm, probe="test", metric=ERROR).items():
-        if not isfinite(error) and guessing:
-            found[seed] = guessing[0]
-        elif seed in measured and isfinite(measured[seed][0]):
-            found[seed] = measured[seed][0]
-    return found
-
-
-def more_error(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> test error of a form minus that of the identity, in % points."""
-    form, identity = (outcome(records, name, "test", ERROR) for name in (arm, IDENTITY))
-    return {seed: form[seed] - identity[seed] for seed in form if seed in identity}
-
-
-def more_loss(records: Records) -> dict[int, float]:
-    """Seed -> mean over the rivals of log10(their training loss / identity's), a pure number.
-
-    Logarithms, so that one form that fails outright does not speak for the others.
-    """
-    losses = [outcome(records, name, "trained_on", LOSS) for name in (IDENTITY, *RIVALS)]
-    seeds = set.intersection(*map(set, losses))
-    return {seed: mean(log10(loss[seed] / losses[0][seed]) for loss in losses[1:]) for seed in sorted(seeds)}
-
+error = Quantity(ERROR, "%", "test error", guessing=ERROR)
+loss = Quantity(LOSS, "nats", "training loss", "trained_on", guessing=LOSS)
 
 # All thresholds are 0: the paper's closest rival is 0.30 points behind (6.91 against 6.61 %), and what it claims is
 # that the identity is best. One test per family, because the mean over families would let one that fails outright carry
@@ -193,12 +162,13 @@ CLAIMS = (
         "training loss, and these forms contain the identity",
         tests=(
             *(
-                Test(f"beats_{arm}", f"test error, {says} minus identity", "% points", partial(more_error, arm=arm),
-                     at_least=0.0, arms=(arm, IDENTITY))
+                Test(f"beats_{arm}", (error(arm) - error(IDENTITY)).called(f"test error, {says} minus identity"),
+                     at_least=0.0)
                 for arm, says in RIVALS.items()
             ),
-            Test("training_loss", "training loss over identity's, mean over the five forms of log10 of the ratio", "",
-                 more_loss, at_least=0.0, arms=(IDENTITY, *RIVALS)),
+            # Logarithms, so that one form that fails outright does not speak for the others.
+            Test("training_loss", mean_of(*(log10(loss(arm) / loss(IDENTITY)) for arm in RIVALS)).called(
+                "training loss over identity's, mean over the five forms of log10 of the ratio"), at_least=0.0),
         ),
     ),
 )  # fmt: skip

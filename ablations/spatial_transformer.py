@@ -24,14 +24,14 @@ learns, which one arm shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.records import Records, difference, measured
+from ablations.harness.measure import Measure, Quantity, computed, counted, mean_of, test_error
+from ablations.harness.records import Records, measured
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -188,56 +188,33 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 
 # -- what decides -----------------------------------------------------------------------------------------------------
 
-BySeed = Mapping[int, float]
+
+def removed(arm: str, part: str) -> Measure:
+    """Part in % of the variation of angle, scale or shift that the transformer takes away."""
+    return Quantity(f"{part}/removed", "%", f"variation of the {part} taken away", "pose")(arm)
 
 
-def error(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> test error in %."""
-    return measured(records, arm, "test", "test/top1_error")
+def gap(kind: str, trunk: str, transforms: Sequence[str] = TRANSFORMS) -> Measure:
+    """Error of the plain network minus that with a transformer, the mean over transforms, in % points."""
+    moved = mean_of(*(test_error(f"{kind}_st_{trunk}_{transform}") for transform in transforms))
+    return test_error(f"{kind}_{trunk}") - moved
 
 
-def removed(records: Records, arm: str, part: str) -> dict[int, float]:
-    """Seed -> part in % of the variation of angle, scale or shift that the transformer takes away."""
-    return measured(records, arm, "pose", f"{part}/removed")
+def beyond(kind: str) -> Measure:
+    """What ST-FCN gains over FCN beyond MATCHED of what a CNN gains, in % points."""
+    plain, moved, cnn = (test_error(f"{kind}_{net}") for net in ("fcn", "st_fcn_affine", "cnn"))
+    return plain - moved - MATCHED * (plain - cnn)
 
 
-def gap(records: Records, kind: str, trunk: str, transforms: Sequence[str] = TRANSFORMS) -> dict[int, float]:
-    """Seed -> error of the plain network minus that with a transformer, the mean over transforms, in % points."""
-    plain = error(records, f"{kind}_{trunk}")
-    moved = [error(records, f"{kind}_st_{trunk}_{transform}") for transform in transforms]
-    return {seed: plain[seed] - mean(each[seed] for each in moved) for seed in plain if all(seed in e for e in moved)}
-
-
-def beyond(records: Records, kind: str) -> BySeed:
-    """Seed -> what ST-FCN gains over FCN beyond MATCHED of what a CNN gains, in % points."""
-    plain, moved, cnn = (error(records, f"{kind}_{net}") for net in ("fcn", "st_fcn_affine", "cnn"))
-    return {seed: plain[seed] - moved[seed] - MATCHED * (plain[seed] - cnn[seed])
-            for seed in plain if seed in moved and seed in cnn}  # fmt: skip
-
-
-def kept(records: Records) -> BySeed:
+def kept(records: Records) -> dict[int, float]:
     """Seed -> share in % of the upside-down class that leaves so, of networks that turn digits at all (ACTS)."""
-    acts, found = removed(records, FLIPPED, "angle"), measured(records, FLIPPED, "class", "kept_upside_down")
+    acts, found = removed(FLIPPED, "angle").by_seed(records), measured(records, FLIPPED, "class", "kept_upside_down")
     return {seed: value for seed, value in found.items() if acts.get(seed, 0.0) >= ACTS}
 
 
-def cheaper(records: Records) -> dict[int, float]:
-    """Multiply-adds of the small network with a transformer, over those of the CNN at the usual resolution."""
-    small, whole = (records.where(arm, None, "network", "multiply_adds").values() for arm in (SMALL_ST, "tc_cnn"))
-    return {0: small[0] / whole[0]} if small and whole else {}
-
-
-def sampler(records: Records) -> dict[int, float]:
-    """The largest deviation of any seed's sampling and gradients from the paper's sums."""
-    found = records.where(FULL, None, "sampler", "gradient/deviation").values()
-    return {0: max(found)} if found else {}
-
-
-def arms_of(kinds: Iterable[str], trunk: str, transforms: Sequence[str] = TRANSFORMS) -> tuple[str, ...]:
-    """Plain networks and those with transformers."""
-    return tuple(
-        name for kind in kinds for name in (f"{kind}_{trunk}", *(f"{kind}_st_{trunk}_{t}" for t in transforms))
-    )
+found_pairs = Quantity("found", "%", "digits found", "pairs", {"when": "trained"})
+multiply_adds = Quantity("multiply_adds", "", "multiply-adds", "network")
+deviation = Quantity("gradient/deviation", "", "deviation from the paper's sums", "sampler", over="greatest")
 
 
 PAPER = "Jaderberg et al. 2015, arXiv:1506.02025"
@@ -250,10 +227,9 @@ CLAIMS = (
         "CNN 1.2 / 0.8 / 1.5 / 1.4 %, with it 0.7 / 0.5 / 0.8 / 1.2 %",
         "affine for rotation, thin plate splines for the rest; the paper ran all three on all four",
         tests=tuple(
-            Test(f"{trunk}_{kind}", f"error of the {trunk.upper()} minus that with a transformer (mean of three "
-                 f"transforms), {kind.upper()}", "% points",
-                 lambda r, kind=kind, trunk=trunk: gap(r, kind, trunk), at_least=0.0,  # type: ignore[misc]
-                 arms=arms_of((kind,), trunk))
+            Test(f"{trunk}_{kind}", gap(kind, trunk).called(
+                f"error of the {trunk.upper()} minus that with a transformer (mean of three transforms), "
+                f"{kind.upper()}"), at_least=0.0)
             for trunk in ("fcn", "cnn") for kind in KINDS
         ),
     ),
@@ -262,11 +238,9 @@ CLAIMS = (
         "TC: FCN 13.2, ST-FCN 2.0, CNN 3.5, ST-CNN 1.7 %",
         "all images are cluttered and 60 pixels wide; that is TC alone",
         tests=tuple(
-            Test(f"{trunk}_{kind}", f"gap between {trunk.upper()} and ST-{trunk.upper()} (affine) on TC minus that on "
-                 f"{kind.upper()}", "% points",
-                 lambda r, kind=kind, trunk=trunk: difference(  # type: ignore[misc]
-                     gap(r, "tc", trunk, ("affine",)), gap(r, kind, trunk, ("affine",))),
-                 at_least=0.0, arms=arms_of((kind, "tc"), trunk, ("affine",)))
+            Test(f"{trunk}_{kind}", (gap("tc", trunk, ("affine",)) - gap(kind, trunk, ("affine",))).called(
+                f"gap between {trunk.upper()} and ST-{trunk.upper()} (affine) on TC minus that on {kind.upper()}"),
+                at_least=0.0)
             for trunk in ("fcn", "cnn") for kind in KINDS
         ),
     ),
@@ -275,26 +249,25 @@ CLAIMS = (
         "ST-FCN (affine) 1.2 / 0.8 / 1.5 %, CNN 1.2 / 0.8 / 1.5 % on R / RTS / P; but 2.7 and 1.4 % on E",
         "the CNN's 0.8 is called an accuracy; it is the error on RTS",
         tests=tuple(
-            Test(kind, "error that a transformer takes from the fully connected network, minus three quarters of what "
-                 f"convolutions take, {kind.upper()}", "% points",
-                 lambda r, kind=kind: beyond(r, kind), at_least=0.0,  # type: ignore[misc]
-                 arms=tuple(f"{kind}_{net}" for net in ("fcn", "st_fcn_affine", "cnn")))
+            Test(kind, beyond(kind).called(
+                "error that a transformer takes from the fully connected network, minus three quarters of what "
+                f"convolutions take, {kind.upper()}"), at_least=0.0)
             for kind in KINDS[:3]
         ),
     ),
     Claim(
         "ST4a", "The transformer undoes where a digit was placed and how it was scaled.", f"{PAPER}, section 4.1", "",
         tests=tuple(
-            Test(part, f"part of the variation of {words} within a class that is taken away on RTS", "%",
-                 lambda r, part=part: removed(r, FULL, part), at_least=50.0, arms=(FULL,))  # type: ignore[misc]
+            Test(part, removed(FULL, part).called(
+                f"part of the variation of {words} within a class that is taken away on RTS"), at_least=50.0)
             for part, words in (("shift", "place"), ("scale", "scale"))
         ),
     ),
     Claim(
         "ST4b", "The transformer undoes how a digit was turned.", f"{PAPER}, section 4.1", "",
         tests=(
-            Test("angle", "part of the variation of the angle within a class that is taken away on RTS", "%",
-                 lambda r: removed(r, FULL, "angle"), at_least=50.0, arms=(FULL,)),
+            Test("angle", removed(FULL, "angle").called(
+                "part of the variation of the angle within a class that is taken away on RTS"), at_least=50.0),
         ),
     ),
     Claim(
@@ -302,52 +275,51 @@ CLAIMS = (
         "the more angles there are, the less it turns them back.",
         "a remark of the notes, put as this suite's question; the paper is silent", "",
         tests=(
-            Test("kept", "digits of a class that was always upside down (give or take 45 degrees) that leave so, "
-                 "of networks that take away at least a tenth of the angles' variation", "%", kept, at_least=50.0,
-                 arms=(FLIPPED,)),
-            Test("turned", "part of the angles' variation taken away at up to 90 degrees minus at up to 180",
-                 "% points",
-                 lambda r: difference(removed(r, "r_st_cnn_affine", "angle"), removed(r, TURNED, "angle")),
-                 at_least=0.0, arms=("r_st_cnn_affine", TURNED)),
+            Test("kept", computed(
+                "digits of a class that was always upside down (give or take 45 degrees) that leave so, of networks "
+                "that take away at least a tenth of the angles' variation", "%", kept, (FLIPPED,)), at_least=50.0),
+            Test("turned", (removed("r_st_cnn_affine", "angle") - removed(TURNED, "angle")).called(
+                "part of the angles' variation taken away at up to 90 degrees minus at up to 180"), at_least=0.0),
         ),
     ),
     Claim(
         "ST6", "It does not replace augmentation.", "a remark of the notes, put as this suite's question", "",
         tests=(
-            Test("instead", "error with a transformer on fixed images minus without one on images distorted anew, RTS",
-                 "% points", lambda r: difference(error(r, FIXED_ST), error(r, "rts_cnn")), at_least=0.0,
-                 arms=(FIXED_ST, "rts_cnn")),
-            Test("besides", "error with a transformer on fixed images minus on images distorted anew, RTS", "% points",
-                 lambda r: difference(error(r, FIXED_ST), error(r, FULL)), at_least=0.0, arms=(FIXED_ST, FULL)),
+            Test("instead", (test_error(FIXED_ST) - test_error("rts_cnn")).called(
+                "error with a transformer on fixed images minus without one on images distorted anew, RTS"),
+                at_least=0.0),
+            Test("besides", (test_error(FIXED_ST) - test_error(FULL)).called(
+                "error with a transformer on fixed images minus on images distorted anew, RTS"), at_least=0.0),
         ),
     ),
     Claim(
         "ST7", "It must start as the identity, and learn more slowly than the rest.",
         f"{PAPER}, section 3.4 and appendices A.4, A.5", "house numbers: a tenth of the rate; digits: none named",
         tests=(
-            Test("start", "error after torch's own random start, a window of almost no size, minus after the identity, "
-                 "RTS", "% points",
-                 lambda r: difference(error(r, RANDOM), error(r, FULL)), at_least=0.0, arms=(RANDOM, FULL)),
-            Test("rate", "error with localisation at full rate minus at a tenth, RTS", "% points",
-                 lambda r: difference(error(r, SAME_RATE), error(r, FULL)), at_least=0.0, arms=(SAME_RATE, FULL)),
+            Test("start", (test_error(RANDOM) - test_error(FULL)).called(
+                "error after torch's own random start, a window of almost no size, minus after the identity, RTS"),
+                at_least=0.0),
+            Test("rate", (test_error(SAME_RATE) - test_error(FULL)).called(
+                "error with localisation at full rate minus at a tenth, RTS"), at_least=0.0),
         ),
     ),
     Claim(
         "ST8", "Attending lets a network work at a lower resolution, for less.", f"{PAPER}, section 3.3", "",
         tests=(
-            Test("error", "error of the CNN at half resolution minus that with a transformer at a third, TC",
-                 "% points",
-                 lambda r: difference(error(r, "tc_cnn"), error(r, SMALL_ST)), at_least=0.0, arms=("tc_cnn", SMALL_ST)),
-            Test("cost", "multiply-adds with a transformer at a third over those of the CNN at half resolution, TC", "",
-                 cheaper, at_most=0.75, arms=("tc_cnn", SMALL_ST), exact=True),
+            Test("error", (test_error("tc_cnn") - test_error(SMALL_ST)).called(
+                "error of the CNN at half resolution minus that with a transformer at a third, TC"), at_least=0.0),
+            Test("cost", (counted(multiply_adds(SMALL_ST)) / counted(multiply_adds("tc_cnn"))).called(
+                "multiply-adds with a transformer at a third over those of the CNN at half resolution, TC"),
+                at_most=0.75),
         ),
     ),
     Claim(
         "ST9", "Bilinear and nearest sampling have the values and gradients that are derived.",
         f"{PAPER}, section 3.3, equations 4 to 7", "",
         tests=(
-            Test("sampler", "deviation from the paper's sums in double precision, the largest of value, image and "
-                 "position, bilinear and nearest", "", sampler, at_most=1e-9, arms=(FULL,), exact=True),
+            Test("sampler", counted(deviation(FULL), "greatest").called(
+                "deviation from the paper's sums in double precision, the largest of value, image and position, "
+                "bilinear and nearest"), at_most=1e-9),
         ),
     ),
     Claim(
@@ -355,12 +327,10 @@ CLAIMS = (
         f"{PAPER}, appendix A.1",
         "FCN 47.7, CNN 14.7, one transformer 22.6 (affine; the best 18.5), two 9.0 (affine; the best 5.8) %",
         tests=(
-            Test("second", "error with one transformer minus with two", "% points",
-                 lambda r: difference(error(r, ADDITION["one"]), error(r, ADDITION["two"])), at_least=0.0,
-                 arms=(ADDITION["one"], ADDITION["two"])),
-            Test("cnn", "error of the CNN minus that of two transformers", "% points",
-                 lambda r: difference(error(r, ADDITION["cnn"]), error(r, ADDITION["two"])), at_least=0.0,
-                 arms=(ADDITION["cnn"], ADDITION["two"])),
+            Test("second", (test_error(ADDITION["one"]) - test_error(ADDITION["two"])).called(
+                "error with one transformer minus with two"), at_least=0.0),
+            Test("cnn", (test_error(ADDITION["cnn"]) - test_error(ADDITION["two"])).called(
+                "error of the CNN minus that of two transformers"), at_least=0.0),
         ),
     ),
     Claim(
@@ -368,11 +338,9 @@ CLAIMS = (
         f"{PAPER}, appendix A.2", "translated: 100 %, with clutter: 75 to 94 % of digits with an overlap above 0.5",
         "called unsupervised; there is no label of the place, but pairs of one class supervise",
         tests=(
-            Test("translated", "digits found (overlap above 0.5) in pairs of translated digits", "%",
-                 lambda r: measured(r, TRANSLATED, "pairs", "found", when="trained"), at_least=90.0,
-                 arms=(TRANSLATED,)),
-            Test("cluttered", "digits found among 16 patches of others", "%",
-                 lambda r: measured(r, CLUTTERED, "pairs", "found", when="trained"), at_least=75.0, arms=(CLUTTERED,)),
+            Test("translated", found_pairs(TRANSLATED).called(
+                "digits found (overlap above 0.5) in pairs of translated digits"), at_least=90.0),
+            Test("cluttered", found_pairs(CLUTTERED).called("digits found among 16 patches of others"), at_least=75.0),
         ),
     ),
 )  # fmt: skip

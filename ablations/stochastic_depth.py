@@ -22,11 +22,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import Invented, Quantity, computed, mean_of, median_ratio, test_error, won
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
@@ -166,45 +167,6 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 # -- what decides -----------------------------------------------------------------------------------------------------
 
 
-def difference(records: Records, arm: str, minus: str) -> dict[int, float]:
-    """Seed -> test error of one arm minus that of another, in % points."""
-    first, second = (records.by_seed(arm=name, probe="test", metric=ERROR) for name in (arm, minus))
-    return {seed: first[seed][0] - second[seed][0] for seed in first if seed in second}
-
-
-def time_saved(records: Records) -> dict[int, float]:
-    """Seed -> share in % of the time of a step that skipping saves: median over the rounds."""
-    skipping, whole = (records.by_seed(arm=STOCHASTIC, probe="step", metric=metric) for metric in (WITH, WITHOUT))
-    return {
-        seed: 100.0 * (1.0 - median(a / b for a, b in zip(skipping[seed], whole[seed], strict=True)))
-        for seed in skipping
-    }
-
-
-def advantages(records: Records) -> dict[int, list[float]]:
-    """Seed -> test error of the uniform rule minus that of the linear one, for each p_L of the sweep, in % points."""
-    each = [difference(records, f"uniform_{last}", f"linear_{last}") for last in SWEEP]
-    return {seed: [found[seed] for found in each] for seed in each[0] if all(seed in found for found in each)}
-
-
-def mean_advantage(records: Records) -> dict[int, float]:
-    """Seed -> mean over the sweep of what the linear rule errs less, in % points; NaN if a run diverged."""
-    return {seed: mean(found) for seed, found in advantages(records).items()}
-
-
-def share_won(records: Records) -> dict[int, float]:
-    """Seed -> share in % of the sweep's p_L at which the linear rule errs less; a draw is half a win.
-
-    NaN if a run diverged: a comparison with what is no number would count as lost.
-    """
-    return {seed: 100.0 * mean(0.5 + 0.5 * sign(gain) for gain in found) for seed, found in advantages(records).items()}
-
-
-def sign(value: float) -> float:
-    """-1, 0 or 1; NaN stays NaN."""
-    return value if math.isnan(value) else float((value > 0) - (value < 0))
-
-
 def gradient_ratio(records: Records) -> dict[int, float]:
     """Seed -> mean over the epochs after the start of log2 (gradient with stochastic depth / with constant depth)."""
     found: dict[int, list[float]] = {}
@@ -218,8 +180,17 @@ def gradient_ratio(records: Records) -> dict[int, float]:
     return {seed: mean(ratios) for seed, ratios in found.items()}
 
 
+def invented_gradients(ratio: float) -> Iterator[Invented]:
+    """Gradients whose ratio is 2 to the power of this."""
+    for arm, size in ((CONSTANT, 1.0), (STOCHASTIC, 2.0**ratio)):
+        yield arm, point("gradient", epoch=1), GRADIENT, size
+
+
+skipping, all_blocks = (Quantity(metric, "s", "time of a training step", "step") for metric in (WITH, WITHOUT))
+# At each p_L of the sweep, what the linear rule errs less.
+ADVANTAGES = [test_error(f"uniform_{last}") - test_error(f"linear_{last}") for last in SWEEP]
+
 HUANG = "Huang et al. 2016, arXiv:1603.09382"
-BOTH_RULES = tuple(f"{rule}_{last}" for rule in RULES for last in SWEEP)
 
 CLAIMS = (
     Claim(
@@ -229,8 +200,8 @@ CLAIMS = (
         "110 layers: CIFAR-10 5.25 against 6.41 %, CIFAR-100 24.98 against 27.76 %, SVHN 1.75 against 1.80 %; "
         "no gain on ImageNet",
         tests=(
-            Test("gain", "test error, constant depth minus stochastic depth (linear, p_L = 0.5)", "% points",
-                 lambda r: difference(r, CONSTANT, STOCHASTIC), at_least=0.0, arms=(CONSTANT, STOCHASTIC)),
+            Test("gain", (test_error(CONSTANT) - test_error(STOCHASTIC)).called(
+                "test error, constant depth minus stochastic depth (linear, p_L = 0.5)"), at_least=0.0),
         ),
     ),
     Claim(
@@ -242,8 +213,8 @@ CLAIMS = (
         tests=(
             # A quarter of the branches is skipped ((3 L - 1) / 4 of L run), and a step is more than branches: 15 % is
             # more than half of what the paper saves.
-            Test("saved", "time of a training step saved by skipping (linear, p_L = 0.5)", "%", time_saved,
-                 at_least=15.0, arms=(STOCHASTIC,)),
+            Test("saved", (100 * (1 - median_ratio(skipping(STOCHASTIC), all_blocks(STOCHASTIC)))).called(
+                "time of a training step saved by skipping (linear, p_L = 0.5)", "%"), at_least=15.0),
         ),
     ),
     Claim(
@@ -252,11 +223,11 @@ CLAIMS = (
         f"{HUANG}, section 5, figure 8",
         "figure only: linear below uniform at every p_L; p_L between 0.4 and 0.8 about equally good",
         tests=(
-            Test("mean", "test error, uniform minus linear rule, mean over p_L = 0.2, 0.4, 0.5, 0.6, 0.8", "% points",
-                 mean_advantage, at_least=0.0, arms=BOTH_RULES),
+            Test("mean", mean_of(*ADVANTAGES).called(
+                "test error, uniform minus linear rule, mean over p_L = 0.2, 0.4, 0.5, 0.6, 0.8"), at_least=0.0),
             # All of the sweep would be asking a single seed to have no noise (the authors name +-0.2 between runs).
-            Test("throughout", "share of these p_L at which the linear rule errs less", "%", share_won,
-                 at_least=50.0, arms=BOTH_RULES),
+            Test("throughout", mean_of(*map(won, ADVANTAGES)).called(
+                "share of these p_L at which the linear rule errs less"), at_least=50.0),
         ),
     ),
     Claim(
@@ -266,8 +237,9 @@ CLAIMS = (
         "figure only: mean absolute gradient of the first convolution of block 1 larger at almost every epoch, most "
         "after the learning rate drops",
         tests=(
-            Test("ratio", "log2 of mean |gradient| of block 1's first convolution, stochastic over constant depth, "
-                 "mean over training", "", gradient_ratio, at_least=0.0, arms=(CONSTANT, STOCHASTIC)),
+            Test("ratio", computed(
+                "log2 of mean |gradient| of block 1's first convolution, stochastic over constant depth, mean over "
+                "training", "", gradient_ratio, (CONSTANT, STOCHASTIC), invented_gradients), at_least=0.0),
         ),
     ),
 )  # fmt: skip

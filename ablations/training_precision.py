@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
+from ablations.harness.measure import test_error
 from ablations.harness.records import Records
 from ablations.harness.scale import Scale
 
@@ -65,14 +66,6 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
     return draw_pairs(records, folder, list(PRECISIONS), ERROR, "test error in %")
 
 
-def loss_of_accuracy(records: Records) -> dict[int, float]:
-    """Seed -> test error after bf16 training minus after fp32 training, in % points."""
-    errors = {arm: records.by_seed(arm=arm, probe="test", metric=ERROR) for arm in PRECISIONS}
-    return {
-        seed: errors["bf16"][seed][0] - errors["fp32"][seed][0] for seed in errors["fp32"] if seed in errors["bf16"]
-    }
-
-
 ABLATION = Ablation(
     name="training_precision",
     title="bf16 against fp32 training",
@@ -84,8 +77,8 @@ ABLATION = Ablation(
             "this suite's own condition for making bf16 a default",
             "",
             tests=(
-                Test("loss", "test error after bf16 minus after fp32 training", "% points", loss_of_accuracy,
-                     at_most=0.5, arms=tuple(PRECISIONS)),
+                Test("loss", (test_error("bf16") - test_error("fp32")).called(
+                    "test error after bf16 minus after fp32 training"), at_most=0.5),
             ),
         ),
     ),

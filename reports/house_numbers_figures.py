@@ -9,8 +9,9 @@ from statistics import mean, median
 
 from matplotlib.lines import Line2D
 
+from ablations.harness.measure import test_error
 from ablations.harness.records import Records
-from ablations.house_numbers import CNN, MULTI, PUBLISHED, SINGLE, SLOWER, dearer, error, slower
+from ablations.house_numbers import CNN, MULTI, PUBLISHED, SINGLE, SLOWER, dearer
 from reports.curve_figures import draw_curves, looks
 from reports.figures import BLUE, FAINT, INK, ORANGE, Drawn, legend, panels, save, style, whole_ticks
 from reports.seed_figures import draw_pairs
@@ -104,7 +105,10 @@ def _windows(records: Records, folder: Path) -> list[Drawn]:
 
 def _costs(records: Records, folder: Path) -> list[Drawn]:
     """What transformers add to the time of a step, every seed, beside what they add to its multiply-adds."""
-    found = {name: (slower(records, name), dearer(records, name)) for name in (SINGLE, MULTI)}
+    found = {
+        name: tuple(dearer(metric, name).by_seed(records) for metric in ("seconds", "multiply_adds"))
+        for name in (SINGLE, MULTI)
+    }
     if not all(times and costs for times, costs in found.values()):
         return []
     with style():
@@ -145,7 +149,7 @@ def _table(records: Records, folder: Path, arms: list[str]) -> list[Drawn]:
         counted = timed.where(metric="multiply_adds").values()
         rounds = records.by_seed(MULTI, "timed", "seconds", network=arm)
         seconds = [median(values) for values in rounds.values()]  # the first rounds are slow
-        rows.append([ARMS[arm], _mean(error(records, arm).values()), *PUBLISHED[arm],
+        rows.append([ARMS[arm], _mean(test_error(arm).by_seed(records).values()), *PUBLISHED[arm],
                      counted[0] if counted else None, _mean(seconds)])  # fmt: skip
     columns = ["arm", "numbers wrong, %", "paper at 64 pixels", "paper at 128 pixels", "multiply-adds, M",
                "s per step"]  # fmt: skip

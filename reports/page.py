@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,6 @@ from reports.run_warnings import run_warnings
 PAGE = "report.html"  # in the folder of an ablation
 VERDICTS = ("reproduced", "contradicted", "undecided")
 STATES = ("done", "diverged", "missing")
-# As `Test.rule` words it; greedy, because the words before it are the author's own.
-THRESHOLD = re.compile(r".*(?: over paired seeds lies (?P<side>above|below)| is at (?P<bound>least|most)) (\S+)", re.S)
 
 
 def write_page(folder: str | Path) -> Path:
@@ -81,13 +78,13 @@ def claim_card(verdict: Json) -> Json:
 
 def _test(test: Json) -> Json:
     """One test of a claim: its estimate in words, its threshold and its strip of seeds."""
-    match = THRESHOLD.match(test["rule"])
-    if match is None:
-        raise ValueError(f"the rule of test {test['name']!r} names no threshold")
-    upward = match["side"] == "above" or match["bound"] == "least"
-    threshold = float(match[3].rstrip(","))
+    side, threshold, exact = (
+        one_of(test["side"], ("at least", "at most")),
+        float(test["threshold"]),
+        bool(test["exact"]),
+    )
     values = {seed: None if value is None else float(value) for seed, value in test["values"].items()}
-    exact, unit = match["bound"] is not None, str(test["unit"])
+    unit = str(test["unit"])
     low, high = map(_optional, test["interval"])
     if test["estimate"] is None:
         interval = "no estimate"
@@ -103,11 +100,13 @@ def _test(test: Json) -> Json:
         "estimate": _optional(test["estimate"]),
         "outcome": one_of(test["outcome"], VERDICTS),
         "interval": interval,
-        "needs": f"at {'least' if upward else 'most'} {number(threshold)} {unit}".rstrip(),
+        "needs": f"{side} {number(threshold)} {unit}".rstrip(),
         # Inside a strip there is no room for a long unit, which the sentence above it names.
-        "needs_short": f"at {'least' if upward else 'most'} {number(threshold)}{' %' if unit.startswith('%') else ''}",
+        "needs_short": f"{side} {number(threshold)}{' %' if unit.startswith('%') else ''}",
         "lost": [seed for seed, value in values.items() if value is None],
-        "strip": strip({s: v for s, v in values.items() if v is not None}, low, high, threshold, upward, exact, unit),
+        "strip": strip(
+            {s: v for s, v in values.items() if v is not None}, low, high, threshold, side == "at least", exact, unit
+        ),
     }
 
 

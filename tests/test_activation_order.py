@@ -4,8 +4,6 @@ import csv
 import math
 from types import SimpleNamespace
 
-import pytest
-
 from ablations.activation_order import (
     ABLATION,
     CLAIMS,
@@ -18,11 +16,9 @@ from ablations.activation_order import (
     OTHERS,
     SMALL_BATCH,
     advantage,
-    growth,
 )
 from ablations.harness.ablation import BUDGETS, check
 from ablations.harness.records import Record, Records, point
-from ablations.harness.verdict import judge
 from modules import build, residual_block, resolve
 
 SEEDS = range(8)
@@ -42,11 +38,6 @@ def evidence(errors=SOUND, spread=None, seeds=SEEDS):
     )
 
 
-def verdict_of(claim, records):
-    found = judge(CLAIMS, records, list(SEEDS), "laptop", "digits")
-    return next(item for item in found if item["claim"] == claim)
-
-
 def test_differences_are_paired_by_seed():
     records = Records(
         [
@@ -57,33 +48,9 @@ def test_differences_are_paired_by_seed():
             row(FULL + DEEPEST, 1, "test", ERROR, 5),
         ]
     )
-    assert advantage(records, ORIGINAL) == {1: 5.0}
-    assert advantage(records, ORIGINAL, DEEPEST) == {1: 7.0}
-    assert growth(records) == {1: 2.0}
-
-
-@pytest.mark.parametrize(
-    ("claim", "records", "verdict"),
-    [
-        ("AO1", evidence(), "reproduced"),
-        ("AO1", evidence({**SOUND, "relu_before_addition": 4.0}), "contradicted"),
-        ("AO1", evidence(spread={"bn_after_addition": 3.0}), "undecided"),
-        ("AO2", evidence(), "reproduced"),
-        ("AO2", evidence({**SOUND, ORIGINAL + DEEPEST: 5.5}), "contradicted"),
-        ("AO2", evidence(spread={ORIGINAL + DEEPEST: 5.0}), "undecided"),
-    ],
-)
-def test_every_claim_can_be_decided_either_way(claim, records, verdict):
-    found = verdict_of(claim, records)
-    assert found["verdict"] == verdict, found["why"]
-
-
-def test_a_diverged_run_is_named_and_decides_nothing():
-    kept = [r for r in evidence() if (r.arm, r.seed) != (ORIGINAL + DEEPEST, 3)]
-    records = Records([*kept, row(ORIGINAL + DEEPEST, 3, "test", ERROR, math.nan)])
-    assert verdict_of("AO1", records)["verdict"] == "reproduced"
-    assert verdict_of("AO2", records)["verdict"] == "undecided"
-    assert verdict_of("AO2", records)["why"] == f"arm {ORIGINAL + DEEPEST} seed 3 diverged"
+    assert advantage(ORIGINAL).by_seed(records) == {1: 5.0}
+    assert advantage(ORIGINAL, DEEPEST).by_seed(records) == {1: 7.0}
+    assert CLAIMS[1].tests[0].measure.by_seed(records) == {1: 2.0}
 
 
 def test_every_order_has_its_arm(digits):

@@ -87,7 +87,7 @@ def test_grey_images_leave_the_streams_undecided():
 
 def test_estimates_are_shares_ratios_and_distances_beyond_chance():
     records = evidence(seeds=(0, 3))
-    assert edges(records, LEARNED) == {0: 75.0, 3: 75.0}
+    assert edges(STREAMS, when=LEARNED).by_seed(records) == {0: 75.0, 3: 75.0}
     assert growth(records) == {0: 2.5, 3: 2.5}
     assert all(0.2 < value < 0.5 for value in split(records, STREAMS).values())
     assert all(value < 0 for value in split(records, WHOLE).values()), "halves that do not differ are below chance"

@@ -19,10 +19,8 @@ from ablations.harness.launch import main
 from ablations.harness.precision import granted
 from ablations.harness.probing import Subject
 from ablations.harness.records import Record, Records, point
-from ablations.harness.verdict import judge
 from ablations.house_numbers import (
     ABLATION,
-    CLAIMS,
     CNN,
     LONGEST,
     MULTI,
@@ -30,11 +28,9 @@ from ablations.house_numbers import (
     TRANSFORMERS,
     corners,
     dearer,
-    error,
     errors,
     lengths,
     plan,
-    slower,
     true_boxes,
 )
 from datamodules.images import ImageData
@@ -72,34 +68,11 @@ def evidence(
     return Records(rows)
 
 
-def verdicts(records: Records) -> dict[str, str]:
-    found = judge(CLAIMS, records, list(SEEDS), "laptop", "invented")
-    return {verdict["claim"]: verdict["verdict"] for verdict in found}
-
-
-@pytest.mark.parametrize(
-    ("claim", "records", "verdict"),
-    [
-        ("SV1a", evidence(), "reproduced"),
-        ("SV1a", evidence({**ERRORS, SINGLE: 31.0}), "contradicted"),
-        ("SV1a", evidence({**ERRORS, MULTI: 31.0}), "contradicted"),
-        ("SV1a", evidence({**ERRORS, SINGLE: 29.9}, swing=3.0), "undecided"),
-        ("SV1a", evidence(diverged=SINGLE), "undecided"),
-        ("SV1b", evidence(), "reproduced"),
-        ("SV1b", evidence(seconds={**SECONDS, MULTI: 1.2}), "contradicted"),
-        ("SV1b", evidence(seconds={**SECONDS, MULTI: 1.08}, swing=3.0), "undecided"),
-    ],
-)
-def test_every_claim_can_be_decided_either_way(claim: str, records: Records, verdict: str) -> None:
-    assert verdicts(records)[claim] == verdict
-
-
 def test_estimates_are_paired_and_in_percent() -> None:
     records = evidence()
-    assert error(records, SINGLE) == dict.fromkeys(SEEDS, 25.0)
-    assert slower(records, SINGLE) == pytest.approx(dict.fromkeys(SEEDS, 10.0))
-    assert dearer(records, MULTI) == pytest.approx(dict.fromkeys(SEEDS, 2.0))
-    assert slower(evidence(seconds={}), MULTI) == {}
+    assert dearer("seconds", SINGLE).by_seed(records) == pytest.approx(dict.fromkeys(SEEDS, 10.0))
+    assert dearer("multiply_adds", MULTI).by_seed(records) == pytest.approx(dict.fromkeys(SEEDS, 2.0))
+    assert dearer("seconds", MULTI).by_seed(evidence(seconds={})) == {}
 
 
 def test_plans_are_sound_for_every_budget(digits: ImageData) -> None:

@@ -12,7 +12,6 @@ from ablations.harness.ablation import BUDGETS, check
 from ablations.harness.launch import main
 from ablations.harness.precision import granted
 from ablations.harness.records import Record, Records, point, read_csv
-from ablations.harness.verdict import judge
 from ablations.loss_landscape import (
     ABLATION,
     ALL,
@@ -22,13 +21,9 @@ from ablations.loss_landscape import (
     PLAIN,
     RESIDUAL,
     concordance,
-    depth_interaction,
-    formula_error,
     map_points,
     median_ratio,
-    nonconvex,
     rank_correlation,
-    ratio_gap,
 )
 from ablations.probes.surface_file import Surface
 from modules import build
@@ -57,8 +52,8 @@ def on_map(arm, seed, alpha, least, largest, in_plane, residual=0.0):
 
 def test_shares_are_compared_in_pairs():
     records = Records([*planes(0, 20, 22, 30, 60), *planes(1, 10, 40, 10, 30)])
-    assert nonconvex(records, PLAIN[1], RESIDUAL[1]) == {0: 38.0, 1: -10.0}
-    assert depth_interaction(records) == {0: 28.0, 1: -10.0}
+    deep, depth = (test.measure.by_seed(records) for test in CLAIMS[0].tests)
+    assert (deep, depth) == ({0: 38.0, 1: -10.0}, {0: 28.0, 1: -10.0})
 
 
 def test_sharpness_is_ranked_against_test_error():
@@ -83,17 +78,16 @@ def test_concordance_is_1_for_equal_and_0_for_opposite_rankings():
 def test_the_formula_is_off_by_its_logarithm_either_way():
     where = point("angle", normalise="none")
 
-    def records(measured):
-        return Records(
-            [
-                row(RESIDUAL[1], 0, where, "cosine/mean_absolute", measured),
-                row(RESIDUAL[1], 0, where, "cosine/expected", 0.01),
-            ]
-        )
+    def off(measured):
+        rows = [
+            row(RESIDUAL[1], 0, where, "cosine/mean_absolute", measured),
+            row(RESIDUAL[1], 0, where, "cosine/expected", 0.01),
+        ]
+        return CLAIMS[3].tests[1].measure.by_seed(Records(rows))[0]
 
-    assert formula_error(records(0.02))[0] == pytest.approx(1.0)
-    assert formula_error(records(0.005))[0] == pytest.approx(1.0)
-    assert formula_error(records(0.01))[0] == 0.0
+    assert off(0.02) == pytest.approx(1.0)
+    assert off(0.005) == pytest.approx(1.0)
+    assert off(0.01) == 0.0
 
 
 def test_ratios_are_split_by_what_the_plane_looks_like():
@@ -112,18 +106,8 @@ def test_ratios_are_split_by_what_the_plane_looks_like():
     assert math.isnan(broken.ratio)
     assert median_ratio(records, convex=True) == {0: 0.2, 1: 0.25}
     assert median_ratio(records, convex=False) == {0: 0.8}
-    assert ratio_gap(records)[0] == pytest.approx(0.6)
-    assert 1 not in ratio_gap(records), "a seed whose planes all look convex has no gap"
-
-
-@pytest.mark.parametrize(("plain", "verdict"), [(60.0, "reproduced"), (2.0, "contradicted")])
-def test_the_first_claim_is_judged(plain, verdict):
-    records = Records(
-        [each for seed in range(8) for each in planes(seed, 20 + seed, 22 + seed / 2, 30, plain + seed / 3)]
-    )
-    found = judge(CLAIMS, records, list(range(8)), "laptop", "digits", num_claims=len(CLAIMS))
-    assert found[0]["verdict"] == verdict
-    assert {each["verdict"] for each in found[1:]} == {"undecided"}, "the others have no records"
+    gap = CLAIMS[5].tests[1].measure.by_seed(records)
+    assert gap == {0: pytest.approx(0.6)}, "a seed whose planes all look convex has no gap"
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

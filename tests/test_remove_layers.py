@@ -20,7 +20,6 @@ from ablations.remove_layers import (
     STOCHASTIC,
     curve,
     damage,
-    difference,
     largest_step,
     monotony,
     order_matters,
@@ -132,19 +131,15 @@ def shuffles(seed, by_tau):
 
 def test_damage_is_the_median_on_the_way_to_chance():
     records = Records(deletions(RESIDUAL, 3, [10, 18, 90]) + deletions(PLAIN, 3, [90, 90, 50], intact=50))
-    assert damage(records, RESIDUAL) == {3: pytest.approx(10.0)}
-    assert damage(records, PLAIN) == {3: pytest.approx(100.0)}
-    assert damage(records, STOCHASTIC) == {}
+    assert damage(RESIDUAL).by_seed(records) == {3: pytest.approx(10.0)}
+    assert damage(PLAIN).by_seed(records) == {3: pytest.approx(100.0)}
+    assert damage(STOCHASTIC).by_seed(records) == {}
     below = Records(deletions(RESIDUAL, 0, [6, 6, 6]))
-    assert damage(below, RESIDUAL) == {0: pytest.approx(-5.0)}
+    assert damage(RESIDUAL).by_seed(below) == {0: pytest.approx(-5.0)}
 
 
 def test_a_network_that_learned_nothing_has_no_damage():
-    assert damage(Records(deletions(PLAIN, 0, [90, 90], intact=90)), PLAIN) == {}
-
-
-def test_differences_are_paired():
-    assert difference({0: 5.0, 1: 7.0, 2: 1.0}, {1: 4.0, 0: 5.0, 9: 1.0}) == {0: 0.0, 1: 3.0}
+    assert damage(PLAIN).by_seed(Records(deletions(PLAIN, 0, [90, 90], intact=90))) == {}
 
 
 def test_the_curve_averages_draws_and_starts_intact():
@@ -191,14 +186,13 @@ SMOOTH = [(tau / 10, 12 + 7 * (10 - tau)) for tau in range(10)]
 SOUND = {RESIDUAL: 12, PLAIN: 88, PLAIN_BN: 85, STOCHASTIC: 11}
 
 
-def evidence(deleted=SOUND, random_curve=GENTLE, orders=SMOOTH, noise=0.5, spread=None):
-    """All arms and seeds; deleted: arm -> error after one deletion; spread: arm -> by how much seeds disagree."""
+def evidence(random_curve=GENTLE, orders=SMOOTH, noise=0.5):
+    """All arms and seeds."""
     found = []
     for seed in SEEDS:
         small = noise * (seed - 3.5) / 7
-        for number, (arm, error) in enumerate(deleted.items()):
-            own = small * (1 + number) + (spread or {}).get(arm, 0) * (-1) ** seed
-            found += deletions(arm, seed, [error + own] * 3)
+        for number, (arm, error) in enumerate(SOUND.items()):
+            found += deletions(arm, seed, [error + small * (1 + number)] * 3)
         found += random_deletions(seed, [error + small for error in random_curve])
         found += shuffles(seed, [(tau, error + small) for tau, error in orders])
     return Records(found)
@@ -215,22 +209,14 @@ UNDECIDED_ORDERS = [(tau / 10, error) for tau, error in enumerate([80, 12, 30, 7
 @pytest.mark.parametrize(
     ("claim", "records", "verdict"),
     [
-        ("RL1", evidence(), "reproduced"),
-        ("RL1", evidence({**SOUND, PLAIN: 20}), "contradicted"),
-        ("RL1", evidence({**SOUND, RESIDUAL: 80}), "contradicted"),
-        ("RL1", evidence({**SOUND, PLAIN_BN: 15}), "contradicted"),
-        ("RL1", evidence({**SOUND, PLAIN: 52}, spread={PLAIN: 30}), "undecided"),
         ("RL2", evidence(), "reproduced"),
         ("RL2", evidence(random_curve=JUMP), "contradicted"),
         ("RL2", evidence(random_curve=GENTLE[::-1]), "contradicted"),
         ("RL3", evidence(), "reproduced"),
         ("RL3", evidence(orders=[(tau, 100 - error) for tau, error in SMOOTH]), "contradicted"),
-        ("RL4", evidence(), "reproduced"),
-        ("RL4", evidence({**SOUND, STOCHASTIC: 40}), "contradicted"),
-        ("RL4", evidence({**SOUND, STOCHASTIC: 16}, spread={STOCHASTIC: 10}), "undecided"),
     ],
 )
-def test_every_claim_can_be_decided_either_way(claim, records, verdict):
+def test_curves_decide_either_way(claim, records, verdict):
     found = verdict_of(claim, records)
     assert found["verdict"] == verdict, found["why"]
 

@@ -21,11 +21,9 @@ from ablations.shortcut_forms import (
     PLAIN,
     RIVALS,
     SCALED_BOTH,
+    error,
     forms,
-    gated,
-    more_error,
-    more_loss,
-    outcome,
+    loss,
 )
 from modules import build
 from reports.shortcut_forms_figures import TABLE_1, verdict
@@ -55,15 +53,15 @@ def diverged(arm, seed):
     return [row(arm, seed, "test", ERROR, math.nan), row(arm, seed, "diverged", "step", 5)]
 
 
-def evidence(errors=ERRORS, losses=LOSSES, spread=None, broken=()):
-    """All arms and seeds; spread: arm -> by how much seeds disagree; broken: (arm, seed) of runs that diverged."""
+def evidence(errors=ERRORS, losses=LOSSES, broken=()):
+    """All arms and seeds; broken: (arm, seed) of runs that diverged."""
     found = []
     for seed in SEEDS:
         for number, arm in enumerate(errors):
             if (arm, seed) in broken:
                 found += diverged(arm, seed)
                 continue
-            error = errors[arm] + 0.01 * seed * number + (spread or {}).get(arm, 0) * (-1) ** seed
+            error = errors[arm] + 0.01 * seed * number
             found += run(arm, seed, error, losses[arm] * (1 + 0.01 * seed * number))
     return Records(found)
 
@@ -72,36 +70,23 @@ def judged(records):
     return judge(CLAIMS, records, list(SEEDS), "laptop", "digits")[0]
 
 
-def test_differences_are_paired_by_seed():
-    records = Records(run(IDENTITY, 0, 4, 0.1) + run(IDENTITY, 1, 5, 0.1) + run(DROPOUT, 1, 12, 0.1))
-    assert more_error(records, DROPOUT) == {1: 7.0}
-
-
 def test_training_loss_is_compared_in_powers_of_ten():
     losses = dict(zip(RIVALS, (0.1, 0.1, 0.01, 1.0, 10.0), strict=True))
     records = Records(run(IDENTITY, 2, 5, 0.01) + [r for arm, loss in losses.items() for r in run(arm, 2, 9, loss)])
-    assert more_loss(records) == {2: pytest.approx((1 + 1 + 0 + 2 + 3) / 5)}
+    assert CLAIMS[0].tests[-1].measure.by_seed(records) == {2: pytest.approx((1 + 1 + 0 + 2 + 3) / 5)}
 
 
 def test_a_diverged_run_counts_as_guessing():
     records = Records(run(IDENTITY, 0, 4, 0.1) + diverged(DROPOUT, 0))
-    assert outcome(records, DROPOUT, "test", ERROR) == {0: 90.0}
-    assert outcome(records, DROPOUT, "trained_on", LOSS) == {0: math.log(10)}
-    assert more_error(records, DROPOUT) == {0: 86.0}
+    assert error(DROPOUT).by_seed(records) == {0: 90.0}
+    assert loss(DROPOUT).by_seed(records) == {0: math.log(10)}
     nobody_knows = Records(diverged(IDENTITY, 0) + diverged(DROPOUT, 0))
-    assert outcome(nobody_knows, DROPOUT, "test", ERROR) == {}
-
-
-NEAR = gated("shortcut", -6)
+    assert error(DROPOUT).by_seed(nobody_knows) == {}
 
 
 @pytest.mark.parametrize(
     ("records", "expected"),
     [
-        (evidence(), "reproduced"),
-        (evidence({**ERRORS, NEAR: 3.0}), "contradicted"),
-        (evidence(losses={**LOSSES, IDENTITY: 1.0}), "contradicted"),
-        (evidence(spread={NEAR: 5.0}), "undecided"),
         (evidence(broken=[(DROPOUT, seed) for seed in SEEDS]), "reproduced"),
         (evidence(broken=[(DROPOUT, seed) for seed in (0, 2, 3, 5)]), "reproduced"),
         (evidence(broken=[(DROPOUT, 2)]), "undecided"),  # one seed of seven makes the interval wide
@@ -109,7 +94,7 @@ NEAR = gated("shortcut", -6)
         (evidence(broken=[(IDENTITY, 2)]), "undecided"),
     ],
 )
-def test_the_claim_can_be_decided_either_way(records, expected):
+def test_runs_that_diverge_are_weighed_as_guessing(records, expected):
     found = judged(records)
     assert found["verdict"] == expected, found["why"]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from ablations.harness.measure import Measure
 from ablations.harness.records import Records
 
 Budget = Literal["smoke", "laptop", "short", "paper"]
@@ -63,31 +64,49 @@ class Arm:
 
 @dataclass(frozen=True)
 class Test:
-    """A number per seed, computed from the records, and the side of a threshold on which it must lie.
+    """A measure, and the side of a threshold on which it must lie.
 
-    says: the quantity in words; unit: of the estimate and the threshold, "" for a pure number.
-    estimate: records -> {seed: value}; it sees complete seeds of `arms` only (of all arms if none is named), and leaves
-    out a seed it has no value for. arms: what it needs; a missing one makes the test undecided.
-    exact: a deterministic count: one value, no seeds, interval or p.
+    It sees complete seeds of the measure's arms only; a missing arm makes the test undecided.
     Raises ValueError unless exactly one of `at_least` and `at_most` is given, and finite.
     """
 
     __test__: ClassVar[bool] = False  # the name is ours; pytest must not collect the class
 
     name: str
-    says: str
-    unit: str
-    estimate: Callable[[Records], Mapping[int, float]]
+    measure: Measure
     at_least: float | None = None
     at_most: float | None = None
-    arms: tuple[str, ...] = ()
-    exact: bool = False
 
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"test {self.name!r}: give exactly one of at_least and at_most")
         if not math.isfinite(self.threshold):
             raise ValueError(f"test {self.name!r}: the threshold is {self.threshold}, but must be finite")
+
+    @property
+    def says(self) -> str:
+        """The measure in words."""
+        return self.measure.says
+
+    @property
+    def unit(self) -> str:
+        """Of the measure and the threshold, "" for a pure number."""
+        return self.measure.unit
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """What it needs."""
+        return self.measure.arms
+
+    @property
+    def exact(self) -> bool:
+        """Whether it counts: one value, no seeds, interval or p."""
+        return self.measure.exact
+
+    @property
+    def side(self) -> str:
+        """Where the measure must lie: `at least` or `at most` the threshold."""
+        return "at most" if self.at_least is None else "at least"
 
     @property
     def threshold(self) -> float:
@@ -101,7 +120,7 @@ class Test:
         """The rule in one sentence of words."""
         threshold = f"{self.threshold:g} {self.unit}".rstrip()
         if self.exact:
-            return f"{self.says} is at {'most' if self.at_least is None else 'least'} {threshold}, counted exactly"
+            return f"{self.says} is {self.side} {threshold}, counted exactly"
         side = "below" if self.at_least is None else "above"
         return (
             f"{100 * LEVEL:g} % t interval of {self.says} over paired seeds lies {side} {threshold}, "
@@ -167,9 +186,9 @@ class Ablation:
     question: str
     claims: tuple[Claim, ...]
     plan: Callable[[str, Any], Plan]
-    probe: Callable[[Any], Iterable[Any]]
-    figures: Callable[[Records, Path], Sequence[Any]]
-    passes: Callable[[int, Mapping[str, Any]], float]
+    probe: Callable[[Any], Iterable[Any]] = lambda subject: ()
+    figures: Callable[[Records, Path], Sequence[Any]] = lambda records, folder: ()
+    passes: Callable[[int, Mapping[str, Any]], float] = lambda blocks, settings: 0.0
     baseline: str = ""
     check: Callable[[Mapping[str, Any], Any], Mapping[str, Any] | None] = lambda settings, network: None
     summary: Callable[[Records], Sequence[str]] = lambda records: ()

@@ -106,10 +106,10 @@ def _gather(test: Test, records: Records, seeds: Sequence[int]) -> _Evidence:
     else:  # a count needs no seeds, but of every arm a network that was trained
         trained = {row.arm for row in rows if row.probe != "diverged" and math.isfinite(row.value)}
         lacks += [f"arm {arm} has no trained network" for arm in test.arms if arm not in trained]
-    found = test.estimate(rows) if rows else {}
+    found = test.measure.by_seed(rows) if rows else {}
     values = {int(seed): float(value) for seed, value in sorted(found.items()) if test.exact or seed in seeds}
     if test.exact and len(values) > 1:
-        raise ValueError(f"test {test.name!r} is exact, so its estimate must be one value, not {len(values)}")
+        raise ValueError(f"test {test.name!r} is exact, so its measure must be one value, not {len(values)}")
     for row in rows:  # a diverged run has no answers, so that most estimates leave its seed out
         if row.seed in seeds and row.seed not in values and not (test.exact or math.isfinite(row.value)):
             values[row.seed] = math.nan
@@ -183,7 +183,9 @@ def _weigh(
         lack += f"{_counted(1 + len(support), 'claim')}, and below {ALPHA:g} is needed"
     outcome, why = ("undecided", lack) if lack else _outcome(item, adjusted, opposite)
     return {
-        **{key: getattr(item.test, key) for key in ("name", "says", "rule", "unit")},
+        **{key: getattr(item.test, key) for key in ("name", "says", "rule", "unit", "side", "threshold", "exact")},
+        "arms": list(item.test.arms),
+        "formula": item.test.measure.formula,
         "outcome": outcome,
         "why": why,
         "estimate": _strict(item.estimate),
@@ -204,7 +206,7 @@ def _outcome(item: _Evidence, adjusted: float, opposite: float) -> tuple[str, st
     found = f"{test.says}: {item.estimate:.4g} {test.unit}".rstrip()
     if not test.exact:
         found += f", 95 % interval {item.low:.4g} to {item.high:.4g}"
-    found += f", where the claim needs at {'least' if upward else 'most'} {test.threshold:g}"
+    found += f", where the claim needs {test.side} {test.threshold:g}"
     if not (claimed or refuted):
         return "undecided", f"{found}, which lies inside the interval"
     p = adjusted if claimed else opposite

@@ -7,11 +7,13 @@ import sys
 import pytest
 
 from ablations.harness.ablation import BUDGETS, MAX_SEEDS, Ablation, Arm, Claim, Plan, Test, check
+from ablations.harness.measure import computed
 
 
 def declared_test(name="gap", **changes):
-    given = {"says": "the gap", "unit": "% points", "estimate": lambda records: {}, "at_least": 30.0} | changes
-    return Test(name, **given)
+    given = {"says": "the gap", "unit": "% points", "arms": (), "exact": False, "at_least": 30.0} | changes
+    bounds = {bound: given.pop(bound) for bound in ("at_least", "at_most") if bound in given}
+    return Test(name, computed(function=lambda records: {}, **given), **bounds)
 
 
 def claim(id="RL1", *tests):

@@ -29,6 +29,7 @@ ARM = Arm(
 
 SCRIPT = """
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.measure import Quantity
 from ablations.harness.probing import Measurement
 from reports.tables import write_table
 
@@ -48,7 +49,7 @@ def probe(subject):
 def figures(records, folder):
     return [write_table(folder, "nothing", "Nothing", "No rows.", ["column"], [])]
 
-test = Test("epochs", "epochs", "", lambda r: {s: v[0] for s, v in r.by_seed("free", "epochs").items()}, at_least=1.0)
+test = Test("epochs", Quantity("count", probe="epochs")("free"), at_least=1.0)
 claims = (Claim("T1", "It does.", "this suite", "", tests=(test,)),)
 ABLATION = Ablation("tiny", "Tiny", "Does it search?", claims, plan, probe, figures, lambda blocks, settings: 1.0)
 """

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablations.harness.ablation import Claim, Test
+from ablations.harness.measure import computed
 from ablations.harness.records import Record, Records, point, read_csv, write_csv
 from ablations.harness.verdict import holm, judge, sign_flip_p, smallest_p, t_interval
 
@@ -42,8 +43,9 @@ def gap(records):
 
 
 def gap_test(name="gap", at_least=30.0, **changes):
-    given = {"says": "the gap", "unit": "% points", "estimate": gap, "arms": ("resnet", "vgg")} | changes
-    return Test(name, at_least=at_least, **given)
+    given = {"says": "the gap", "unit": "% points", "function": gap, "arms": ("resnet", "vgg")} | changes
+    at_most = given.pop("at_most", None)
+    return Test(name, computed(**given), at_least=at_least, at_most=at_most)
 
 
 def claim(*tests, id="RL1"):
@@ -216,9 +218,14 @@ def test_a_missing_seed_is_named_and_its_pair_left_out():
 
 
 def test_an_estimate_that_leaves_out_a_seed_decides_nothing():
-    partial = gap_test(estimate=lambda records: {s: v for s, v in gap(records).items() if s != 3})
+    partial = gap_test(function=lambda records: {s: v for s, v in gap(records).items() if s != 3})
     assert judge_one([partial], gap_records(AROUND_40))["why"] == "the gap: no value for seed 3"
-    assert judge_one([replace(partial, estimate=lambda records: {})], gap_records(AROUND_40))["estimate"] is None
+    assert (
+        judge_one([replace(partial, measure=computed("the gap", "", lambda records: {}, ()))], gap_records(AROUND_40))[
+            "estimate"
+        ]
+        is None
+    )
 
 
 def test_no_records_at_all_are_undecided():
@@ -242,7 +249,7 @@ def test_a_diverged_run_is_named(value):
 
 
 def test_a_nan_that_the_estimate_made_itself_is_named():
-    broken = gap_test(estimate=lambda records: dict.fromkeys(EIGHT, math.nan))
+    broken = gap_test(function=lambda records: dict.fromkeys(EIGHT, math.nan))
     assert judge_one([broken], gap_records(AROUND_40))["why"] == "the gap: seed 0 gives nan"
 
 
@@ -277,8 +284,8 @@ def test_a_contradicted_part_outweighs_a_missing_one():
 
 
 def count_test(bound, **changes):
-    return Test("count", "the number of blocks", "blocks", lambda records: {r.seed: r.value for r in records},
-                at_least=bound, exact=True, **changes)  # fmt: skip
+    of_each = {"function": lambda records: {r.seed: r.value for r in records}, "arms": ()} | changes
+    return Test("count", computed("the number of blocks", "blocks", exact=True, **of_each), at_least=bound)
 
 
 @pytest.mark.parametrize(("bound", "verdict", "p"), [(5, "reproduced", 0), (6, "contradicted", 1)])

@@ -6,6 +6,7 @@ import numpy as np
 
 from ablations.harness.ablation import Claim, Test
 from ablations.harness.files import write_json
+from ablations.harness.measure import computed
 from ablations.harness.records import Record, Records, point, write_csv
 from ablations.harness.verdict import judge
 from reports.lesion_figures import draw
@@ -53,17 +54,17 @@ def synthetic_records(seeds, draws=6, arms=tuple(ARMS), diverged=()):
     return Records(rows)
 
 
-def _mean_increase(arm):
+def _mean_increase(arm, says, arms):
     def estimate(records):
         intact = records.by_seed(arm=arm, probe="intact")
         deleted = records.by_seed(arm=arm, probe="delete")
         return {seed: float(np.mean(deleted[seed]) - intact[seed][0]) for seed in intact}
 
-    return estimate
+    return computed(says, "points", estimate, arms)
 
 
 def _gap(records):
-    resnet, vgg = _mean_increase("preact_resnet")(records), _mean_increase("vgg")(records)
+    resnet, vgg = (_mean_increase(arm, "", ()).by_seed(records) for arm in ("preact_resnet", "vgg"))
     return {seed: vgg[seed] - resnet[seed] for seed in resnet}
 
 
@@ -75,8 +76,8 @@ CLAIMS = (
         "",
         "about 10 points",
         (
-            Test("gap", "VGG's mean increase of error minus ResNet's", "points", _gap, at_least=20.0),
-            Test("rise", "ResNet's mean increase", "points", _mean_increase("preact_resnet"), at_most=5.0),
+            Test("gap", computed("VGG's mean increase of error minus ResNet's", "points", _gap, ()), at_least=20.0),
+            Test("rise", _mean_increase("preact_resnet", "ResNet's mean increase", ()), at_most=5.0),
         ),
     ),
     Claim(
@@ -85,7 +86,7 @@ CLAIMS = (
         "Veit et al. 2016, Fig. 8",
         "only slightly better",
         "",
-        (Test("rise", "mean increase", "points", _mean_increase("stochastic_depth"), at_most=1.0, arms=tuple(ARMS)),),
+        (Test("rise", _mean_increase("stochastic_depth", "mean increase", tuple(ARMS)), at_most=1.0),),
     ),
     Claim(
         "RL5",
@@ -93,7 +94,7 @@ CLAIMS = (
         "invented",
         "1.2 points",
         "",
-        (Test("rise", "mean increase", "points", _mean_increase("original_resnet"), at_most=2.0),),
+        (Test("rise", _mean_increase("original_resnet", "mean increase", ()), at_most=2.0),),
     ),
     Claim(
         "RL6",
@@ -101,7 +102,7 @@ CLAIMS = (
         "Veit et al. 2016, Sec. 3",
         "2^n",
         "",
-        (Test("paths", "number of paths", "", lambda records: {0: 2.0**18}, at_least=2e5, exact=True),),
+        (Test("paths", computed("number of paths", "", lambda records: {0: 2.0**18}, (), exact=True), at_least=2e5),),
     ),
 )
 

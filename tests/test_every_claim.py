@@ -1,0 +1,126 @@
+"""Every claim of every script can come out either way, whichever of its tests decides: on records made up for it.
+
+What a measure is made of says which records its values would come from. The values are searched for: such that all
+tests lie on the claimed side, or one of them on the other. Claims with a part that nobody can make up alone (a curve, a
+map) are listed, and stand on trial in the test file of their script.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from ablations.__main__ import scripts
+from ablations.harness.ablation import Ablation, Claim, Test
+from ablations.harness.records import Record, Records
+from ablations.harness.verdict import judge
+
+SEEDS = 14  # enough for the claim with the most tests in the script with the most claims, either way
+ELSEWHERE = {
+    "CU1b", "FF1a", "FF1b", "FF1c", "FF1d", "GF1", "GF2", "HW3", "HW4", "LL2", "LL3", "LL6", "PL1", "PL2", "PL3", "RL2",
+    "RL3", "ST5",
+}  # fmt: skip
+COUNTS = {"PR3", "ST9"}  # are checks: a count cannot be searched for
+
+Values = Mapping[str, float]
+"""Of each leaf, by its formula."""
+
+
+def inventable(claim: Claim) -> bool:
+    return all(leaf.invent is not None for test in claim.tests for leaf in test.measure.leaves)
+
+
+EVERY = [(ablation, claim) for ablation in scripts() for claim in ablation.claims]
+SAMPLED = [pair for pair in EVERY if pair[1].id not in ELSEWHERE | COUNTS]
+
+
+def records_of(claim: Claim, values: Values, seed: int = 0) -> Iterator[Record]:
+    """What the leaves of all tests say when they have these values."""
+    leaves = {leaf.formula: leaf for test in claim.tests for leaf in test.measure.leaves}
+    for formula, leaf in leaves.items():
+        assert leaf.invent is not None
+        for arm, point, metric, value in leaf.invent(values[formula]):
+            yield Record("invented", arm, seed, point, metric, value, leaf.unit, f"{arm}-{seed}")
+
+
+def drawn(unit: str, draws: random.Random) -> float:
+    if unit == "%":
+        return draws.choice((draws.uniform(0, 100), 10 ** draws.uniform(-2, 2)))
+    return draws.choice((1, 1, 1, -1)) * 10 ** draws.uniform(-2, 1)
+
+
+def missed(test: Test, records: Records, other_side: bool) -> float:
+    """By how much a test misses the side that is wanted, with room for noise; 0 where it does not."""
+    found = test.measure.by_seed(records)
+    if 0 not in found:
+        return 1e9
+    above = found[0] - test.threshold
+    room = 0.02 + 0.05 * abs(test.threshold)
+    return max(0.0, room - (above if (test.at_least is None) == other_side else -above))
+
+
+def searched(claim: Claim, against: str = "") -> Values:
+    """Values with which every test is on the claimed side, but for the one named `against`."""
+    units = {leaf.formula: leaf.unit for test in claim.tests for leaf in test.measure.leaves}
+    draws = random.Random(0)
+    values = {formula: drawn(unit, draws) for formula, unit in units.items()}
+
+    def misses(values: Values) -> float:
+        records = Records(records_of(claim, values))
+        return sum(missed(test, records, test.name == against) for test in claim.tests)
+
+    least = misses(values)
+    for _ in range(20_000):
+        if not least:
+            return values
+        formula = draws.choice(list(units))
+        other = {**values, formula: drawn(units[formula], draws)}
+        if (now := misses(other)) <= least:
+            values, least = other, now
+    raise AssertionError(f"{claim.id}: no values found against {against!r}")
+
+
+def around(claim: Claim, test: Test, support: Values, against: Values) -> tuple[Values, Values]:
+    """Two sets of values on the way from one to the other, next to each other, between which the test turns."""
+    near, far = support, against
+    for _ in range(40):
+        middle = {formula: (near[formula] + far[formula]) / 2 for formula in near}
+        above = test.measure.by_seed(Records(records_of(claim, middle)))[0] - test.threshold
+        near, far = (middle, far) if (above >= 0) == (test.at_least is not None) else (near, middle)
+    return near, far
+
+
+def verdict(ablation: Ablation, claim: Claim, *sides: Values) -> tuple[str, dict[str, str]]:
+    """The verdict, and the outcome of each test, on seeds that take turns in having these values."""
+    draws = random.Random(1)
+    rows = [
+        row
+        for seed in range(SEEDS)
+        for row in records_of(
+            claim,
+            {f: v + 1e-4 * (0.1 + abs(v)) * draws.uniform(-1, 1) for f, v in sides[seed % len(sides)].items()},
+            seed,
+        )
+    ]
+    (found,) = judge([claim], Records(rows), range(SEEDS), "laptop", "invented", len(ablation.claims))
+    return found["verdict"], {test["name"]: test["outcome"] for test in found["tests"]}
+
+
+@pytest.mark.parametrize(("ablation", "claim"), SAMPLED, ids=[claim.id for _, claim in SAMPLED])
+def test_every_verdict_can_come_out_whichever_test_decides(ablation: Ablation, claim: Claim) -> None:
+    support = searched(claim)
+    assert verdict(ablation, claim, support)[0] == "reproduced"
+    for test in claim.tests:
+        against = searched(claim, test.name)
+        found, outcomes = verdict(ablation, claim, against)
+        assert found == "contradicted"
+        assert [name for name, outcome in outcomes.items() if outcome == "contradicted"] == [test.name]
+        if not test.exact:
+            found, outcomes = verdict(ablation, claim, *around(claim, test, support, against))
+            assert (found == "reproduced", outcomes[test.name]) == (False, "undecided")
+
+
+def test_the_claims_that_stand_on_trial_elsewhere_cannot_be_made_up_here() -> None:
+    assert {claim.id for _, claim in EVERY if not inventable(claim)} == ELSEWHERE
