@@ -98,7 +98,7 @@ def signature(graph: fx.Graph) -> str:
     """What the graph computes, whatever its nodes are called."""
     position = {node: index for index, node in enumerate(graph.nodes)}
     return "\n".join(
-        f"{node.op} {node.target} {fx.map_arg((node.args, node.kwargs), lambda each: position[each])}"
+        f"{node.op} {node.target} {fx.node.map_arg((node.args, node.kwargs), lambda each: position[each])}"
         for node in graph.nodes
         if node.op != "placeholder"
     )

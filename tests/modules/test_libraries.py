@@ -10,6 +10,7 @@ import torch
 import torchvision
 
 from ablations.probes.directions import random_direction
+from ablations.probes.hessian import Hessian
 from ablations.probes.landscape import surface
 from modules import removed, reordered, routed, set_survival
 from modules.catalogue import keys
@@ -85,6 +86,16 @@ def test_what_cannot_be_divided_is_taken_whole_where_no_blocks_are_needed() -> N
     assert found.centre is not None
     with pytest.raises(ValueError, match="cannot be divided into blocks"):
         build_foreign("timm:dla46x_c")
+
+
+def test_the_hessian_of_a_transformer() -> None:
+    """Its quick attention has no second derivative."""
+    network = build_foreign("timm:test_vit", image_size=64).eval()
+    hessian = Hessian(network, [(IMAGES, torch.tensor([1, 2]))])
+    vector = torch.randn(hessian.size, generator=torch.Generator().manual_seed(0))
+    product = hessian.product(vector)
+    assert product.isfinite().all()
+    assert product.any()
 
 
 def test_surgery_on_a_model_says_what_to_do() -> None:
