@@ -35,7 +35,10 @@ def _plan(budget: str, data: object) -> Plan:
 TINY: Ablation = replace(
     ABLATION,
     plan=_plan,
-    claims=tuple(replace(c, tests=tuple(replace(test, arms=(ARM,)) for test in c.tests)) for c in ABLATION.claims),
+    claims=tuple(
+        replace(c, tests=tuple(replace(test, measure=replace(test.measure, arms=(ARM,))) for test in c.tests))
+        for c in ABLATION.claims
+    ),
 )
 """One arm that is trained within a second."""
 

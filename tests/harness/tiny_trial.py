@@ -11,6 +11,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.estimate import Estimate, describe
 from ablations.harness.files import atomic_write_text, write_npz
 from ablations.harness.launch import main
+from ablations.harness.measure import Quantity
 from ablations.harness.probing import Measurement
 from reports.tables import write_table
 
@@ -39,9 +40,7 @@ def figures(records, folder):
     return [write_table(folder, "norms", "Norms", "Of the weights.", ["arm", "norm"], rows)]
 
 
-grows = Test(
-    "grows", "the norm", "", lambda r: {s: v[0] for s, v in r.by_seed("relu", "weights").items()}, at_least=1.0
-)
+grows = Test("grows", Quantity("norm", "", "the norm", "weights")("relu"), at_least=1.0)
 CLAIMS = (Claim("T1", "Weights have a norm.", "this suite", "", tests=(grows,)),)
 TINY = Ablation("tiny", "Tiny", "Does it hold?", CLAIMS, plan, probe, figures, lambda blocks, settings: 1.0)
 
