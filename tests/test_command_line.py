@@ -30,7 +30,7 @@ def refused(command, tmp_path, monkeypatch):
     """Runs a command that is wrong: exit code 2, one line, and nothing trained; gives the parts that the line lacks."""
 
     def run(words, *parts):
-        monkeypatch.setattr("ablations.harness.trial.Trial.carry_out", None)  # a test must not wait for a training
+        monkeypatch.setattr("ablations.harness.execution.carry_out", None)  # a test must not wait for a training
         code, out, err = command(*words)
         assert code == 2, (code, out, err)
         assert err.startswith("remove_layers: ")

@@ -7,6 +7,7 @@ import pytest
 
 from ablations.harness.ablation import BUDGETS, check
 from ablations.harness.command_line import Options
+from ablations.harness.execution import carry_out
 from ablations.harness.prepare import prepare
 from ablations.harness.records import Record, Records, point, read_csv
 from ablations.harness.verdict import judge
@@ -91,7 +92,7 @@ def test_a_second_time_changes_no_byte(smoke, folder, capsys):
     before = {name: (folder / name).read_bytes() for name in ("records.csv", "verdicts.json")}
     trained = {file: file.stat().st_mtime_ns for file in (out / "trained").rglob("*") if file.is_file()}
     options = Options("smoke", "digits", out, out, wandb="disabled", trainer={"accelerator": "cpu"})
-    assert prepare(ABLATION, options).carry_out() is False
+    assert carry_out(prepare(ABLATION, options)) is False
     assert capsys.readouterr().out.count("already trained, already probed") == 10
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert {file: file.stat().st_mtime_ns for file in (out / "trained").rglob("*") if file.is_file()} == trained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,6 +194,14 @@ class Ablation:
     check: Callable[[Mapping[str, Any], Any], Mapping[str, Any] | None] = lambda settings, network: None
     summary: Callable[[Records], Sequence[str]] = lambda records: ()
     needs_blocks: bool = True
+
+
+def declaration(ablation: Ablation) -> tuple[Path, str] | None:
+    """The file that declares the ablation and its name there, by which another process finds it again; None if none."""
+    module = sys.modules.get(ablation.plan.__module__)
+    names = [name for name, value in vars(module).items() if value is ablation] if module else []
+    file = getattr(module, "__file__", None)
+    return (Path(file), names[0]) if names and file else None
 
 
 def check(ablation: Ablation, plan: Plan) -> None:

@@ -166,7 +166,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     with_trainer = any(name.startswith(("--trainer", "trainer.")) for name in (*names, *from_files))
     parser = parser_for(ablation, with_trainer)
     for file, options in files.items():
-        config_file.check(file, options, parser)
+        config_file.check(file, options, parser, parser.refused)
     in_files = {name.removeprefix("probe."): value for name, value in from_files.items() if name.startswith("probe.")}
     if in_files:
         parser.add_argument("--probe", type=dict)  # which the parser then takes from a file

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,10 +17,7 @@ from ablations.harness.integrity import archive_is_whole, sha256
 from ablations.harness.probing import forget_unnoted_answers
 from ablations.harness.runs import CHECKPOINT, ENDS, TABLE, WEIGHTS, damage, outcome, snapshot_damage, snapshot_files
 from ablations.harness.runtime import say
-
-if TYPE_CHECKING:
-    from ablations.harness.job import Job
-    from ablations.harness.trial import Trial
+from ablations.harness.trial import Job, Trial
 
 
 def wanted_snapshots(trial: Trial, job: Job, folder: Path) -> dict[int, Path]:

@@ -6,7 +6,7 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablations.harness.estimate import Estimate
 from ablations.harness.files import sweep, write_json
@@ -15,10 +15,8 @@ from ablations.harness.records import Records, write_csv
 from ablations.harness.runs import locked, outcome
 from ablations.harness.runtime import environment, say
 from ablations.harness.summary_run import log_summary
+from ablations.harness.trial import Trial
 from ablations.harness.verdict import judge
-
-if TYPE_CHECKING:
-    from ablations.harness.trial import Trial
 
 EVALUATION = "test set read once, at the end of training, with the last weights, in fp32"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ablations.harness.command_line import Parser
+    from jsonargparse import ArgumentParser
 
 LARGEST = 1 << 20  # bytes; a file of options has some hundred
 DEEPEST = 20  # lists and mappings in one another; what a file of options holds has two
@@ -50,14 +50,14 @@ def read(file: str) -> dict[str, Any]:
     return dict(_flat(content, file))
 
 
-def check(file: str, options: Mapping[str, Any], parser: Parser) -> None:
+def check(file: str, options: Mapping[str, Any], parser: ArgumentParser, refused: Mapping[str, str]) -> None:
     """Raises ValueError for an option that the parser does not have, a null that means nothing, and a list or single
     value that is none; the parser itself looks at the types of the others."""
     actions = {action.dest: action for action in parser._actions if action.option_strings}
     known = [name for name in actions if name not in NO_OPTIONS]
     for name, value in options.items():
-        if name in parser.refused:
-            raise ValueError(f"{file}: {name}: {parser.refused[name]}")
+        if name in refused:
+            raise ValueError(f"{file}: {name}: {refused[name]}")
         if name.startswith("probe."):  # which settings a script has is known with its plan
             if value is None or isinstance(value, list | dict):
                 raise ValueError(f"{file}: {name}: give a number, a word, or yes or no")

@@ -1,4 +1,4 @@
-"""One job: an arm with a seed, trained and asked where that was not done before, and what the files then say of it."""
+"""Carrying out one job: trained and asked where that was not done before, and what the files then say of it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
 
 from ablations.harness import lineage
-from ablations.harness.ablation import Arm
 from ablations.harness.callbacks import Diverged
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.completion import lack, make_finished, wanted_snapshots
@@ -28,7 +27,7 @@ from ablations.harness.folders import is_settled, settle
 from ablations.harness.integrity import sha256
 from ablations.harness.probing import Subject, answers_damage, answers_file, ask, kept_folder
 from ablations.harness.records import Record, point, read_csv
-from ablations.harness.runs import TABLE, WEIGHTS, Run, held, outcome, weights_noted
+from ablations.harness.runs import TABLE, WEIGHTS, held, outcome, weights_noted
 from ablations.harness.search import final_loss
 from ablations.harness.tracking import (
     Tracker,
@@ -40,29 +39,13 @@ from ablations.harness.tracking import (
     trained_by,
 )
 from ablations.harness.training import INTERRUPTED, train
+from ablations.harness.trial import Job, Trial
 from ablations.harness.wandb_names import PROBE, TRAIN
 from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
 from modules.weights import load_weights
 
-if TYPE_CHECKING:
-    from ablations.harness.trial import Trial
-
 UNITS = {"error": "%", "loss": "nats", "seconds": "s", "outside": "%", "blank": "%", "folded": "%"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One arm with one seed: the run that answers for it."""
-
-    arm: Arm
-    run: Run
-    candidate: int | None = None  # its number in a search
-
-    @property
-    def label(self) -> str:
-        what = f"seed {self.run.seed}" if self.candidate is None else f"candidate {self.candidate}"
-        return f"{self.arm.name} {what}"
 
 
 class Answer(NamedTuple):

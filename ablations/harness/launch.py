@@ -26,6 +26,7 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     try:
         options = parse(ablation, argv)
         command = shlex.join([*program(f"ablations.{ablation.name}"), *_resuming(argv, options.fresh)])
+        from ablations.harness.execution import carry_out
         from ablations.harness.prepare import prepare
 
         trial = prepare(ablation, options)
@@ -35,7 +36,7 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     try:
-        raise SystemExit(FAILED if trial.carry_out() else DONE)
+        raise SystemExit(FAILED if carry_out(trial) else DONE)
     except KeyboardInterrupt:
         print(f"\nInterrupted; finished epochs and runs are kept. Resume with:\n  {command}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

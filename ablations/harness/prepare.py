@@ -11,14 +11,13 @@ from typing import Any
 
 import datamodules
 from ablations.harness import external, precision, runtime, scale, trainer_options
-from ablations.harness.ablation import Ablation, Arm, Plan, check
+from ablations.harness.ablation import Ablation, Arm, Plan, check, declaration
 from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.estimate import count, describe
-from ablations.harness.job import Job, in_one_process, num_processes
+from ablations.harness.job import in_one_process, num_processes
 from ablations.harness.runs import Run
 from ablations.harness.search import SEED, Search, drawn, final_loss, searchable
-from ablations.harness.trial import Trial, data_key
-from ablations.harness.workers import declaration
+from ablations.harness.trial import Job, Trial, data_key
 from datamodules.images import EVALUATION_BATCH_SIZE, ImageData
 from modules import fitted, recipe_for
 from modules.recipe import with_overrides

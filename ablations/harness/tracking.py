@@ -25,10 +25,10 @@ from ablations.harness import lineage, runtime
 from ablations.harness.files import write_json
 from ablations.harness.records import Record, Records
 from ablations.harness.runtime import say
+from ablations.harness.trial import Trial
 from ablations.harness.wandb_names import PROJECT, STEP, SUMMARY, means
 
 if TYPE_CHECKING:
-    from ablations.harness.trial import Trial
     from modules.cost import Cost
 
 PATIENCE, USUAL = 10.0, 2.0  # seconds

@@ -20,17 +20,15 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from ablations.harness import job, runtime
-from ablations.harness.ablation import Ablation
+from ablations.harness.ablation import declaration
 from ablations.harness.command_line import Options
+from ablations.harness.prepare import prepare
 from ablations.harness.scale import steps
-
-if TYPE_CHECKING:
-    from ablations.harness.trial import Trial
+from ablations.harness.trial import Trial
 
 # Below so many optimiser steps in all, starting processes takes longer than they save. Steps, not seconds, so that a
 # repeated command decides alike.
@@ -133,14 +131,6 @@ def _restore(environment: dict[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def declaration(ablation: Ablation) -> tuple[Path, str] | None:
-    """The file that declares the ablation and its name there, by which another process finds it again; None if none."""
-    module = sys.modules.get(ablation.plan.__module__)
-    names = [name for name, value in vars(module).items() if value is ablation] if module else []
-    file = getattr(module, "__file__", None)
-    return (Path(file), names[0]) if names and file else None
-
-
 def _serve(connection: Connection, script: Path, name: str, options: Options, searching: bool) -> None:
     """What a process does: prepare the trial, then job after job until nobody asks any more."""
     os.setpgrp()  # Ctrl-C at a terminal reaches the parent alone, which passes it on once
@@ -180,8 +170,6 @@ def _last_word(connection: Connection, word: str) -> None:
 
 
 def _trial(script: Path, name: str, options: Options, searching: bool) -> Trial:
-    from ablations.harness.prepare import prepare
-
     spec = importlib.util.spec_from_file_location("ablation_of_this_process", script)
     assert spec is not None
     assert spec.loader is not None

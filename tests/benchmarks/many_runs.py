@@ -47,12 +47,13 @@ ABLATION = Ablation(
 
 def carried_out(workers: int, budget: str) -> tuple[float, float]:
     """Images per second of the whole script, and of its runs' own loops (median)."""
+    from ablations.harness.execution import carry_out
     from ablations.harness.prepare import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         started = time.perf_counter()
-        prepare(ABLATION, Options(budget, "digits", out, out, workers=workers, wandb="disabled")).carry_out()
+        carry_out(prepare(ABLATION, Options(budget, "digits", out, out, workers=workers, wandb="disabled")))
         seconds = time.perf_counter() - started
         tables = [list(csv.DictReader(file.open(newline=""))) for file in out.glob("trained/*/metrics.csv")]
     rates = [float(row["images_per_second"]) for table in tables for row in table[1:]]

@@ -34,7 +34,7 @@ class Finished:
     def repeat(self, out: Path, *more: str) -> tuple[Seen, list[str]]:
         """What the command says, and the records that would be judged, without those of time."""
         judged: list[Records] = []
-        with patch("ablations.harness.trial.conclude", lambda trial, records, *_: judged.append(records) or False):
+        with patch("ablations.harness.execution.conclude", lambda trial, records, *_: judged.append(records) or False):
             seen = carry_out([*self.words, *more], out)
         return seen, [repr(row) for records in judged for row in records if "seconds" not in row.metric]
 

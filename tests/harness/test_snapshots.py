@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ablations.harness.command_line import Options
+from ablations.harness.execution import carry_out
 from ablations.harness.prepare import prepare
 from ablations.harness.probing import Measurement
 from ablations.harness.runs import held, snapshot_files
@@ -29,9 +30,9 @@ def of_one_arm(small_ablation, snapshots, probe=lambda subject: (), **recipe):
     return replace(ablation, plan=lambda *given: replace(plan(*given), snapshots=snapshots), probe=probe)
 
 
-def carry_out(ablation, out, **changes):
+def tried(ablation, out, **changes):
     options = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": "disabled", **changes}
-    return prepare(ablation, Options(**{"arms": ("preact_resnet",), **options})).carry_out()
+    return carry_out(prepare(ablation, Options(**{"arms": ("preact_resnet",), **options})))
 
 
 def run_of(out):
@@ -49,24 +50,24 @@ def test_a_probe_sees_the_network_as_it_was(small_ablation, tmp_path):
         assert torch.equal(norms[3], torch.cat([p.flatten() for p in subject.network.parameters()]))
         yield Measurement("asked", "x", 1.0, "")
 
-    assert carry_out(of_one_arm(small_ablation, 3, probe, epochs=3), tmp_path) is False
+    assert tried(of_one_arm(small_ablation, 3, probe, epochs=3), tmp_path) is False
     assert not torch.equal(norms[0], norms[2])
     assert not torch.equal(norms[2], norms[3])
 
 
 def test_a_finished_run_without_snapshots_is_replaced_by_its_like(small_ablation, tmp_path, monkeypatch):
-    assert carry_out(of_one_arm(small_ablation, 0, epochs=2), tmp_path) is False
+    assert tried(of_one_arm(small_ablation, 0, epochs=2), tmp_path) is False
     folder = run_of(tmp_path)
     weights = (folder / "weights.safetensors").read_bytes()
     answers = {file.name for file in (folder / "probes").iterdir()}
     # Interrupted while it is trained again: what stood, stands.
     monkeypatch.setattr("ablations.harness.training.save_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(of_one_arm(small_ablation, 2, epochs=2), tmp_path)
+        tried(of_one_arm(small_ablation, 2, epochs=2), tmp_path)
     monkeypatch.undo()
     assert (folder / "done").exists()
     assert (folder / "weights.safetensors").read_bytes() == weights
-    assert carry_out(of_one_arm(small_ablation, 2, epochs=2), tmp_path) is False
+    assert tried(of_one_arm(small_ablation, 2, epochs=2), tmp_path) is False
     assert run_of(tmp_path) == folder
     assert (folder / "weights.safetensors").read_bytes() == weights, "the same run"
     assert answers <= {file.name for file in (folder / "probes").iterdir()}, "answers of the same network are kept"
@@ -85,11 +86,11 @@ def test_an_unfinished_run_past_wanted_snapshots_begins_again(small_ablation, tm
 
     monkeypatch.setattr("ablations.harness.training.History.on_train_epoch_start", stop)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(of_one_arm(small_ablation, 0, epochs=3), tmp_path)
+        tried(of_one_arm(small_ablation, 0, epochs=3), tmp_path)
     monkeypatch.undo()
     folder = run_of(tmp_path)
     assert (folder / "last.ckpt").exists()
-    assert carry_out(of_one_arm(small_ablation, 2, epochs=3), tmp_path) is False
+    assert tried(of_one_arm(small_ablation, 2, epochs=3), tmp_path) is False
     untrained = read_weights(folder / "snapshots" / "epoch0000.safetensors")
     trained = read_weights(folder / "snapshots" / "epoch0003.safetensors")
     assert any(not torch.equal(untrained[name], trained[name]) for name in trained)
@@ -100,7 +101,7 @@ def test_a_run_has_one_process_at_a_time(small_ablation, tmp_path):
     options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",), wandb="disabled")
     trial = prepare(ablation, options)
     with held(trial.jobs[0].run, tmp_path), pytest.raises(OSError, match="another process is at run resnet_cifar"):
-        trial.carry_out()
-    assert trial.carry_out() is False
+        carry_out(trial)
+    assert carry_out(trial) is False
     with held(trial.jobs[0].run, tmp_path):
-        assert trial.carry_out() is False, "what is finished may be read by all"
+        assert carry_out(trial) is False, "what is finished may be read by all"

@@ -13,6 +13,7 @@ from kept_wandb import Kept, models
 
 from ablations.harness import lineage, tracking
 from ablations.harness.command_line import Options
+from ablations.harness.execution import carry_out
 from ablations.harness.prepare import prepare
 from ablations.harness.records import Record, Records, read_csv
 from ablations.harness.summary_run import log_summary
@@ -51,7 +52,7 @@ def carried_out(small_ablation, tmp_path, capsys):
         given = {"budget": "smoke", "data": "digits", "data_root": tmp_path, "out": tmp_path, "wandb": wandb}
         options = Options(**{**given, "arms": ("preact_resnet",), **changes})
         capsys.readouterr()
-        assert prepare(small_ablation(epochs=2), options).carry_out() is False
+        assert carry_out(prepare(small_ablation(epochs=2), options)) is False
         for folder in (tmp_path / "trained").iterdir():
             assert {file.name for file in folder.iterdir()} == FILES
             assert len((folder / "metrics.csv").read_text().splitlines()) == 3
@@ -247,7 +248,7 @@ def test_candidates_of_a_search_are_trainings_with_a_number(small_ablation, tmp_
 
     ablation = small_ablation(epochs=1)
     options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",), search=2)
-    assert prepare(replace(ablation, plan=searched), options).carry_out() is False
+    assert carry_out(prepare(replace(ablation, plan=searched), options)) is False
     found = {kept.run["display_name"]: kept for kept in kept_runs(tmp_path)["train"]}
     assert set(found) == {f"preact_resnet/{which}" for which in ("candidate=0", "candidate=1", "seed=0")}
     for number in (0, 1):
@@ -260,7 +261,7 @@ def test_candidates_of_a_search_are_trainings_with_a_number(small_ablation, tmp_
 
 def test_a_run_that_diverges_has_ended_and_shows_its_last_losses(small_ablation, tmp_path):
     options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",))
-    assert prepare(small_ablation(epochs=1, learning_rate=1e30), options).carry_out() is True
+    assert carry_out(prepare(small_ablation(epochs=1, learning_rate=1e30), options)) is True
     (train,) = kept_runs(tmp_path)["train"]
     (trained,) = (tmp_path / "trained").iterdir()
     step = json.loads((trained / "diverged").read_text())["step"]
@@ -284,8 +285,8 @@ def test_a_resumed_run_is_tracked_from_its_first_epoch(small_ablation, tmp_path,
 
     monkeypatch.setattr(training.History, "on_train_epoch_start", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        prepare(small_ablation(epochs=3), options).carry_out()
-    assert prepare(small_ablation(epochs=3), options).carry_out() is False
+        carry_out(prepare(small_ablation(epochs=3), options))
+    assert carry_out(prepare(small_ablation(epochs=3), options)) is False
     # Their folders may carry the same second, so that names do not order them.
     found = kept_runs(tmp_path)["train"]
     assert sorted((sum("train/loss" in row for row in kept.history), kept.exit_code) for kept in found) == [

@@ -1,0 +1,105 @@
+"""What is to be done, what it costs and how long it takes, told before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ablations.harness.estimate import Estimate, count, describe, estimate, evaluation_time, in_words
+from ablations.harness.external import Stranger
+from ablations.harness.job import is_asked, is_finished
+from ablations.harness.runtime import say
+from ablations.harness.scale import steps
+from ablations.harness.trial import Trial
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def estimates(trial: Trial) -> dict[str, Estimate]:
+    """Per arm; only arms with work left are timed, the others are only counted."""
+    found = {}
+    for arm in trial.arms:
+        jobs = [job for job in trial.jobs if job.arm is arm]
+        if all(is_asked(trial, job) for job in jobs):
+            counted, network = describe(jobs[0].run)
+            found[arm.name] = Estimate(counted, len(network.blocks), 0.0, 0.0)
+        else:
+            found[arm.name] = estimate(jobs[0].run, trial.data_of(arm), trial.device)
+    return found
+
+
+def _num_images(trial: Trial) -> int:
+    """What one of the probe's passes goes through."""
+    limit = trial.plan.settings.get("limit")
+    return limit if isinstance(limit, int) else len(trial.data.test)
+
+
+def expected(trial: Trial, estimates: dict[str, Estimate]) -> list[float]:
+    """Seconds that each job will take; a run that several share is trained once."""
+    images = _num_images(trial)
+    seconds = [0.0] * len(trial.jobs)
+    for group in trial.groups:
+        for number, index in enumerate(group):
+            job = trial.jobs[index]
+            found = estimates[job.arm.name]
+            if number == 0 and not is_finished(trial, job):
+                seconds[index] += found.training
+            if not trial.searching and not is_asked(trial, job):
+                settings = {**trial.plan.settings, "arm": job.arm.name}
+                seconds[index] += found.per_image * images * trial.ablation.passes(found.blocks, settings)
+    return seconds
+
+
+def tell_plan(trial: Trial, found: Mapping[str, Estimate], seconds: Sequence[float], workers: int) -> float:
+    """Prints arms, costs and expected time; returns the seconds of work left."""
+    tried = f"{trial.options.search} candidates each" if trial.searching else _counted(trial.plan.seeds, "seed")
+    settings = f"{trial.options.budget} budget, {trial.data.name}, {tried}"
+    say(f"{trial.ablation.title} ({settings})")
+    if trial.stranger is not None:
+        return _tell_stranger(trial, trial.stranger)
+    if not trial.jobs:
+        return 0.0
+    arm_width = max(len(arm.name) for arm in trial.arms)
+    say(
+        f"  {'arm':<{arm_width}} {'network':<16} {'blocks':>6} {'parameters':>11} {'multiply-adds':>13} "
+        f"{'epochs':>6} {'steps':>7} {'precision':<10}  runs"
+    )
+    for arm in trial.arms:
+        jobs = [job for job in trial.jobs if job.arm is arm]
+        cost = found[arm.name]
+        trained = sum(is_finished(trial, job) for job in jobs)
+        runs = f"{len(jobs)} of {in_words(cost.training)}" if trained < len(jobs) else f"{len(jobs)}"
+        runs += f", {trained} already trained" if trained else ""
+        run = jobs[0].run
+        length = f"{run.recipe.epochs:>6} {steps(run):>7,} {run.precision:<10}"
+        say(
+            f"  {arm.name:<{arm_width}} {arm.network:<16} {cost.blocks:>6} {cost.cost.parameters:>11,} "
+            f"{cost.cost.multiply_adds / 1e6:>11.1f} M {length}  {runs}"
+        )
+    for search in () if trial.searching else trial.searches:
+        say(f"  searched: {search}")
+    for remark in trial.remarks:
+        say(f"  {remark}")
+    left = sum(seconds) / workers
+    at_once = f"{workers} runs at once, " if workers > 1 else ""
+    say(f"  expected: {in_words(left)} on this machine, {at_once}probes included; files go to {trial.options.out}/")
+    return left
+
+
+def _tell_stranger(trial: Trial, stranger: Stranger) -> float:
+    """Prints the cost of the network from outside and the expected time of probing it; returns its seconds."""
+    found = count(stranger.network, stranger.arm, trial.data.in_channels, trial.data.image_size)
+    network = stranger.network.to(trial.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, _ = next(trial.data.evaluation_batches("test", min(100, len(trial.data.test)), trial.device))
+    settings = {**trial.plan.settings, "arm": stranger.arm}
+    passes = trial.ablation.passes(len(network.blocks), settings)
+    left = evaluation_time(network, images) * _num_images(trial) * passes / (trial.options.workers or 1)
+    say(f"  {stranger.run}: {found.parameters:,} parameters, {found.multiply_adds / 1e6:.1f} M multiply-adds")
+    say(f"  images normalised with {stranger.normalisation}")
+    if stranger.taken:
+        say(f"  taken of {stranger.weights}: {stranger.taken}")
+    say(f"  expected: {in_words(left)} on this machine, if it was not asked before; files go to {trial.options.out}/")
+    return left
