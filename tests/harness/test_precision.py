@@ -155,7 +155,7 @@ def test_processes_of_ddp_are_told_the_precision(
 ) -> None:
     trial = prepared(False, trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"}, wandb="disabled")
     ended = SimpleNamespace(returncode=1)
-    monkeypatch.setattr(job, "subprocess", SimpleNamespace(run=lambda command, check: ended))
+    monkeypatch.setattr(job, "subprocess", SimpleNamespace(run=lambda command, **_: ended))
     with pytest.raises(OSError, match="ended with exit code 1"):
         job.carry_out(trial, trial.jobs[0])
     request = json.loads((trial.jobs[0].run.folder(trial.options.out) / "request.json").read_text())
