@@ -280,7 +280,7 @@ def map_points(records: Records, arm: str) -> list[MapPoint]:
     return found
 
 
-def median_ratio(records: Records, convex: bool) -> dict[int, float]:
+def median_over_points(records: Records, convex: bool) -> dict[int, float]:
     """Seed -> median ratio over the points of all maps that look convex, or over those that do not."""
     ratios: dict[int, list[float]] = {}
     for each in (each for arm in PAIRS for each in map_points(records, arm)):
@@ -298,7 +298,7 @@ def correlation(normalise: str) -> Measure:
 def looks(convex: bool) -> Measure:
     """The median ratio over the points that look convex, or over those that do not."""
     says = f"median |lambda_min / lambda_max| over the points that {'' if convex else 'do not '}look convex"
-    return computed(says, "", lambda records: median_ratio(records, convex), PAIRS)
+    return computed(says, "", lambda records: median_over_points(records, convex), PAIRS)
 
 
 LI = "Li et al. 2018, arXiv:1712.09913"

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.measure import Measure, Quantity, computed, counted, mean_of, test_error
-from ablations.harness.records import Records, measured
+from ablations.harness.records import Records
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -206,9 +206,12 @@ def beyond(kind: str) -> Measure:
     return plain - moved - MATCHED * (plain - cnn)
 
 
+upside_down = Quantity("kept_upside_down", "%", "digits that leave upside down", "class")
+
+
 def kept(records: Records) -> dict[int, float]:
     """Seed -> share in % of the upside-down class that leaves so, of networks that turn digits at all (ACTS)."""
-    acts, found = removed(FLIPPED, "angle").by_seed(records), measured(records, FLIPPED, "class", "kept_upside_down")
+    acts, found = removed(FLIPPED, "angle").by_seed(records), upside_down(FLIPPED).by_seed(records)
     return {seed: value for seed, value in found.items() if acts.get(seed, 0.0) >= ACTS}
 
 

@@ -13,7 +13,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ablations.harness.records import Records, difference
+from ablations.harness.records import Records
 from ablations.harness.verdict import t_interval
 from reports.figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Drawn, legend, panels, save, style
 from reports.tables import write_table
@@ -50,6 +50,10 @@ PAPER = {
 }  # fmt: skip
 SOURCES = "of its table 1 (means of three seeds), for TC of its appendix A.4"
 TEST_ERROR = "test/top1_error"
+
+
+def _gap(first: dict[int, float], second: dict[int, float]) -> dict[int, float]:
+    return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
 def values(
@@ -138,7 +142,7 @@ def draw_gaps(
         for panel, (first, second) in comparisons.items()
     }  # fmt: skip
     gaps = {
-        panel: {key: gap for key, pair in found.items() if (gap := difference(*(values(records, a) for a in pair)))}
+        panel: {key: gap for key, pair in found.items() if (gap := _gap(*(values(records, arm) for arm in pair)))}
         for panel, found in pairs.items()
     }
     shown = [panel for panel in pairs if gaps[panel]]

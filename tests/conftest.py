@@ -147,3 +147,22 @@ def command(tmp_path, capsys):
         return left.value.code, out, err
 
     return run
+
+
+@pytest.fixture
+def refused(command, tmp_path, monkeypatch):
+    """Runs a command that is wrong: exit code 2, one line, and nothing trained; gives the parts that the line lacks."""
+
+    def run(words, *parts):
+        monkeypatch.setattr("ablations.harness.execution.carry_out", None)  # a test must not wait for a training
+        code, out, err = command(*words)
+        assert code == 2, (code, out, err)
+        assert err.startswith("remove_layers: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1, err
+        assert "Traceback" not in err
+        assert not out
+        assert not (tmp_path / "runs" / "trained").exists()
+        return [part for part in parts if part not in err]
+
+    return run

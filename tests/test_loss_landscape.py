@@ -22,7 +22,7 @@ from ablations.loss_landscape import (
     RESIDUAL,
     concordance,
     map_points,
-    median_ratio,
+    median_over_points,
     rank_correlation,
 )
 from ablations.probes.surface_file import Surface
@@ -104,8 +104,8 @@ def test_ratios_are_split_by_what_the_plane_looks_like():
     smooth, broken = map_points(records, PLAIN[1])
     assert smooth == (0, 0.0, 0.0, -1.0, 0.8), "what is not settled is added to the least eigenvalue"
     assert math.isnan(broken.ratio)
-    assert median_ratio(records, convex=True) == {0: 0.2, 1: 0.25}
-    assert median_ratio(records, convex=False) == {0: 0.8}
+    assert median_over_points(records, convex=True) == {0: 0.2, 1: 0.25}
+    assert median_over_points(records, convex=False) == {0: 0.8}
     gap = CLAIMS[5].tests[1].measure.by_seed(records)
     assert gap == {0: pytest.approx(0.6)}, "a seed whose planes all look convex has no gap"
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from ablations.harness.records import Record, Records, point
 
@@ -100,6 +100,8 @@ class Quantity:
     Raises ValueError for an unknown `over`.
     """
 
+    __test__: ClassVar[bool] = False  # `test_error` is the name of a quantity; pytest must not collect it
+
     metric: str
     unit: str = ""
     says: str = ""
@@ -145,11 +147,13 @@ class Quantity:
 
     def _reduced(self, rows: list[Record]) -> float:
         values = [row.value for row in rows]
-        if self.share is not None:
-            return 100.0 * mean(map(self.share, values))
         if self.over == "last":
             return max(rows, key=lambda row: int(row.fields["epoch"])).value
-        return values[0] if self.over == "one" else CHOICES[self.over](values)
+        if self.over == "one" and self.share is None:
+            return values[0]
+        if not all(map(math.isfinite, values)):  # no least, median or share passes over what is no number
+            return math.nan
+        return 100.0 * mean(map(self.share, values)) if self.share else CHOICES[self.over](values)
 
     def _invented(self, arm: str, value: float) -> Invented:
         epoch = {"epoch": 1} if self.over == "last" else {}
@@ -178,13 +182,15 @@ def computed(
 
 
 def median_ratio(top: Measure, bottom: Measure) -> Measure:
-    """Of two quantities with as many values in a seed, in the same order: the median of their ratios."""
-    above, below = top.rows, bottom.rows
+    """Of two quantities with as many values in a seed, in the same order: the median of their ratios.
+
+    A seed has none where a divisor is not above 0.
+    """
 
     def by_seed(records: Records) -> BySeed:
-        ours, theirs = above(records), below(records)
-        ratios = {s: [a / b for a, b in zip(ours[s], theirs[s], strict=True)] for s in ours if s in theirs}
-        return {seed: median(found) for seed, found in ratios.items()}
+        ours, theirs = top.rows(records), bottom.rows(records)
+        whole = [seed for seed in ours if seed in theirs and all(value > 0 for value in theirs[seed])]
+        return {seed: median(a / b for a, b in zip(ours[seed], theirs[seed], strict=True)) for seed in whole}
 
     return replace(_paired("/", top, bottom), formula=f"median({top.formula} / {bottom.formula})", by_seed=by_seed)
 

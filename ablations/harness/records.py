@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -53,11 +52,6 @@ def _parse(text: str) -> tuple[str, Mapping[str, str]]:
     if not probe or "=" in probe or text.split() != [probe, *pairs]:
         raise ValueError(f"point {text!r} does not read 'probe key=value key=value ...'")
     return probe, MappingProxyType(parsed)
-
-
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """Paired by seed: first minus second."""
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
 @dataclass(frozen=True)
@@ -163,12 +157,6 @@ class Records(Sequence[Record]):
     def values(self) -> list[float]:
         """The values in the order of the records."""
         return [row.value for row in self._rows]
-
-
-def measured(records: Records, arm: str, probe: str, metric: str, **fields: object) -> dict[int, float]:
-    """Seed -> value; a seed that diverged has none, so that no least or largest value passes it over."""
-    found = records.by_seed(arm, probe, metric, **fields)
-    return {seed: values[0] for seed, values in found.items() if math.isfinite(values[0])}
 
 
 def write_csv(path: str | Path, records: Iterable[Record]) -> None:

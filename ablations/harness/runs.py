@@ -27,12 +27,10 @@ EXECUTION_OPTIONS = frozenset(
         "enable_model_summary",
         "log_every_n_steps",
         "profiler",
-        "barebones",
         "benchmark",
         "inference_mode",
         "detect_anomaly",
         "default_root_dir",
-        "plugins",
     ]
 )
 
