@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, test_error
+from ablations.harness.measure import Measure, top1_error
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
@@ -122,7 +122,7 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 
 def advantage(order: str, suffix: str = "") -> Measure:
     """Test error of an order minus that of full pre-activation at the same depth, in % points."""
-    return test_error(order + suffix) - test_error(FULL + suffix)
+    return top1_error(order + suffix) - top1_error(FULL + suffix)
 
 
 HE = "He et al. 2016, arXiv:1603.05027"

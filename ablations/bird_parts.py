@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, computed, test_error
+from ablations.harness.measure import Measure, computed, top1_error
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 
@@ -281,7 +281,7 @@ def figures(records: Records, folder: Path) -> Sequence[Any]:
 
 def gain(arm: str, plain: str, says: str) -> Measure:
     """Accuracy of the arm above the plain network's, in % points."""
-    return (test_error(plain) - test_error(arm)).called(says)
+    return (top1_error(plain) - top1_error(arm)).called(says)
 
 
 def shares(records: Records, arm: str, when: str, seed: int) -> dict[int, dict[str, float]]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, computed, greatest, log10, test_error
+from ablations.harness.measure import Measure, Quantity, computed, greatest, log10, top1_error
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
@@ -333,9 +333,9 @@ CLAIMS = (
         "8.70 %, without 6.61 %",
         # Both arms of the second test have batch norm, the highway network of the first has none.
         tests=(
-            Test("as_published", (test_error(HIGHWAY) - test_error(RESIDUAL)).called(
+            Test("as_published", (top1_error(HIGHWAY) - top1_error(RESIDUAL)).called(
                 "test error, highway minus residual"), at_least=0.0),
-            Test("same_batch_norm", (test_error(GATED) - test_error(RESIDUAL)).called(
+            Test("same_batch_norm", (top1_error(GATED) - top1_error(RESIDUAL)).called(
                 "test error, residual with highway gates minus without"), at_least=0.0),
         ),
     ),

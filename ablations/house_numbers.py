@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, median_ratio, test_error
+from ablations.harness.measure import Measure, Quantity, median_ratio, top1_error
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 
@@ -286,7 +286,7 @@ PAPER = "Jaderberg et al. 2015, arXiv:1506.02025, section 4.2"
 
 def _fewer(arm: str) -> Test:
     says = f"error on numbers, plain network minus {'one transformer' if arm == SINGLE else 'four transformers'}"
-    return Test(arm, (test_error(CNN) - test_error(arm)).called(says), at_least=0.0)
+    return Test(arm, (top1_error(CNN) - top1_error(arm)).called(says), at_least=0.0)
 
 
 CLAIMS = (

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, computed, counted, mean_of, test_error
+from ablations.harness.measure import Measure, Quantity, computed, counted, mean_of, top1_error
 from ablations.harness.records import Records
 
 if TYPE_CHECKING:
@@ -196,13 +196,13 @@ def removed(arm: str, part: str) -> Measure:
 
 def gap(kind: str, trunk: str, transforms: Sequence[str] = TRANSFORMS) -> Measure:
     """Error of the plain network minus that with a transformer, the mean over transforms, in % points."""
-    moved = mean_of(*(test_error(f"{kind}_st_{trunk}_{transform}") for transform in transforms))
-    return test_error(f"{kind}_{trunk}") - moved
+    moved = mean_of(*(top1_error(f"{kind}_st_{trunk}_{transform}") for transform in transforms))
+    return top1_error(f"{kind}_{trunk}") - moved
 
 
 def beyond(kind: str) -> Measure:
     """What ST-FCN gains over FCN beyond MATCHED of what a CNN gains, in % points."""
-    plain, moved, cnn = (test_error(f"{kind}_{net}") for net in ("fcn", "st_fcn_affine", "cnn"))
+    plain, moved, cnn = (top1_error(f"{kind}_{net}") for net in ("fcn", "st_fcn_affine", "cnn"))
     return plain - moved - MATCHED * (plain - cnn)
 
 
@@ -288,10 +288,10 @@ CLAIMS = (
     Claim(
         "ST6", "It does not replace augmentation.", "a remark of the notes, put as this suite's question", "",
         tests=(
-            Test("instead", (test_error(FIXED_ST) - test_error("rts_cnn")).called(
+            Test("instead", (top1_error(FIXED_ST) - top1_error("rts_cnn")).called(
                 "error with a transformer on fixed images minus without one on images distorted anew, RTS"),
                 at_least=0.0),
-            Test("besides", (test_error(FIXED_ST) - test_error(FULL)).called(
+            Test("besides", (top1_error(FIXED_ST) - top1_error(FULL)).called(
                 "error with a transformer on fixed images minus on images distorted anew, RTS"), at_least=0.0),
         ),
     ),
@@ -299,17 +299,17 @@ CLAIMS = (
         "ST7", "It must start as the identity, and learn more slowly than the rest.",
         f"{PAPER}, section 3.4 and appendices A.4, A.5", "house numbers: a tenth of the rate; digits: none named",
         tests=(
-            Test("start", (test_error(RANDOM) - test_error(FULL)).called(
+            Test("start", (top1_error(RANDOM) - top1_error(FULL)).called(
                 "error after torch's own random start, a window of almost no size, minus after the identity, RTS"),
                 at_least=0.0),
-            Test("rate", (test_error(SAME_RATE) - test_error(FULL)).called(
+            Test("rate", (top1_error(SAME_RATE) - top1_error(FULL)).called(
                 "error with localisation at full rate minus at a tenth, RTS"), at_least=0.0),
         ),
     ),
     Claim(
         "ST8", "Attending lets a network work at a lower resolution, for less.", f"{PAPER}, section 3.3", "",
         tests=(
-            Test("error", (test_error("tc_cnn") - test_error(SMALL_ST)).called(
+            Test("error", (top1_error("tc_cnn") - top1_error(SMALL_ST)).called(
                 "error of the CNN at half resolution minus that with a transformer at a third, TC"), at_least=0.0),
             Test("cost", (counted(multiply_adds(SMALL_ST)) / counted(multiply_adds("tc_cnn"))).called(
                 "multiply-adds with a transformer at a third over those of the CNN at half resolution, TC"),
@@ -330,9 +330,9 @@ CLAIMS = (
         f"{PAPER}, appendix A.1",
         "FCN 47.7, CNN 14.7, one transformer 22.6 (affine; the best 18.5), two 9.0 (affine; the best 5.8) %",
         tests=(
-            Test("second", (test_error(ADDITION["one"]) - test_error(ADDITION["two"])).called(
+            Test("second", (top1_error(ADDITION["one"]) - top1_error(ADDITION["two"])).called(
                 "error with one transformer minus with two"), at_least=0.0),
-            Test("cnn", (test_error(ADDITION["cnn"]) - test_error(ADDITION["two"])).called(
+            Test("cnn", (top1_error(ADDITION["cnn"]) - top1_error(ADDITION["two"])).called(
                 "error of the CNN minus that of two transformers"), at_least=0.0),
         ),
     ),

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.measure import Invented, Quantity, computed, mean_of, median_ratio, test_error, won
+from ablations.harness.measure import Invented, Quantity, computed, mean_of, median_ratio, top1_error, won
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
 from ablations.harness.scale import Scale
@@ -188,7 +188,7 @@ def invented_gradients(ratio: float) -> Iterator[Invented]:
 
 skipping, all_blocks = (Quantity(metric, "s", "time of a training step", "step") for metric in (WITH, WITHOUT))
 # At each p_L of the sweep, what the linear rule errs less.
-ADVANTAGES = [test_error(f"uniform_{last}") - test_error(f"linear_{last}") for last in SWEEP]
+ADVANTAGES = [top1_error(f"uniform_{last}") - top1_error(f"linear_{last}") for last in SWEEP]
 
 HUANG = "Huang et al. 2016, arXiv:1603.09382"
 
@@ -200,7 +200,7 @@ CLAIMS = (
         "110 layers: CIFAR-10 5.25 against 6.41 %, CIFAR-100 24.98 against 27.76 %, SVHN 1.75 against 1.80 %; "
         "no gain on ImageNet",
         tests=(
-            Test("gain", (test_error(CONSTANT) - test_error(STOCHASTIC)).called(
+            Test("gain", (top1_error(CONSTANT) - top1_error(STOCHASTIC)).called(
                 "test error, constant depth minus stochastic depth (linear, p_L = 0.5)"), at_least=0.0),
         ),
     ),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
-from ablations.harness.measure import test_error
+from ablations.harness.measure import top1_error
 from ablations.harness.records import Records
 from ablations.harness.scale import Scale
 
@@ -77,7 +77,7 @@ ABLATION = Ablation(
             "this suite's own condition for making bf16 a default",
             "",
             tests=(
-                Test("loss", (test_error("bf16") - test_error("fp32")).called(
+                Test("loss", (top1_error("bf16") - top1_error("fp32")).called(
                     "test error after bf16 minus after fp32 training"), at_most=0.5),
             ),
         ),

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from ablations.bird_parts import BODY, CNN, COUNTS, FOUR, HEAD, PUBLISHED, SHARP, TRAINED, TWO, UNTRAINED, shares
-from ablations.harness.measure import test_error
+from ablations.harness.measure import top1_error
 from ablations.harness.records import Records
 from reports.curve_figures import draw_curves, looks
 from reports.figures import FAINT, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, WIDTH, Drawn, legend, save, style
@@ -57,7 +57,7 @@ def draw_errors(records: Records, folder: Path, arms: Sequence[str]) -> list[Dra
     """A strip of seeds for each arm, the paper's numbers below the dots."""
     papers = {arm: [100 - accuracy for accuracy in found] for arm, found in PUBLISHED.items()}
     look = looks(arms)
-    rows = {ARMS[arm]: (test_error(arm).by_seed(records), look[arm]["color"], papers.get(arm, [])) for arm in arms}
+    rows = {ARMS[arm]: (top1_error(arm).by_seed(records), look[arm]["color"], papers.get(arm, [])) for arm in arms}
     caption = "Crosses: the paper's networks on real birds; for two transformers at 224 and at 448 pixels."
     return draw_strips(folder, "errors", "Test error", "test error in %", rows, caption + left_out(records, arms))
 

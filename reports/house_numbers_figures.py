@@ -9,7 +9,7 @@ from statistics import mean, median
 
 from matplotlib.lines import Line2D
 
-from ablations.harness.measure import test_error
+from ablations.harness.measure import top1_error
 from ablations.harness.records import Records
 from ablations.house_numbers import CNN, MULTI, PUBLISHED, SINGLE, SLOWER, dearer
 from reports.curve_figures import draw_curves, looks
@@ -149,7 +149,7 @@ def _table(records: Records, folder: Path, arms: list[str]) -> list[Drawn]:
         counted = timed.where(metric="multiply_adds").values()
         rounds = records.by_seed(MULTI, "timed", "seconds", network=arm)
         seconds = [median(values) for values in rounds.values()]  # the first rounds are slow
-        rows.append([ARMS[arm], _mean(test_error(arm).by_seed(records).values()), *PUBLISHED[arm],
+        rows.append([ARMS[arm], _mean(top1_error(arm).by_seed(records).values()), *PUBLISHED[arm],
                      counted[0] if counted else None, _mean(seconds)])  # fmt: skip
     columns = ["arm", "numbers wrong, %", "paper at 64 pixels", "paper at 128 pixels", "multiply-adds, M",
                "s per step"]  # fmt: skip

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 from ablations.harness.records import Record, Records, point
 
@@ -100,8 +100,6 @@ class Quantity:
     Raises ValueError for an unknown `over`.
     """
 
-    __test__: ClassVar[bool] = False  # `test_error` is the name of a quantity; pytest must not collect it
-
     metric: str
     unit: str = ""
     says: str = ""
@@ -160,8 +158,7 @@ class Quantity:
         return arm, point(self.probe, **self.where, **epoch), self.metric, value
 
 
-test_error = Quantity("test/top1_error", "%", "test error")
-train_loss = Quantity("train/loss", "nats", "training loss", "epoch", over="last")
+top1_error = Quantity("test/top1_error", "%", "test error")
 
 
 def computed(

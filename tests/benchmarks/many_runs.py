@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.command_line import Options
-from ablations.harness.measure import test_error
+from ablations.harness.measure import top1_error
 
 if TYPE_CHECKING:
-    from ablations.harness.measure import test_error
+    from ablations.harness.measure import top1_error
 
 EPOCHS, SEEDS = 8, 8
 
@@ -37,7 +37,7 @@ ABLATION = Ablation(
     name="many_runs",
     title="Many runs",
     question="How long do many small runs take?",
-    claims=(Claim("MR", "It ends.", "this suite", "", tests=(Test("error", test_error("resnet"), at_most=100.0),)),),
+    claims=(Claim("MR", "It ends.", "this suite", "", tests=(Test("error", top1_error("resnet"), at_most=100.0),)),),
     plan=plan,
     probe=lambda subject: (),
     figures=lambda records, folder: (),

@@ -15,7 +15,7 @@ from ablations.harness.measure import (
     log2,
     mean_of,
     median_ratio,
-    test_error,
+    top1_error,
     won,
 )  # fmt: skip
 from ablations.harness.records import Record, Records, point
@@ -34,15 +34,15 @@ def errors(**of_arms: list[float]) -> Records:
 
 
 def test_differences_are_paired_by_seed_and_say_what_they_are() -> None:
-    measure = test_error("plain") - test_error("residual")
+    measure = top1_error("plain") - top1_error("residual")
     assert measure.by_seed(errors(plain=[5, 7, 9], residual=[4, 3])) == {0: 1, 1: 4}
     assert (measure.says, measure.unit) == ("test error, plain minus residual", "% points")
     assert measure.arms == ("plain", "residual")
     assert str(measure) == "([test/top1_error at test of plain] - [test/top1_error at test of residual])"
-    again = 2 * (measure - 1) / test_error("plain")
+    again = 2 * (measure - 1) / top1_error("plain")
     assert again.by_seed(errors(plain=[4, 0], residual=[1, 1])) == {0: 1}, "no value where the divisor is not above 0"
     assert again.arms == ("plain", "residual")
-    assert (3 - test_error("plain")).by_seed(errors(plain=[1])) == {0: 2}
+    assert (3 - top1_error("plain")).by_seed(errors(plain=[1])) == {0: 2}
 
 
 @pytest.mark.parametrize("values", [[1.0, NAN, 2.0], [NAN, 1.0, 2.0], [2.0, 1.0, NAN]])
@@ -73,25 +73,25 @@ def test_a_run_that_diverged_or_ended_above_guessing_counts_as_guessing_where_as
 
 def test_several_measures_of_a_seed() -> None:
     rows = errors(a=[1, 8, NAN], b=[4, 2, 1], c=[4, 2])
-    a, b = test_error("a"), test_error("b")
+    a, b = top1_error("a"), top1_error("b")
     assert mean_of(a, b).by_seed(Records(row for row in rows if row.seed < 2)) == {0: 2.5, 1: 5}
     assert greatest(a, b).by_seed(rows) == pytest.approx({0: 4, 1: 8, 2: NAN}, nan_ok=True)
     assert least(b, a).by_seed(rows) == pytest.approx({0: 1, 1: 2, 2: NAN}, nan_ok=True)
     assert won(a - b).by_seed(rows) == pytest.approx({0: 0, 1: 100, 2: NAN}, nan_ok=True)
-    assert won(b - test_error("c")).by_seed(rows) == {0: 50, 1: 50}
+    assert won(b - top1_error("c")).by_seed(rows) == {0: 50, 1: 50}
     assert log2(b - 1).by_seed(rows) == {0: pytest.approx(math.log2(3)), 1: 0}
     assert absolute(a - b).by_seed(rows)[0] == 3
 
 
 def test_a_count_is_one_value_of_all_seeds() -> None:
     rows = errors(a=[3, NAN, 5])
-    assert [counted(test_error("a"), pick).by_seed(rows) for pick in ("first", "least", "greatest")] == [
+    assert [counted(top1_error("a"), pick).by_seed(rows) for pick in ("first", "least", "greatest")] == [
         {0: 3}, {0: 3}, {0: 5}
     ]  # fmt: skip
-    assert counted(test_error("a")).exact
-    assert (counted(test_error("a")) / counted(test_error("a"))).exact
-    assert not (test_error("a") - test_error("b")).exact
-    assert counted(test_error("b")).by_seed(rows) == {}
+    assert counted(top1_error("a")).exact
+    assert (counted(top1_error("a")) / counted(top1_error("a"))).exact
+    assert not (top1_error("a") - top1_error("b")).exact
+    assert counted(top1_error("b")).by_seed(rows) == {}
 
 
 def test_ratios_of_rounds_have_a_median_and_none_where_a_divisor_is_0() -> None:
