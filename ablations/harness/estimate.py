@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from ablations.harness.runs import Run
-from ablations.harness.scale import steps
+from ablations.harness.scale import batches
 from ablations.harness.stopwatch import Loss, label_loss, now, training_steps
 from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
@@ -64,7 +64,7 @@ def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int =
     steps_in_a_row()
     per_step = (now(device) - started) / timed_steps
     per_image = evaluation_time(network, images)
-    return Estimate(counted, len(network.blocks), steps(run) * (per_step + LOOP) + ASIDE, per_image)
+    return Estimate(counted, len(network.blocks), batches(run) * (per_step + LOOP) + ASIDE, per_image)
 
 
 def _loss(name: str) -> Loss:

@@ -2,6 +2,7 @@
 
 A laptop or short plan names epochs of the data it was calibrated on, digits or CIFAR-10, and trains as many steps on
 other data. A smoke plan is one epoch; the schedules of the papers are in epochs, as they are printed.
+Plans of images that scripts make, and of birds, are lengths in steps themselves.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ablations.harness.ablation import Plan
+from ablations.harness.trainer_options import train_batches
 
 if TYPE_CHECKING:
     from ablations.harness.runs import Run
@@ -91,9 +93,18 @@ def fitted(plan: Plan, num_train: int, usual: Callable[[str], int]) -> tuple[Pla
     return replace(plan, arms=tuple(arms)), changed
 
 
+def batches(run: Run) -> int:
+    """Batches that a run trains on, over all epochs; the last, incomplete one of an epoch is left out."""
+    return run.recipe.epochs * _in_an_epoch(run)
+
+
 def steps(run: Run) -> int:
-    """Optimiser steps of a run; the last, incomplete batch of an epoch is left out."""
-    return run.recipe.epochs * (int(run.data["num_train"]) // run.recipe.batch_size)
+    """Optimiser steps of a run, as Lightning counts them: an epoch ends with a step, however few batches are left."""
+    return run.recipe.epochs * -(-_in_an_epoch(run) // (run.trainer.get("accumulate_grad_batches") or 1))
+
+
+def _in_an_epoch(run: Run) -> int:
+    return train_batches(run.trainer, int(run.data["num_train"]) // run.recipe.batch_size)
 
 
 def remarks(budget: str, num_train: int, smaller: Mapping[int, int], lengths: Mapping[str, int]) -> list[str]:

@@ -116,6 +116,14 @@ def _try(options: Mapping[str, Any]) -> None:
         raise ValueError(f"--trainer.*: {error}") from None
 
 
+def train_batches(options: Mapping[str, Any], there_are: int) -> int:
+    """Batches of an epoch that are trained on, of so many: a whole number limits them, a float is a share."""
+    limit = options.get("limit_train_batches")
+    if limit is None:
+        return there_are
+    return min(there_are, limit) if isinstance(limit, int) else int(there_are * limit)
+
+
 def check_batches(options: Mapping[str, Any], train: int, val: int, test: int) -> None:
     """Raises ValueError for a part of so many batches an epoch that is less than one, or more than there are.
 
@@ -125,8 +133,7 @@ def check_batches(options: Mapping[str, Any], train: int, val: int, test: int) -
         part = options.get(name)
         if isinstance(part, float) and part > 0 and there_are and int(part * there_are) < 1:
             raise ValueError(f"--trainer.{name} {part}: less than one of {there_are} batches; give a number of batches")
-    limit = options.get("limit_train_batches", 1.0)
-    train = min(train, limit) if isinstance(limit, int) else int(train * limit)
+    train = train_batches(options, train)
     for name in ("accumulate_grad_batches", "val_check_interval"):
         number = options.get(name, 1)
         across = name == "val_check_interval" and options.get("check_val_every_n_epoch", 1) is None

@@ -25,6 +25,7 @@ from ablations.harness.callbacks import Diverged, DrawsByStep, History, Snapshot
 from ablations.harness.files import atomic_write_text, write_json
 from ablations.harness.integrity import noted, sealed
 from ablations.harness.runs import CHECKPOINT, TABLE, WEIGHTS, Run, snapshot_files
+from ablations.harness.scale import steps
 from ablations.harness.step_losses import StepLosses
 from ablations.harness.transformer_watch import watches
 from datamodules.augment import Augment
@@ -88,8 +89,8 @@ def train(
     # No more than one device, and no Apple GPU (whose arithmetic is not repeatable), unless asked for.
     accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     options = {"devices": 1, "accelerator": accelerator, **run.trainer, "precision": run.precision}
-    steps = run.recipe.epochs * (len(data.train) // run.recipe.batch_size)
-    with tqdm(total=steps, desc=label, unit="step", disable=not show_progress, leave=False, mininterval=0.5) as bar:
+    hidden = not show_progress
+    with tqdm(total=steps(run), desc=label, unit="step", disable=hidden, leave=False, mininterval=0.5) as bar:
         history, losses = History(folder, logger, bar), StepLosses(logger)
         stops = StopsOnCtrlC()
         kept = Snapshots(module.network, snapshot_files(folder, run.recipe.epochs, snapshots))

@@ -27,11 +27,11 @@ from ablations.harness import job, runtime
 from ablations.harness.ablation import declaration
 from ablations.harness.command_line import Options
 from ablations.harness.prepare import prepare
-from ablations.harness.scale import steps
+from ablations.harness.scale import batches
 from ablations.harness.trial import Trial
 
-# Below so many optimiser steps in all, starting processes takes longer than they save. Steps, not seconds, so that a
-# repeated command decides alike.
+# Below so many steps in all, of a batch each, starting processes takes longer than they save. Steps, not seconds, so
+# that a repeated command decides alike.
 WORTH_STEPS = 3000
 MEMORY_EACH = 2 << 30  # bytes that a process may need
 
@@ -44,7 +44,7 @@ def worth(trial: Trial, groups: Sequence[Sequence[int]]) -> int:
     if asked is not None:
         return min(asked, len(groups))
     runs = [trial.jobs[group[0]].run for group in groups]
-    if trial.device.type != "cpu" or sum(map(steps, runs)) < WORTH_STEPS or declaration(trial.ablation) is None:
+    if trial.device.type != "cpu" or sum(map(batches, runs)) < WORTH_STEPS or declaration(trial.ablation) is None:
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_EACH
     return max(1, min(torch.get_num_threads(), memory, len(groups)))

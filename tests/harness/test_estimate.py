@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,16 +14,18 @@ from modules import recipe_for
 from modules.recipe import with_overrides
 
 
-def test_it_counts_steps_what_is_beside_each_and_beside_the_run(
-    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("trainer", "in_an_epoch"), [({}, 18), ({"accumulate_grad_batches": 3}, 18), ({"limit_train_batches": 0.5}, 9)]
+)
+def test_it_counts_batches_what_is_beside_each_and_beside_the_run(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch, trainer: dict[str, Any], in_an_epoch: int
 ) -> None:
     recipe = with_overrides(recipe_for("lenet5"), {"epochs": 3, "batch_size": 64})
-    run = Run("lenet5", {"image_size": digits.image_size}, recipe, digits.identity, 0)
+    run = Run("lenet5", {"image_size": digits.image_size}, recipe, digits.identity, 0, trainer)
     clock = iter([10.0, 14.0, 20.0, 20.5])  # around two steps, around one evaluation batch
     monkeypatch.setattr(estimates, "now", lambda device: next(clock))
     found = estimates.estimate(run, digits, torch.device("cpu"), timed_steps=2)
-    steps = 3 * (len(digits.train) // 64)
-    assert found.training == pytest.approx(steps * (2.0 + estimates.LOOP) + estimates.ASIDE)
+    assert found.training == pytest.approx(3 * in_an_epoch * (2.0 + estimates.LOOP) + estimates.ASIDE)
     assert found.per_image == pytest.approx(0.5 / 64)
     assert estimates.LOOP > 0
     assert estimates.ASIDE > 0

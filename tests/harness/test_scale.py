@@ -45,9 +45,10 @@ def photos(num_train: int, size: int = 32, channels: int = 3, num_test: int = 10
 def trial_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Trial]:
     """Prepares a script's trial on made-up data."""
 
-    def make(script: str, data: ImageData, budget: str = "laptop") -> Trial:
+    def make(script: str, data: ImageData, budget: str = "laptop", **options: Any) -> Trial:
         monkeypatch.setattr(datamodules, "load", lambda *words, **options: data)
-        return prepare(ABLATIONS[script], Options(budget, "parquet", tmp_path, tmp_path / "runs", bf16_is_fast=True))
+        given = Options(budget, "parquet", tmp_path, tmp_path / "runs", **{"bf16_is_fast": True, **options})
+        return prepare(ABLATIONS[script], given)
 
     return make
 
@@ -121,6 +122,12 @@ def test_a_short_plan_says_so_and_a_smoke_plan_does_not(trial_of: Callable[..., 
     (remark,) = trial_of("remove_layers", digits).remarks
     assert remark.startswith("Short training, 180 steps (4 arms)")
     assert trial_of("remove_layers", digits, "smoke").remarks == ()
+
+
+def test_a_part_of_the_batches_is_a_short_training(trial_of: Callable[..., Trial]) -> None:
+    few = {"limit_train_batches": 1}
+    (remark,) = trial_of("training_precision", datamodules.load("digits"), trainer=few).remarks
+    assert remark.startswith("Short training, 16 steps")
 
 
 def test_the_plan_shows_steps_beside_epochs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

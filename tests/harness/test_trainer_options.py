@@ -6,7 +6,9 @@ import re
 
 import pytest
 from lightning import Trainer
+from tqdm import tqdm
 
+from ablations.harness import scale, training
 from ablations.harness.command_line import parse, parser_for
 from ablations.harness.trainer_options import REFUSED, check, check_batches
 from ablations.harness.training import train
@@ -113,3 +115,26 @@ def test_what_is_taken_trains(tiny, digits, tmp_path, one_thread):
     assert 0 <= done["test/top1_error"] <= 100
     (folder,) = (tmp_path / "trained").iterdir()
     assert (folder / "metrics.csv").read_text().splitlines()[-1].startswith("2,4,")  # two steps an epoch
+
+
+@pytest.mark.parametrize(
+    ("options", "batches"),
+    [
+        ({}, 18),
+        ({"limit_train_batches": 3}, 3),
+        ({"limit_train_batches": 40}, 18),
+        ({"limit_train_batches": 0.3, "accumulate_grad_batches": 2}, 5),
+        ({"accumulate_grad_batches": 7}, 18),
+    ],
+)
+def test_the_length_that_is_told_is_the_length_that_is_trained(
+    options, batches, tiny, digits, tmp_path, one_thread, monkeypatch
+):
+    bars = []
+    monkeypatch.setattr(training, "tqdm", lambda **given: bars.append(tqdm(**given)) or bars[-1])
+    trainer = {"accelerator": "cpu", "limit_val_batches": 0, **options}
+    run = tiny("mlp", {"depth": 2, "width": 8, "image_size": 16}, trainer=trainer)
+    train(run, digits, tmp_path, show_progress=False)
+    trained = int((run.folder(tmp_path) / "metrics.csv").read_text().splitlines()[-1].split(",")[1])
+    assert scale.steps(run) == bars[0].total == trained
+    assert scale.batches(run) == 2 * batches

@@ -113,7 +113,7 @@ def test_ctrl_c_reaches_every_process_and_the_command_resumes(script, environmen
 
 def trial(steps, device="cpu", workers=None, **trainer):
     """As much of a trial as the decision looks at: two runs of so many steps."""
-    run = SimpleNamespace(recipe=SimpleNamespace(epochs=steps, batch_size=10), data={"num_train": 10})
+    run = SimpleNamespace(recipe=SimpleNamespace(epochs=steps, batch_size=10), data={"num_train": 10}, trainer=trainer)
     return SimpleNamespace(
         ablation=ABLATION,
         options=Options("laptop", "digits", Path(), Path(), workers=workers, trainer=trainer),
