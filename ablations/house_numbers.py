@@ -26,6 +26,7 @@ from ablations.harness.launch import main
 from ablations.harness.measure import Measure, Quantity, median_ratio, top1_error
 from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.records import Records, point
+from ablations.harness.scale import epochs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ def plan(budget: str, data: ImageData) -> Plan:
         settings |= {"rounds": 2, "timed_batch": 2, "timed_size": 32, "timed_width": 4, "timed_hidden": 32}
         steps, seeds = 0, 2
         numbers |= {"size": 16} if numbers else {}
-    recipe |= {"batch_size": batch, "epochs": max(1, round(steps * batch / data.identity["num_train"]))}
+    recipe |= {"batch_size": batch, "epochs": epochs_of(steps, batch, data.identity["num_train"])}
     arms = tuple(
         Arm(name, "st_svhn", {**arguments, "transformers": transformers}, recipe, NOTES[name], data=numbers)
         for name, transformers in TRANSFORMERS.items()

@@ -32,6 +32,7 @@ from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.launch import main
 from ablations.harness.measure import Measure, Quantity, computed, counted, mean_of, top1_error
 from ablations.harness.records import Records
+from ablations.harness.scale import epochs_of
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -72,7 +73,7 @@ def plan(budget: str, data: ImageData) -> Plan:
 
     def recipe(steps_on_a_laptop: int = 360) -> dict[str, Any]:
         steps, batch = {"paper": (150_000, 256), "short": (3_000, 256)}.get(budget, (steps_on_a_laptop, 64))
-        epochs = 1 if budget == "smoke" else max(1, round(steps * batch / num_train))
+        epochs = 1 if budget == "smoke" else epochs_of(steps, batch, num_train)
         found: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "localisation_factor": 0.1}
         if budget != "paper":
             found |= {"learning_rate": 0.05, "schedule": "linear", "warmup_steps": 50, "nesterov": True}

@@ -77,6 +77,11 @@ def fitting(batch_size: int, num_train: int) -> int:
     return batch_size
 
 
+def epochs_of(steps: int, batch_size: int, num_train: int) -> int:
+    """Epochs of so many images that come nearest to a length in optimiser steps, 1 or more."""
+    return max(1, round(steps * batch_size / num_train))
+
+
 def fitted(plan: Plan, num_train: int, usual: Callable[[str], int]) -> tuple[Plan, dict[int, int]]:
     """The plan with batches that the training images fill, and what changed: size of a recipe's batch -> what fits.
 
