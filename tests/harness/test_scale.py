@@ -87,6 +87,12 @@ def test_probes_are_bounded_by_the_number_of_images() -> None:
     assert at("laptop", 16, 1_212, 10_000).limit(600) == 600
 
 
+def test_many_draws_go_through_no_more_test_images_than_cifar_has() -> None:
+    for budget, num_test, limit in (("short", 10_000, None), ("short", 10_001, 10_000), ("paper", 10_001, None)):
+        planned = ABLATIONS["remove_layers"].plan(budget, photos(30, size=4, num_test=num_test))
+        assert planned.settings["limit"] == limit
+
+
 @pytest.mark.parametrize("script", ABLATIONS)
 def test_every_script_trains_long_enough_on_two_thousand_photos(
     trial_of: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch, script: str
