@@ -44,7 +44,7 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
         plan = replace(plan, seeds=options.seeds)
     plan = replace(plan, settings={**plan.settings, **_chosen_settings(ablation, plan, options)})
     check(ablation, plan)
-    plan, smaller = scale.fitted(plan, len(data.train), lambda network: recipe_for(network).batch_size)
+    plan, changed = scale.fitted(plan, len(data.train), lambda network: recipe_for(network).batch_size)
     trainer_options.check(options.trainer)
     if (options.workers or 1) > 1 and not in_one_process(options):
         raise WrongInput("--workers goes with runs of one device each; leave out --trainer.devices and strategy")
@@ -87,6 +87,8 @@ def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Tr
     claims = tuple(c for c in ablation.claims if stranger is None and (not options.claims or c.id in options.claims))
     runs = {job.arm.name: job.run for job in reversed(jobs)}
     lengths = {name: scale.steps(run) for name, run in runs.items()}
+    smaller = dict(changed[name] for name in runs if name in changed)
+    wished = replace(wished, arms=tuple(arm for arm in wished.arms if arm.name in runs))
     remarks = (
         *precision.remarks(wished, {run.precision for run in runs.values()}, bf16_is_fast, options.trainer),
         *scale.remarks(options.budget, len(data.train), smaller, lengths),

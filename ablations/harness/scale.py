@@ -82,18 +82,18 @@ def epochs_of(steps: int, batch_size: int, num_train: int) -> int:
     return max(1, round(steps * batch_size / num_train))
 
 
-def fitted(plan: Plan, num_train: int, usual: Callable[[str], int]) -> tuple[Plan, dict[int, int]]:
-    """The plan with batches that the training images fill, and what changed: size of a recipe's batch -> what fits.
+def fitted(plan: Plan, num_train: int, usual: Callable[[str], int]) -> tuple[Plan, dict[str, tuple[int, int]]]:
+    """The plan with batches that the training images fill, and what changed: arm -> (its recipe's batch, what fits).
 
     usual: network -> the batch size of its own recipe.
     """
-    arms, changed = [], {}
+    arms, changed = [], dict[str, tuple[int, int]]()
     for arm in plan.arms:
         wanted = arm.recipe.get("batch_size")
         wanted = wanted if isinstance(wanted, int) else usual(arm.network)
         fits = fitting(wanted, num_train)
         if fits < wanted:
-            arm, changed[wanted] = replace(arm, recipe={**arm.recipe, "batch_size": fits}), fits
+            arm, changed[arm.name] = replace(arm, recipe={**arm.recipe, "batch_size": fits}), (wanted, fits)
         arms.append(arm)
     return replace(plan, arms=tuple(arms)), changed
 

@@ -15,6 +15,7 @@ from ablations.__main__ import scripts
 from ablations.harness import scale
 from ablations.harness.command_line import Options
 from ablations.harness.launch import main
+from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.prepare import prepare
 from ablations.harness.scale import LEAST_STEPS, Scale
 from ablations.harness.trial import Trial
@@ -148,6 +149,29 @@ def test_a_part_of_the_batches_is_a_short_training(trial_of: Callable[..., Trial
     few = {"limit_train_batches": 1}
     (remark,) = trial_of("training_precision", datamodules.load("digits"), trainer=few).remarks
     assert remark.startswith("Short training, 16 steps")
+
+
+def test_a_network_from_outside_is_told_nothing_of_training(trial_of: Callable[..., Trial]) -> None:
+    outside = {"network": "resnet20", "weights": "random", "bf16_is_fast": False}
+    assert trial_of("remove_layers", photos(54), "short", **outside).remarks == ()
+    (remark,) = trial_of("loss_landscape", photos(54), "short", **outside).remarks
+    assert remark.startswith("fp32 where this budget would take bf16"), "its probe would"
+
+
+def test_arms_that_are_left_out_are_not_told_of(
+    trial_of: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ablation = ABLATIONS["remove_layers"]
+    planned = ablation.plan("laptop", photos(54))
+    first, second, *_ = planned.arms
+    wishes = replace(first, recipe={**first.recipe, "batch_size": 128, "precision": FAST_TRAINING})
+    two = replace(ablation, plan=lambda budget, data: replace(planned, arms=(wishes, second)))
+    monkeypatch.setitem(ABLATIONS, "remove_layers", two)
+    monkeypatch.setattr("ablations.harness.prepare.check", lambda *parts: None)  # the claims' arms are not all there
+    (remark,) = trial_of("remove_layers", photos(54), bf16_is_fast=False, arms=(second.name,)).remarks
+    assert remark.startswith("Batches of 32 in place of 64")
+    told = " ".join(trial_of("remove_layers", photos(54), bf16_is_fast=False).remarks)
+    assert all(part in told for part in ("in place of 64", "in place of 128", "fp32 where"))
 
 
 def test_the_plan_shows_steps_beside_epochs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
