@@ -113,7 +113,8 @@ def test_ctrl_c_reaches_every_process_and_the_command_resumes(script, environmen
 
 def trial(steps, device="cpu", workers=None, **trainer):
     """As much of a trial as the decision looks at: two runs of so many steps."""
-    run = SimpleNamespace(recipe=SimpleNamespace(epochs=steps, batch_size=10), data={"num_train": 10}, trainer=trainer)
+    recipe = SimpleNamespace(epochs=steps // 2, batch_size=5)
+    run = SimpleNamespace(recipe=recipe, data={"num_train": 10}, trainer=trainer)
     return SimpleNamespace(
         ablation=ABLATION,
         options=Options("laptop", "digits", Path(), Path(), workers=workers, trainer=trainer),
@@ -127,6 +128,9 @@ def test_processes_are_used_where_they_are_worth_it(monkeypatch):
     groups = [[0], [1]]
     assert worth(trial(WORTH_STEPS), groups) == 2, "no more than there is to do"
     assert worth(trial(WORTH_STEPS // 4), groups) == 1
+    assert worth(trial(WORTH_STEPS // 2), groups) == 2
+    assert worth(trial(WORTH_STEPS // 2, limit_train_batches=1), groups) == 1, "half of the batches are left out"
+    assert worth(trial(WORTH_STEPS // 2, accumulate_grad_batches=2), groups) == 2, "as many batches in half the steps"
     assert worth(trial(WORTH_STEPS, "cuda"), groups) == 1
     assert worth(trial(WORTH_STEPS, workers=1), groups) == 1
     assert worth(trial(1, workers=2), groups) == 2
