@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +46,9 @@ FAMILIES = {
     # nothing but a sequence that is repeated
     "lcnet": ("lcnet_035", {}, {"replace": 13}, "blocks_0_0", "blocks_5_1"),
 }  # fmt: skip
+
+# of tests/benchmarks/foreign_families.py, 0.2 s each
+QUICK = ("cspnext", "dla", "efficientnet", "mambaout", "nfnet", "starnet")
 
 
 def made(name: str, **arguments: object) -> nn.Module:
@@ -241,6 +246,20 @@ def test_weights_files_have_timms_names(tmp_path: Path) -> None:
 
 
 # What is refused.
+
+
+def test_the_table_of_families_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the quickest that are not tested above; the program itself goes through all of them."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    table = importlib.import_module("foreign_families")
+    expected = json.loads(table.EXPECTED.read_text())
+    assert sum(isinstance(blocks, int) for blocks in expected.values()) >= table.TARGET
+    models = table.models()
+    rows = [table.row(family, models[family]) for family in QUICK]
+    assert table.moved(rows, expected) == []
+    other = {**expected, "dla": "its forward", "nfnet": 3, "starnet": "no chain"}
+    told = ["dla: its forward -> no chain of units", "nfnet: 3 -> 4", "starnet: no chain -> 6"]
+    assert [line.partition(": 4 of")[0] for line in sorted(table.moved(rows, other))] == told
 
 
 class Deciding(nn.Module):
