@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, one_line
 from datamodules.pixels import Pixels, in_words
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
@@ -93,7 +93,7 @@ def opened(file: bytes | Path, where: str) -> Iterator[Image.Image]:
         raise DataError(f"{where}: {error}") from error
     # PIL lets through whatever its parsers meet in damaged bytes: OSError, SyntaxError, KeyError, struct.error, ...
     except Exception as error:
-        raise DataError(f"{where}: not a readable image ({_one_line(error)})") from error
+        raise DataError(f"{where}: not a readable image ({_reason(error)})") from error
 
 
 def check_memory(count: int, shape: tuple[int, ...], where: str) -> None:
@@ -201,6 +201,6 @@ def _array_to_image(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
-def _one_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """The message of a foreign error without the object addresses and line breaks that PIL puts into some."""
-    return "unknown format" if isinstance(error, Image.UnidentifiedImageError) else " ".join(str(error).split())
+    return "unknown format" if isinstance(error, Image.UnidentifiedImageError) else one_line(error)

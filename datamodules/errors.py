@@ -1,4 +1,4 @@
-"""The one error that means: the data, or the way it was asked for, is wrong; the program is not."""
+"""The one error that means: the data, or the way it was asked for, is wrong; and the words of other people's errors."""
 
 
 class DataError(ValueError):
@@ -9,3 +9,8 @@ class DataError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
+
+def one_line(error: BaseException) -> str:
+    """The message of a foreign error without its line breaks, or the name of its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from datamodules.decoding import decode, opened, plain, uncompressed
-from datamodules.errors import DataError
+from datamodules.errors import DataError, one_line
 from datamodules.pixels import Decoded, Pixels
 
 LONGEST = 5
@@ -95,8 +95,7 @@ def read_struct(file: Path) -> list[Number]:
     except DataError:
         raise
     except Exception as error:  # in damaged bytes h5py meets OSError, KeyError, RuntimeError, OverflowError, ...
-        reason = " ".join(str(error).split())
-        raise DataError(f"{file}: damaged ({reason}); unpack {file.parent.name}.tar.gz again") from error
+        raise DataError(f"{file}: damaged ({one_line(error)}); unpack {file.parent.name}.tar.gz again") from error
     short = [number for number in numbers if len(number.digits) <= LONGEST]
     if len(short) < len(numbers):
         log.info("%s: %d numbers of more than %d digits are left out", file, len(numbers) - len(short), LONGEST)

@@ -8,7 +8,7 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, one_line
 from datamodules.pixels import Decoded, Pixels, check_labels
 
 MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -32,7 +32,7 @@ def download(dataset: str, root: Path) -> None:
         for split in ({"split": "train"}, {"split": "test"}) if by_name else ({"train": True}, {"train": False}):
             kind(str(root), **split, download=True)
     except (RuntimeError, URLError, OSError) as error:
-        raise DataError(f"{dataset}: download to {root} failed ({' '.join(str(error).split())})") from error
+        raise DataError(f"{dataset}: download to {root} failed ({one_line(error)})") from error
 
 
 def read_digits() -> Decoded:
@@ -120,5 +120,4 @@ def _parse(reader: Callable[[str], Any], file: Path) -> Any:
 
 
 def _damaged(file: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"{file}: damaged ({reason}); delete it and download it again")
+    return DataError(f"{file}: damaged ({one_line(error)}); delete it and download it again")

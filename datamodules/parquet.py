@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from datamodules.decoding import decode, jpeg_quality
-from datamodules.errors import DataError
+from datamodules.errors import DataError, one_line
 from datamodules.pixels import Decoded, Pixels, check_labels, most_classes
 
 LABEL_COLUMNS = ("label", "fine_label")  # CIFAR-100 has fine_label and coarse_label
@@ -148,8 +148,7 @@ def _reading(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{file}: not a readable parquet file ({reason}); download it again") from error
+        raise DataError(f"{file}: not a readable parquet file ({one_line(error)}); download it again") from error
 
 
 def _image_column(schema: Any, file: Path) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from modules.block import Block, Merge, shape_match
+from modules.errors import first_line
 from modules.libraries import example_for, library_model
 from modules.network import Network, evaluating
 from modules.sections import stride
@@ -125,10 +126,6 @@ def _type(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__name__}"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _parts(found: Anatomy) -> dict[Key, Part]:
     """The parts of every block and of stem and head, in the order in which they are run."""
     start = next(iter(found.graph.nodes))
@@ -181,7 +178,7 @@ def _check_equal(model: nn.Module, network: Network, example: Tensor) -> None:
             try:
                 found = network(images)
             except Exception as error:
-                raise ValueError(f"run in parts, it fails ({_first_line(error)})") from error
+                raise ValueError(f"run in parts, it fails ({first_line(error)})") from error
             if not torch.equal(expected, found):
                 raise ValueError(f"run in parts, it gives other logits for images {tuple(images.shape)}")
 

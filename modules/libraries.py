@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
+from modules.errors import first_line
 from modules.pretrained import answers, loading_weights
 
 LIBRARIES = ("timm", "torchvision")
@@ -62,7 +63,7 @@ def example_for(model: nn.Module, in_channels: int, image_size: int | None = Non
                 with torch.no_grad():
                     model(images[:1])
             except Exception as error:  # whatever a layer raises for an input it was not made for
-                reason = _first_line(error)
+                reason = first_line(error)
                 continue
             return images
     finally:
@@ -92,7 +93,7 @@ def _of_timm(
                 name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **arguments
             )
     except Exception as error:  # timm raises whatever its constructor or its download happens to raise
-        raise ValueError(f"timm cannot build {name}: {_first_line(error)}") from error
+        raise ValueError(f"timm cannot build {name}: {first_line(error)}") from error
     return model
 
 
@@ -117,14 +118,10 @@ def _of_torchvision(
     try:
         model: nn.Module = models.get_model(name, weights=weights, num_classes=num_classes, **arguments)
     except Exception as error:  # its constructor or its download may raise anything
-        raise ValueError(f"torchvision cannot build {name}: {_first_line(error)}") from error
+        raise ValueError(f"torchvision cannot build {name}: {first_line(error)}") from error
     return model
 
 
 def _close(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from modules.errors import first_line
+
 # What a deleted block, a probe or a hook still reads must not be overwritten; the values stay the same.
 OUT_OF_PLACE = {
     operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
@@ -78,8 +80,7 @@ def trace(model: nn.Module, opened: Collection[nn.Module] | None = None) -> fx.G
         except Exception as error:  # a forward that looks at values or sizes raises anything
             failed = tracer.entered[-1] if tracer.entered else model
             if failed is model:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise ValueError(f"its forward cannot be traced ({reason})") from error
+                raise ValueError(f"its forward cannot be traced ({first_line(error)})") from error
             closed.add(failed)
     for node in graph.nodes:
         if node.op == "get_attr" and not str(node.target).startswith(PREFIX):  # made in the forward, so in no module

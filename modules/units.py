@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from modules.errors import first_line
 from modules.network import evaluating
 from modules.sections import Section, sections, stride, weights
 from modules.tracing import Values, signature, trace
@@ -130,8 +131,7 @@ def _sections(model: nn.Module, graph: fx.Graph, example: Tensor) -> list[Sectio
         try:
             Values(model, graph=graph).run(example)
         except Exception as error:  # whatever a layer raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"its traced forward does not run ({reason})") from error
+            raise ValueError(f"its traced forward does not run ({first_line(error)})") from error
     return sections(model, graph)
 
 

@@ -195,6 +195,7 @@ def prepare(request: Request, name: str, network: Network, data: ImageData) -> t
     from ablations.probes.attributions import explainable
     from ablations.probes.randomised import randomised
     from datamodules.order import generator
+    from modules.errors import first_line
     from reports.filter_look import GIVEN, RANDOM, Look
     from reports.tiles import Album
 
@@ -205,8 +206,9 @@ def prepare(request: Request, name: str, network: Network, data: ImageData) -> t
     try:
         with torch.no_grad():
             logits = torch.cat([given(x) for x, _ in batches])
-    except RuntimeError as error:
-        raise WrongInput(f"{name} does not take images of {tuple(batches[0][0].shape[1:])}: {error}") from None
+    except Exception as error:  # whatever a layer raises for an input it was not made for
+        shape = tuple(batches[0][0].shape[1:])
+        raise WrongInput(f"{name} does not take images of {shape}: {first_line(error)}") from None
     if logits.dim() != 2:
         raise WrongInput(f"{name} gives {tuple(logits.shape[1:])} numbers for an image; this page needs one per class")
     labels, predictions = torch.cat([y for _, y in batches]), logits.argmax(dim=1)

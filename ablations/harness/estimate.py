@@ -13,6 +13,7 @@ from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
 from modules.colocalisation import training_triplets
 from modules.cost import Cost, cost
+from modules.errors import first_line
 from modules.recipe import with_overrides
 
 # Seconds that a step takes beside the network (the Trainer's loop, making the batch, sums), and a run beside its steps
@@ -47,9 +48,8 @@ def count(network: Network, name: str, in_channels: int, image_size: int) -> Cos
     shape = (in_channels, image_size, image_size)
     try:
         return cost(network, shape)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"network {name} does not take images of shape {shape}: {reason}") from error
+    except Exception as error:  # whatever a layer raises for an input it was not made for
+        raise ValueError(f"network {name} does not take images of shape {shape}: {first_line(error)}") from error
 
 
 def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int = 2) -> Estimate:

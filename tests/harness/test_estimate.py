@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from ablations.harness import estimate as estimates
 from ablations.harness.runs import Run
 from datamodules import ImageData
-from modules import recipe_for
+from modules import Network, recipe_for
 from modules.recipe import with_overrides
 
 
@@ -29,3 +30,14 @@ def test_it_counts_batches_what_is_beside_each_and_beside_the_run(
     assert found.per_image == pytest.approx(0.5 / 64)
     assert estimates.LOOP > 0
     assert estimates.ASIDE > 0
+
+
+def test_a_model_that_asserts_is_refused_in_words() -> None:
+    class Asserting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch._assert(x.shape[-1] > 64, "")  # as models of timm do
+            return x
+
+    network = Network(nn.Identity(), {}, Asserting())
+    with pytest.raises(ValueError, match=r"network mine does not take images of shape \(3, 32, 32\): AssertionError$"):
+        estimates.count(network, "mine", 3, 32)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from ablations.harness.command_line import WrongInput
 from datamodules import load, make
-from modules import build
+from modules import Network, build
 from modules.weights import save_weights
 from reports import filter_sections
-from reports.filters import main, parse
+from reports.filters import main, parse, prepare
 
 CIFAR = Path(__file__).parents[2] / "data" / "cifar10"
 
@@ -142,6 +143,17 @@ def test_a_wrong_command_is_told_in_one_line(made, tmp_path, words, message):
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "page").exists(), "refused before any work"
+
+
+def test_a_model_that_asserts_is_refused_in_words(tmp_path, digits):
+    class Asserting(torch.nn.Module):
+        def forward(self, x):
+            torch._assert(x.shape[-1] > 64, "")  # as models of timm do
+
+    network = Network(torch.nn.Identity(), {}, Asserting())
+    request = parse(["--network", "mine", "--weights", "random", "--out", str(tmp_path)])
+    with pytest.raises(WrongInput, match=r"mine does not take images of \(1, 16, 16\): AssertionError$"):
+        prepare(request, "mine", network, digits)
 
 
 def test_a_run_is_not_shown_other_data(run_folder, made):
