@@ -100,14 +100,15 @@ def build_foreign(
     weights: str | Path | None = None,
     told: Callable[[str], object] = lambda taken: None,
     image_size: int | None = None,
-    needs_blocks: bool = True,
+    undivided: Callable[[str], object] | None = None,
     **arguments: object,
 ) -> Network:
     """Builds a model of timm or torchvision, `timm:resnet18` or `torchvision:resnet18`, as a `Network`.
 
     pretrained: load the library's own weights, through it (may need the internet). weights: a file saved for the model,
     under its own names; told: is given what of it was taken. image_size: for models that are built for one size.
-    needs_blocks: False takes a model that cannot be divided too, as a network without blocks, whose head it is.
+    undivided: is given in one line why a model cannot be divided, which is then taken whole, as a network without
+    blocks, whose head it is; by default such a model is refused.
     arguments: the library's own, e.g. drop_path_rate. Raises ValueError for a name or argument that the library does
     not know, weights that do not fit, or a model that cannot be divided into blocks.
     """
@@ -116,9 +117,10 @@ def build_foreign(
         told(load_weights(model, weights))
     try:
         return adopt(model, example_for(model, in_channels, image_size))
-    except ValueError:
-        if needs_blocks:
+    except ValueError as error:
+        if undivided is None:
             raise
+        undivided(str(error))
         return Network(nn.Identity(), {}, model)
 
 

@@ -114,6 +114,7 @@ def _outside(outside: Json) -> Json:
     normalisation = outside["normalisation"]
     return {
         **{key: _plain(outside[key]) for key in ("run", "weights", "taken", "warning")},
+        "whole": _plain(outside.get("whole", "")),  # of reports from before it was told there is none
         **{key: _plain(normalisation[key]) for key in ("mean", "std", "source")},
         "test_error": _optional(outside["test_error"]),
         "guessing": float(outside["guessing"]),

@@ -150,6 +150,23 @@ def test_what_was_taken_of_a_file_is_told(command, tmp_path):
     assert taken in (folder / "report.html").read_text()
 
 
+def test_why_a_network_has_no_blocks_is_told(tmp_path, capsys, digits):
+    """On the terminal, in ablation.json and on the page, and on that of what a network looks at."""
+    words = ["--network", "timm:dla46x_c", "--weights", "random", "--budget", "smoke", "--wandb", "disabled"]
+    words += ["--data", "folder", "--data-root", str(write_folder(tmp_path / "few", sizes=[(64, 64)] * 3))]
+    words += ["--trainer.accelerator", "cpu", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit, match="0"):
+        main(replace(activation_order, needs_blocks=False), words)
+    why = "timm.models.dla.DLA cannot be divided into blocks: no chain of units: "
+    assert f"  taken whole: {why}" in capsys.readouterr().out
+    (folder,) = (tmp_path / "ablations" / "activation_order").iterdir()
+    assert outside(folder)["whole"].startswith(why)
+    options = Options("smoke", "digits", Path("data"), Path("runs"), network="timm:dla46x_c", weights="random")
+    (note,) = external.load(options, copy.copy(digits), needs_blocks=False).notes(None, 10)
+    assert f"Taken whole: {outside(folder)['whole']}." in note
+    assert f"({outside(folder)['whole']})" in (folder / "report.html").read_text()
+
+
 @pytest.mark.parametrize("name", ["resnet20", "timm:resnet18"])
 def test_weights_of_another_network_say_where_the_names_are(command, tmp_path, name):
     torch.save({"conv1.weights": torch.ones(16)}, tmp_path / "other.pt")

@@ -28,7 +28,8 @@ ERROR = "test/top1_error"
 class Stranger:
     """A network from outside; run: its name and the hash of its weights, which stand for a run in the records.
 
-    weights: as they were given. taken: what of their file was taken or changed. images: the hash of the data.
+    weights: as they were given. taken: what of their file was taken or changed. whole: why a library's model has no
+    blocks, "" if it has. images: the hash of the data.
     """
 
     network: Network
@@ -37,14 +38,17 @@ class Stranger:
     folder_name: str
     weights: str
     taken: str
+    whole: str
     normalisation: Normalisation
     images: str
 
     def notes(self, error: float | None, num_classes: int) -> list[str]:
-        """What was read, how its images are normalised, and the warning that an error in % may call for."""
+        """How its images are normalised, what was taken, and the warning that an error in % may call for."""
         taken = f" Taken of {self.weights}: {self.taken}." if self.taken else ""
+        whole = f" Taken whole: {self.whole}." if self.whole else ""
         suspect = warning(error, num_classes, self.weights)
-        return [f"Images normalised with {self.normalisation}.{taken}", *([f"Warning: {suspect}"] if suspect else [])]
+        read = f"Images normalised with {self.normalisation}.{taken}{whole}"
+        return [read, *([f"Warning: {suspect}"] if suspect else [])]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -64,12 +68,13 @@ def load(options: Options, data: ImageData, needs_blocks: bool = True) -> Strang
     name, weights = options.network or "", options.weights or ""
     torch.manual_seed(0)
     taken: list[str] = []
+    whole: list[str] = []
     try:
         if is_foreign(name):
             network = build_foreign(
                 name, data.num_classes, data.in_channels, pretrained=weights == "pretrained",
                 weights=None if weights in ("pretrained", "random") else Path(weights), told=taken.append,
-                image_size=data.image_size, needs_blocks=needs_blocks,
+                image_size=data.image_size, undivided=None if needs_blocks else whole.append,
             )  # fmt: skip
         else:
             if weights == "pretrained":
@@ -87,8 +92,9 @@ def load(options: Options, data: ImageData, needs_blocks: bool = True) -> Strang
         tensors += [("mean", torch.tensor(data.mean)), ("std", torch.tensor(data.std))]
     run = f"{arm}-{digest(tensors)[:8]}"
     return Stranger(
-        network, arm, run, f"{run}-{data.name}", weights, "".join(taken), normalisation, data.identity["digest"]
-    )
+        network, arm, run, f"{run}-{data.name}", weights, "".join(taken), "".join(whole), normalisation,
+        data.identity["digest"],
+    )  # fmt: skip
 
 
 def _normalisation(options: Options, data: ImageData) -> Normalisation:
@@ -135,6 +141,7 @@ def describe(
         "run": stranger.run,
         "weights": stranger.weights,
         "taken": stranger.taken,
+        "whole": stranger.whole,
         "normalisation": stranger.normalisation._asdict(),
         "test_error": error,
         "guessing": 100.0 - 100.0 / classes,

@@ -101,5 +101,7 @@ def _tell_stranger(trial: Trial, stranger: Stranger) -> float:
     say(f"  images normalised with {stranger.normalisation}")
     if stranger.taken:
         say(f"  taken of {stranger.weights}: {stranger.taken}")
+    if stranger.whole:
+        say(f"  taken whole: {stranger.whole}")
     say(f"  expected: {in_words(left)} on this machine, if it was not asked before; files go to {trial.options.out}/")
     return left

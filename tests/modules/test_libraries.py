@@ -76,8 +76,10 @@ def test_what_cannot_be_divided_is_taken_whole_where_no_blocks_are_needed() -> N
     torch.manual_seed(0)
     model = timm.create_model("dla46x_c", num_classes=10).eval()
     torch.manual_seed(0)
-    network = build_foreign("timm:dla46x_c", needs_blocks=False).eval()
+    why: list[str] = []
+    network = build_foreign("timm:dla46x_c", undivided=why.append).eval()
     assert not network.blocks
+    assert why[0].startswith("timm.models.dla.DLA cannot be divided into blocks: no chain of units")
     with torch.no_grad():
         assert torch.equal(network(IMAGES), model(IMAGES))
     found = surface(
