@@ -56,6 +56,8 @@ def _architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         close = difflib.get_close_matches(name, ARCHITECTURES, n=5)
         hint = f"; close are {', '.join(close)}" if close else ""
+        if ":" in name:
+            hint = "; those of libraries are timm:NAME and torchvision:NAME"
         raise ValueError(f"unknown network {name!r}{hint}; `python -m modules` lists all {len(ARCHITECTURES)}")
     return ARCHITECTURES[name]
 

@@ -98,6 +98,8 @@ def fitting(found: Found, wanted: Mapping[str, Tensor]) -> Found:
             converted.add(_word(tensor.dtype))
         if own.is_floating_point() and not tensors[name].isfinite().all() and own.isfinite().all():
             raise ValueError(f"{shown(name)} holds values that are not finite")
+        if name.endswith("running_var") and (tensors[name] < 0).any():
+            raise ValueError(f"{shown(name)} holds variances below 0, whose roots are no numbers")
     if converted:
         notes.append(f"converted from {', '.join(sorted(converted))}")
     return Found(tensors, tuple(notes))

@@ -99,7 +99,7 @@ def _read(path: Path, network: nn.Module | None) -> Found:
 def _content(path: Path) -> object:
     """What a file holds; raises ValueError for a file that is not there, damaged, or would have to run code."""
     if not path.is_file():
-        raise ValueError(f"no weights file {path}")
+        raise ValueError(f"{path} is no file" if path.exists() or path.is_symlink() else f"no weights file {path}")
     if _is_safetensors(path):
         try:
             return load_file(path)

@@ -115,7 +115,8 @@ def _outside(outside: Json) -> Json:
     return {
         **{key: _plain(outside[key]) for key in ("run", "weights", "taken", "warning")},
         "whole": _plain(outside.get("whole", "")),  # of reports from before it was told there is none
-        **{key: _plain(normalisation[key]) for key in ("mean", "std", "source")},
+        "source": _plain(normalisation["source"]),
+        **{key: ", ".join(f"{value:.4g}" for value in normalisation[key]) for key in ("mean", "std")},
         "test_error": _optional(outside["test_error"]),
         "guessing": float(outside["guessing"]),
         "summary": [_plain(sentence) for sentence in outside["summary"]],

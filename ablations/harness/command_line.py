@@ -106,8 +106,8 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
         formatter_class=_formatter(),
         allow_abbrev=False,
         epilog="--trainer.OPTION sets an option of lightning.Trainer, e.g. --trainer.devices 2 --trainer.strategy ddp "
-        "(one device unless you say more); --trainer.help lists them. --probe.SETTING sets what the probe "
-        "is asked, e.g. --probe.limit 500; a report lists the settings at its end.",
+        "(one device unless you say more); --trainer.help lists them. --probe.SETTING VALUE sets what the "
+        "probe is asked; a report lists the settings at its end, and a wrong one names those there are.",
     )
     add = parser.add_argument
     add("--config", action="config", help="read options from this YAML file")

@@ -59,11 +59,10 @@ def _asked(mean: list[str], std: list[str]) -> Normalisation:
     if not mean:
         raise ValueError("--std goes with --mean, which is missing")
     word = mean[0] if len(mean) == 1 and mean[0] in WORDS else None
-    if not std and word is None:
-        raise ValueError(f"--mean {' '.join(mean)} goes with --std, which is missing")
     means = WORDS[word][0] if word else _numbers("--mean", mean, 0.0, 1.0, "from 0 to 1, as pixels are")
     if not std:
-        assert word is not None
+        if word is None:
+            raise ValueError(f"--mean {' '.join(mean)} goes with --std, which is missing")
         return Normalisation(means, WORDS[word][1], f"--mean {word}")
     least = f"above 0 (from {LEAST_STD:g} to {LARGEST_STD:g})"
     deviations = (

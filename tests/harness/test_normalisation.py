@@ -52,7 +52,8 @@ def test_without_the_flags_nothing_is_asked() -> None:
     [
         ("--mean 0.5", "--mean 0.5 goes with --std"),
         ("--std 0.5", "--std goes with --mean"),
-        ("--mean imagenet half", "--mean imagenet half goes with --std"),
+        ("--mean imagenet half", "--mean imagenet: give numbers from 0 to 1"),
+        ("--mean imagnet", "--mean imagnet: give numbers from 0 to 1, as pixels are, or one of imagenet, half, none"),
         (
             "--mean imagenett --std 1",
             "--mean imagenett: give numbers from 0 to 1, as pixels are, or one of imagenet, half",

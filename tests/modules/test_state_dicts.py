@@ -129,6 +129,7 @@ FC = "head.fc.weight"
         (FC, lambda t: t.double() * 1e300, "not finite"),
         (FC, lambda t: t / 0, "not finite"),
         ("stem.bn1.running_var", lambda t: t * float("nan"), "not finite"),
+        ("stem.bn1.running_var", lambda t: t - 5, "variances below 0"),
         ("stem.bn1.num_batches_tracked", lambda t: t + 0.5, "float32; int64 is wanted"),
     ],
 )
