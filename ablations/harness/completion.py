@@ -56,7 +56,7 @@ def make_finished(trial: Trial, job: Job, train: Callable[[Trial, Job, Path], No
     sweep(new)
     if lack(trial, job, beside, contents=True):
         _complete(trial, job, beside, train)
-    if (folder / "probes").exists() and sha256(folder / WEIGHTS) == sha256(new / WEIGHTS):
+    if (folder / "probes").is_dir() and sha256(folder / WEIGHTS) == sha256(new / WEIGHTS):
         # Answers of the very same network.
         shutil.copytree(folder / "probes", new / "probes", dirs_exist_ok=True)
     replace_by(folder, new)

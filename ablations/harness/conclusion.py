@@ -10,6 +10,7 @@ from typing import Any
 
 from ablations.harness.estimate import Estimate
 from ablations.harness.files import sweep, write_json
+from ablations.harness.folders import make_way, remove
 from ablations.harness.probing import kept_folder
 from ablations.harness.records import Records, write_csv
 from ablations.harness.runs import locked, outcome
@@ -43,7 +44,9 @@ def page_lock(trial: Trial) -> Path:
 def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], outside: dict[str, Any] | None) -> bool:
     """Records and verdicts come first: a failure of a plot or of the page loses neither."""
     folder = trial.folder
+    make_way(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    make_way(folder / "figures")
     sweep(folder, below=False)  # there may lie answers of a network from outside, which have a lock of their own
     sweep(folder / "figures")
     write_csv(folder / "records.csv", records)
@@ -111,7 +114,7 @@ def _gather(trial: Trial) -> None:
         settings = {**trial.plan.settings, **trial.stranger.settings}
         asked[f"{trial.stranger.arm}-s0"] = kept_folder(trial.ablation, settings, trial.stranger.arm, trial.folder)
     gathered = trial.folder / "files"
-    shutil.rmtree(gathered, ignore_errors=True)
+    remove(gathered)
     for name, kept in asked.items():
         if kept.is_dir():
             shutil.copytree(kept, gathered / name)

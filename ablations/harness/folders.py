@@ -28,10 +28,9 @@ def replace_by(folder: Path, new: Path) -> None:
 
 def settle(folder: Path) -> None:
     """Ends what was killed half-way: a replacement goes back to its beginning or to its end, remains are removed."""
+    make_way(folder)
     if _old(folder).exists() and not folder.exists():
         _old(folder).rename(folder)
-    if folder.exists() and not folder.is_dir():
-        discard(folder)  # no run
     for rest in (_old(folder), _discarded(folder)):
         remove(rest)
 
@@ -47,6 +46,12 @@ def _old(folder: Path) -> Path:
 
 def _discarded(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.discarded")
+
+
+def make_way(folder: Path) -> None:
+    """Removes what stands in the place of a folder and is none: a file, a pipe, a link that leads nowhere."""
+    if not folder.is_dir():
+        remove(folder)
 
 
 def remove(path: Path) -> None:

@@ -27,7 +27,7 @@ from ablations.harness.folders import is_settled, settle
 from ablations.harness.integrity import sha256
 from ablations.harness.probing import Subject, answers_damage, answers_file, ask, kept_folder
 from ablations.harness.records import Record, point, read_csv
-from ablations.harness.runs import TABLE, WEIGHTS, held, outcome, weights_noted
+from ablations.harness.runs import TABLE, WEIGHTS, held, is_described, outcome, weights_noted
 from ablations.harness.search import final_loss
 from ablations.harness.tracking import (
     Tracker,
@@ -38,7 +38,7 @@ from ablations.harness.tracking import (
     tracker,
     trained_by,
 )
-from ablations.harness.training import INTERRUPTED, train
+from ablations.harness.training import INTERRUPTED, train, write_config
 from ablations.harness.trial import Job, Trial
 from ablations.harness.wandb_names import PROBE, TRAIN
 from datamodules.images import ImageData
@@ -76,19 +76,35 @@ def carry_out(trial: Trial, job: Job) -> Answer:
     Raises OSError if another process has the run.
     """
     folder = job.run.folder(trial.options.out)
-    if is_asked(trial, job) and is_settled(folder):
-        return _carry_out(trial, job)
+    if is_asked(trial, job) and is_settled(folder) and is_described(folder):
+        answer = _as_it_stands(trial, job)
+        if answer is not None:
+            return answer
     with held(job.run, trial.options.out):
         settle(folder)
         sweep(folder)
-        return _carry_out(trial, job)
+        answer = _carry_out(trial, job, is_finished(trial, job), is_asked(trial, job))
+        if not is_described(folder):
+            write_config(job.run, folder)
+        return answer
 
 
-def _carry_out(trial: Trial, job: Job) -> Answer:
+def _as_it_stands(trial: Trial, job: Job) -> Answer | None:
+    """The answer of a job that was asked, only read, without the lock; None if another process changes it meanwhile."""
+    folder = job.run.folder(trial.options.out)
+    before = outcome(folder)
+    try:
+        answer = _carry_out(trial, job, was_finished=True, was_asked=True)
+    except Exception:  # a file is gone; whatever else it may be is met again under the lock
+        return None
+    return answer if outcome(folder) == before and is_asked(trial, job) else None
+
+
+def _carry_out(trial: Trial, job: Job, was_finished: bool, was_asked: bool) -> Answer:
+    """Trains unless it was finished and asks unless it was asked; both need the lock of the run, reading does not."""
     folder = job.run.folder(trial.options.out)
     tracked: Tracker | None = None  # of a network that is trained now, for its answers too
     try:
-        was_finished, was_asked = is_finished(trial, job), is_asked(trial, job)
         # Weights are read, and so compared with what was written, only where somebody asks them.
         if was_finished and not was_asked:
             was_finished = not lack(trial, job, trial.options.out, contents=True)

@@ -14,7 +14,7 @@ import torch
 
 from ablations.harness.ablation import Ablation
 from ablations.harness.files import atomic_write_text, write_json
-from ablations.harness.folders import remove
+from ablations.harness.folders import make_way, remove
 from ablations.harness.integrity import (
     archive_is_whole,
     changed,
@@ -137,8 +137,10 @@ def ask(ablation: Ablation, subject: Subject, run: str, run_folder: Path, weight
 
 def _remove_damaged(kept: Path, weights: str) -> None:
     """Removes answers, those files beside them that nobody could go on with, and at last what is noted of them."""
-    remove(kept)
     folder, notes = kept.with_suffix(""), _notes(kept)
+    make_way(kept.parent)
+    make_way(folder)
+    remove(kept)
     try:
         before = read_sealed(notes)
     except (FileNotFoundError, ValueError):

@@ -35,7 +35,7 @@ EXECUTION_OPTIONS = frozenset(
 )
 
 ENDS = ("done", "diverged")  # the files that say of a run that it has ended, and how
-TABLE, WEIGHTS, CHECKPOINT = "metrics.csv", "weights.safetensors", "last.ckpt"
+TABLE, WEIGHTS, CHECKPOINT, CONFIG = "metrics.csv", "weights.safetensors", "last.ckpt", "config.json"
 
 FORMAT = 1  # raised when the code changes what a run with the same settings computes
 
@@ -105,6 +105,14 @@ def outcome(folder: Path) -> dict[str, Any] | None:
         except ValueError:
             break
     return None
+
+
+def is_described(folder: Path) -> bool:
+    """Whether it can be read in the folder what the run is; no number needs that, people do."""
+    try:
+        return bool(read_sealed(folder / CONFIG))
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def damage(folder: Path, contents: bool = False) -> str:

@@ -24,7 +24,7 @@ from ablations.harness import runtime
 from ablations.harness.callbacks import Diverged, DrawsByStep, History, Snapshots, StopsOnCtrlC, StopsOnNan, as_csv
 from ablations.harness.files import atomic_write_text, write_json
 from ablations.harness.integrity import noted, sealed
-from ablations.harness.runs import CHECKPOINT, TABLE, WEIGHTS, Run, snapshot_files
+from ablations.harness.runs import CHECKPOINT, CONFIG, TABLE, WEIGHTS, Run, snapshot_files
 from ablations.harness.scale import steps
 from ablations.harness.step_losses import StepLosses
 from ablations.harness.transformer_watch import watches
@@ -110,7 +110,7 @@ def train(
         if trainer.is_global_zero:
             device = trainer.strategy.root_device.type
             processes = {"processes": trainer.world_size, "batch_per_process": data.batch_size // trainer.world_size}
-            write_json(folder / "config.json", {**run.identity(), "name": run.name})
+            write_config(run, folder)
             write_json(folder / "environment.json", {**runtime.environment(device), **processes})
         if compiles(run, trainer.strategy.root_device.type):
             torch.compiler.reset()  # torch gives up silently after a few networks compiled in one process
@@ -151,6 +151,11 @@ def train(
         save_weights(module.network, folder / WEIGHTS)
         done = _end(folder, "done", done, history)
     return done
+
+
+def write_config(run: Run, folder: Path) -> None:
+    """Writes what the run is to config.json in its folder."""
+    write_json(folder / CONFIG, {**run.identity(), "name": run.name})
 
 
 def _end(folder: Path, name: str, said: dict[str, Any], history: History) -> dict[str, Any]:

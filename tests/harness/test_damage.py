@@ -7,8 +7,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from test_workers import is_held
 from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
 
+from ablations.harness import job
+from ablations.harness.folders import discard
 from ablations.harness.integrity import sealed
 from ablations.harness.summary_run import remembered
 from modules.classifier import Classifier
@@ -79,6 +82,17 @@ def remove(file):
 def folder_instead(file):
     file.unlink()
     file.mkdir()
+    (file / "something").write_text("in the way")
+
+
+def file_instead(place):
+    remove(place)
+    place.write_text("in the way")
+
+
+def loop_instead(place):
+    remove(place)
+    place.symlink_to(place.name)
 
 
 def fill(text):
@@ -109,11 +123,13 @@ DAMAGE = [
     ("probes/tiny-*/norms.npz", HALF, ASKED),
     ("probes/tiny-*/norms.npz", flip, ASKED),
     ("probes/tiny-*/norms.npz", remove, ASKED),
+    ("probes/tiny-????????", file_instead, ASKED),
     ("probes", remove, ""),
+    ("probes", file_instead, ""),
+    ("probes", loop_instead, ""),
     ("snapshots/epoch0000.safetensors", HALF, ""),
     ("snapshots", remove, ""),
     ("last.ckpt", HALF, None),
-    ("config.json", HALF, None),
     ("environment.json", remove, None),
 ]
 
@@ -134,6 +150,65 @@ def test_what_is_damaged_is_made_again(out, name, damage, said):
     again = command(out, ablation=ONE)
     assert "already trained, already probed" in again[1]
     assert "again" not in again[1]
+
+
+@pytest.mark.parametrize("damage", [HALF, remove, folder_instead, loop_instead])
+def test_what_a_run_is_is_written_anew_where_it_cannot_be_read(out, damage):
+    file = run_of(out) / "config.json"
+    expected, config = left_by(out), file.read_text()
+    damage(file)
+    code, told, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert "already trained, already probed" in told
+    assert file.read_text() == config
+    assert left_by(out) == expected
+
+
+BELOW_ABLATIONS = [
+    *((name, folder_instead) for name in ("records.csv", "verdicts.json", "ablation.json", "report.html")),
+    *((name, damage) for name in ("figures", "files", "") for damage in (file_instead, loop_instead)),
+    ("figures/norms.csv", folder_instead),
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), BELOW_ABLATIONS)
+def test_what_stands_in_the_place_of_a_conclusion_is_replaced(out, name, damage):
+    """It was an error, or a traceback, at every later command."""
+    expected = left_by(out)
+    damage(out / "ablations/tiny/smoke-digits" / name)
+    code, told, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert not err
+    assert "already trained, already probed" in told
+    assert left_by(out) == expected
+
+
+@pytest.mark.parametrize("look", ["is_settled", "outcome", "_table", "read_csv"])
+def test_a_run_that_is_discarded_between_two_looks_is_trained_under_its_lock(out, monkeypatch, look):
+    """As by another command with --fresh, which has the lock that this one has not yet taken."""
+    expected, folder = left_by(out), run_of(out)
+    original, trained_with = getattr(job, look), []
+
+    def looking(*arguments):
+        monkeypatch.setattr(job, look, original)
+        if look == "is_settled":  # the last of the looks that say that nothing is left to do
+            found = original(*arguments)
+            discard(folder)
+            return found
+        discard(folder)
+        return original(*arguments)
+
+    def training(run, *arguments):
+        trained_with.append(is_held(out / ".locks" / run.name))
+        return train(run, *arguments)
+
+    train = job.train
+    monkeypatch.setattr(job, "train", training)
+    monkeypatch.setattr(job, look, looking)
+    code, _, err = command(out, ablation=ONE)
+    assert code == 0, err
+    assert trained_with == [True]
+    assert left_by(out) == expected
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "snapshots/epoch0000.safetensors"])
