@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,14 +183,24 @@ def test_claims_are_not_for_a_network_from_outside(command):
 
 
 def test_a_script_without_an_intact_error_measures_it(tmp_path, capsys):
-    """And keeps it: the second command asks the network nothing."""
+    """And keeps it: the second command asks the network nothing, unless --fresh or what is kept is no folder."""
     words = ["--network", "resnet20", "--weights", "random", "--budget", "smoke", "--wandb", "disabled"]
-    for _ in range(2):
+    written = []
+    for more in ([], [], ["--fresh"], ["in the way"]):
+        if more == ["in the way"]:
+            shutil.rmtree(kept.parent)
+            kept.parent.write_text(more.pop())
         with pytest.raises(SystemExit, match="0"):
-            main(activation_order, [*words, "--out", str(tmp_path)])
+            main(activation_order, [*words, *more, "--out", str(tmp_path)])
         (folder,) = (tmp_path / "ablations" / "activation_order").iterdir()
         (kept,) = (folder / "probes").glob("intact-*.csv")
+        written.append({file.name: file.stat().st_mtime_ns for file in (folder / "probes").glob("*.csv")})
         assert f"test error {outside(folder)['test_error']:.2f} % intact" in capsys.readouterr().out
+    first, second, fresh, anew = written
+    assert second == first
+    assert len(first) == 2
+    assert fresh.keys() == anew.keys() == first.keys()
+    assert all(first[name] < fresh[name] < anew[name] for name in first)
     assert read_csv(kept).values() == [outside(folder)["test_error"]]
 
 

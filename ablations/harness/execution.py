@@ -16,6 +16,7 @@ from ablations.harness.conclusion import conclude
 from ablations.harness.estimate import in_words
 from ablations.harness.external import Stranger
 from ablations.harness.files import sweep
+from ablations.harness.folders import discard, make_way, settle
 from ablations.harness.prepare import prepare
 from ablations.harness.probing import Subject
 from ablations.harness.records import Record, Records
@@ -83,6 +84,10 @@ def _ask_stranger(trial: Trial, stranger: Stranger) -> tuple[list[Record], dict[
     """The records of the network from outside, and what is told of it."""
     answers = trial.folder / "probes"
     with locked(stranger.run, trial.options.out / ".locks" / f"{trial.ablation.name}-{stranger.folder_name}-probes"):
+        make_way(trial.folder)
+        settle(answers)
+        if trial.options.fresh:
+            discard(answers)
         answers.mkdir(parents=True, exist_ok=True)
         sweep(answers)
         records = job.question(
