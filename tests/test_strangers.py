@@ -185,11 +185,11 @@ def test_claims_are_not_for_a_network_from_outside(command):
 def test_a_script_without_an_intact_error_measures_it(tmp_path, capsys):
     """And keeps it: the second command asks the network nothing, unless --fresh or what is kept is no folder."""
     words = ["--network", "resnet20", "--weights", "random", "--budget", "smoke", "--wandb", "disabled"]
-    written = []
-    for more in ([], [], ["--fresh"], ["in the way"]):
-        if more == ["in the way"]:
-            shutil.rmtree(kept.parent)
-            kept.parent.write_text(more.pop())
+    written, folder = [], tmp_path
+    for more in ([], [], ["--fresh"], []):
+        if len(written) == 3:
+            shutil.rmtree(folder / "probes")
+            (folder / "probes").write_text("in the way")
         with pytest.raises(SystemExit, match="0"):
             main(activation_order, [*words, *more, "--out", str(tmp_path)])
         (folder,) = (tmp_path / "ablations" / "activation_order").iterdir()

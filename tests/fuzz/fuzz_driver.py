@@ -16,9 +16,14 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, Phase, settings
 
 from ablations.harness.ablation import Ablation, Arm, Plan
+from ablations.harness.files import write_npz
 from ablations.harness.launch import main
+from ablations.harness.probing import Measurement, Subject
+from ablations.harness.records import Records
 from ablations.harness.trial import Trial
 from ablations.remove_layers import ABLATION
+from reports.figures import Drawn
+from reports.tables import write_table
 
 ARM = "preact_resnet"
 TRIED: Counter[str] = Counter()
@@ -32,9 +37,22 @@ def _plan(budget: str, data: object) -> Plan:
     )
 
 
+def _probe(subject: Subject) -> Iterator[Measurement]:
+    """Keeps a file too, as some probes do."""
+    write_npz(subject.folder / "kept.npz", seed=subject.seed)
+    yield from ABLATION.probe(subject)
+
+
+def _figures(records: Records, folder: Path) -> list[Drawn]:
+    """No drawing, which takes longer than the training."""
+    return [write_table(folder, "arms", "Arms", "All of them.", ["arm"], [[arm] for arm in records.arms])]
+
+
 TINY: Ablation = replace(
     ABLATION,
     plan=_plan,
+    probe=_probe,
+    figures=_figures,
     claims=tuple(
         replace(c, tests=tuple(replace(test, measure=replace(test.measure, arms=(ARM,))) for test in c.tests))
         for c in ABLATION.claims

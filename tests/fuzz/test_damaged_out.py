@@ -3,8 +3,9 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -13,7 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_bad_data import damaged, write_folders
 
+from ablations.harness.conclusion import conclude
+from ablations.harness.files import atomic_write_text
+from ablations.harness.folders import remove
 from ablations.harness.records import Records
+from ablations.harness.runtime import threads
+from ablations.harness.trial import Trial
+
+FOLDERS = ("probes", "figures", "files")
+UNNEEDED = ("environment.json", "last.ckpt")  # of a run that has ended: nothing reads them and nothing can make them
+
+
+def page_of_one_line(folder: Path) -> Path:
+    """In the place of the page, which takes longer than the training."""
+    atomic_write_text(folder / "report.html", "a page\n")
+    return folder / "report.html"
 
 
 class Finished:
@@ -25,42 +40,65 @@ class Finished:
         self.words += ["--workers=1"]
         seen, self.records = self.repeat(self.out)
         assert seen.code == 0, seen
-        self.files = sorted(
-            str(file.relative_to(self.out))
-            for file in self.out.rglob("*")
-            if file.is_file() and ".locks" not in file.parts
+        self.files = below(self.out)
+        self.folders = sorted(
+            str(place.relative_to(self.out))
+            for place in self.out.rglob("*")
+            if place.is_dir() and (place.name in FOLDERS or place.parent.name in FOLDERS)
         )
+        assert {Path(name).name for name in self.folders} > set(FOLDERS)
 
     def repeat(self, out: Path, *more: str) -> tuple[Seen, list[str]]:
         """What the command says, and the records that would be judged, without those of time."""
         judged: list[Records] = []
-        with patch("ablations.harness.execution.conclude", lambda trial, records, *_: judged.append(records) or False):
+
+        def concluding(trial: Trial, records: Records, *rest: Any) -> bool:
+            judged.append(records)
+            return conclude(trial, records, *rest)
+
+        with (
+            patch("ablations.harness.execution.conclude", concluding),
+            patch("reports.page.write_page", page_of_one_line),
+        ):
             seen = carry_out([*self.words, *more], out)
         return seen, [repr(row) for records in judged for row in records if "seconds" not in row.metric]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    return Finished(tmp_path_factory.mktemp("finished"))
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    with threads(1):  # as the tests: more of them add in another order
+        return Finished(tmp_path_factory.mktemp("finished"))
 
 
-def removed(file: Path) -> None:
-    file.unlink()
+def below(out: Path) -> list[str]:
+    """The files that a run leaves, by their names below `out`, without its locks."""
+    files = (file for file in out.rglob("*") if file.is_file() and ".locks" not in file.parts)
+    return sorted(str(file.relative_to(out)) for file in files)
+
+
+def removed(place: Path) -> None:
+    remove(place)
 
 
 def folder(file: Path) -> None:
-    file.unlink()
+    remove(file)
     file.mkdir()
+    (file / "something").write_text("in the way")
 
 
-def loop(file: Path) -> None:
-    file.unlink()
-    file.symlink_to(file.name)
+def file(place: Path) -> None:
+    remove(place)
+    place.write_text("in the way")
 
 
-def pipe(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file)
+def loop(place: Path) -> None:
+    remove(place)
+    place.symlink_to(place.name)
+
+
+def pipe(place: Path) -> None:
+    remove(place)
+    os.mkfifo(place)
 
 
 def another(file: Path) -> None:
@@ -83,11 +121,32 @@ def test_damaged_files(finished: Finished, data: st.DataObject) -> None:
         else:
             how(out / name)
         more = data.draw(st.sampled_from([[], [], [], ["--fresh"]]))
-        seen, records = finished.repeat(out, *more)
+        is_as_before(finished, out, (name, how), *more)
+
+
+@examples(12)
+@given(st.data())
+def test_damaged_folders(finished: Finished, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(finished.folders))
+    how: Callable[[Path], None] = data.draw(st.sampled_from([removed, file, loop, pipe]))
+    with tempfile.TemporaryDirectory() as copied:
+        out = Path(copied) / "runs"
+        shutil.copytree(finished.out, out)
+        how(out / name)
+        more = data.draw(st.sampled_from([[], [], [], ["--fresh"]]))
+        is_as_before(finished, out, (name, how), *more)
+
+
+def is_as_before(finished: Finished, out: Path, damage: object, *more: str) -> None:
+    """Asserts that the command, repeated on a damaged copy, ends well with the same records and the same files."""
+    seen, records = finished.repeat(out, *more)
     TRIED["damaged --out"] += 1
-    assert seen.code == 0, (name, how, seen)
-    assert "Traceback" not in seen.err, (name, how, seen)
-    assert records == finished.records, (name, how, seen)
+    assert seen.code == 0, (damage, seen)
+    assert "Traceback" not in seen.err, (damage, seen)
+    assert records == finished.records, (damage, seen)
+    left = {name for name in below(out) if Path(name).name not in UNNEEDED}
+    needed = {name for name in finished.files if Path(name).name not in UNNEEDED}
+    assert needed <= left, (damage, needed - left, seen)
 
 
 @examples(6)
