@@ -10,7 +10,7 @@ from typing import Any
 
 from ablations.harness.estimate import Estimate
 from ablations.harness.files import sweep, write_json
-from ablations.harness.folders import make_way, remove
+from ablations.harness.folders import make_way, make_way_for_files, remove
 from ablations.harness.probing import kept_folder
 from ablations.harness.records import Records, write_csv
 from ablations.harness.runs import locked, outcome
@@ -49,6 +49,8 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], outsi
     make_way(folder / "figures")
     sweep(folder, below=False)  # there may lie answers of a network from outside, which have a lock of their own
     sweep(folder / "figures")
+    make_way_for_files(folder / "figures", [path.name for path in (folder / "figures").glob("*")])  # it holds files
+    make_way_for_files(folder, ("records.csv", "verdicts.json", "ablation.json", "report.html"))
     write_csv(folder / "records.csv", records)
     options = trial.options
     verdicts = judge(

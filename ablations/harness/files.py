@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ablations.harness.folders import remove
-
 CHART = ".plotly.json"  # how the name of an interactive chart ends, beside .png and .csv
 
 
@@ -33,11 +31,9 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
 def move_into_place(temporary: Path, path: Path) -> None:
     """Gives a complete file its name in one step; both reach the disk first, contents before name.
 
-    A folder of that name, which could not be replaced, is removed. Raises OSError; the old file then still stands.
+    Raises OSError, for a folder of that name too, which may be a user's; the old file then still stands.
     """
     _to_disk(temporary)
-    if path.is_dir():
-        remove(path)
     os.replace(temporary, path)
     if os.name == "posix":  # elsewhere a folder cannot be opened; here the rename itself must reach the disk
         _to_disk(path.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def make_way(folder: Path) -> None:
     """Removes what stands in the place of a folder and is none: a file, a pipe, a link that leads nowhere."""
     if not folder.is_dir():
         remove(folder)
+
+
+def make_way_for_files(folder: Path, names: Iterable[str]) -> None:
+    """Removes folders that stand below this one in the place of the suite's own files."""
+    for path in (folder / name for name in names):
+        if path.is_dir():
+            remove(path)
 
 
 def remove(path: Path) -> None:

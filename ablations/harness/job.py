@@ -23,7 +23,7 @@ from ablations.harness.command_line import Options, WrongInput
 from ablations.harness.completion import lack, make_finished, wanted_snapshots
 from ablations.harness.estimate import count, describe, in_words
 from ablations.harness.files import sweep, write_json
-from ablations.harness.folders import is_settled, settle
+from ablations.harness.folders import is_settled, make_way_for_files, settle
 from ablations.harness.integrity import sha256
 from ablations.harness.probing import Subject, answers_damage, answers_file, ask, kept_folder
 from ablations.harness.records import Record, point, read_csv
@@ -83,6 +83,7 @@ def carry_out(trial: Trial, job: Job) -> Answer:
     with held(job.run, trial.options.out):
         settle(folder)
         sweep(folder)
+        make_way_for_files(folder, ("config.json", "environment.json", "request.json"))
         answer = _carry_out(trial, job, is_finished(trial, job), is_asked(trial, job))
         if not is_described(folder):
             write_config(job.run, folder)

@@ -252,6 +252,8 @@ def test_the_table_of_families_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the quickest that are not tested above; the program itself goes through all of them."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     table = importlib.import_module("foreign_families")
+    if timm.__version__ != table.TIMM:
+        pytest.skip(f"the table is of timm {table.TIMM}, this is {timm.__version__}")
     expected = json.loads(table.EXPECTED.read_text())
     assert sum(isinstance(blocks, int) for blocks in expected.values()) >= table.TARGET
     models = table.models()
