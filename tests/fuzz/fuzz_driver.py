@@ -20,7 +20,6 @@ from ablations.harness.files import write_npz
 from ablations.harness.launch import main
 from ablations.harness.probing import Measurement, Subject
 from ablations.harness.records import Records
-from ablations.harness.trial import Trial
 from ablations.remove_layers import ABLATION
 from reports.figures import Drawn
 from reports.tables import write_table
@@ -123,7 +122,7 @@ def carry_out(words: list[str], out: Path) -> Seen:
 
 def prepared(words: list[str]) -> Seen:
     """The command `words` as far as training: everything is checked, nothing is trained, exit code 0 is good input."""
-    with tempfile.TemporaryDirectory() as folder, patch.object(Trial, "carry_out", lambda self: False):
+    with tempfile.TemporaryDirectory() as folder, patch("ablations.harness.execution.carry_out", lambda trial: False):
         seen = carry_out(words, Path(folder) / "runs")
         assert not (Path(folder) / "runs" / "trained").exists()
         return seen
