@@ -89,7 +89,7 @@ def test_weights_that_do_not_fit_are_named(refused, tmp_path):
         refused([*words, tmp_path / "damaged.safetensors"], "damaged.safetensors", "not a readable safetensors file")
         == []
     )
-    assert refused([*words, tmp_path], "no weights file") == []
+    assert refused([*words, tmp_path], "is no file") == []
 
 
 class Trap:

@@ -118,7 +118,7 @@ def refused(network: Network, path: Path) -> str:
 
 def test_missing_file_and_folder(network: Network, tmp_path: Path) -> None:
     assert "no weights file" in refused(network, tmp_path / "none.safetensors")
-    assert "no weights file" in refused(network, tmp_path)
+    assert "is no file" in refused(network, tmp_path)
 
 
 @pytest.mark.parametrize(
