@@ -58,7 +58,7 @@ def made(capsys):
         with pytest.raises(SystemExit) as left:
             main([str(word) for word in words])
         out, err = capsys.readouterr()
-        page = Path(out.removeprefix("page: ").strip()) if out else None
+        page = Path(out.rpartition("page: ")[2].strip()) if out else None
         return left.value.code, page.read_text() if page else None, err
 
     return make
