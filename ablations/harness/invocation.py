@@ -13,13 +13,15 @@ CONSOLE = "ablations"  # the console script of an installation
 def program(module: str) -> list[str]:
     """The words that start a module of the suite, such as `ablations.remove_layers`, as this process was started.
 
-    A file that was started as such is named as it lies from here; else there is `python -m`, which needs no file.
+    A file that was started as such is named as it lies below here, or as it was named; else there is `python -m`, which
+    needs no file.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     started = Path(sys.argv[0])
     package, _, name = module.partition(".")
     if spec is None and started.suffix == ".py" and started.stem != "__main__":
-        return ["python", os.path.relpath(started)]
+        below = os.path.relpath(started)
+        return ["python", str(started) if below.startswith(os.pardir) else below]
     if package == "ablations" and (spec is None or spec.name != module):
         console = spec is None and started.stem == CONSOLE
         return [*([CONSOLE] if console else ["python", "-m", package]), *filter(None, [name])]
