@@ -13,7 +13,6 @@ from typing import Any
 
 from ablations.harness import external, forecast, job, runtime
 from ablations.harness.conclusion import conclude
-from ablations.harness.estimate import in_words
 from ablations.harness.external import Stranger
 from ablations.harness.files import sweep
 from ablations.harness.folders import discard, make_way, settle
@@ -48,8 +47,7 @@ def _carry_out(trial: Trial) -> bool:
     for index, answer in _answers(trial, workers):
         answers[index] = answer
         spent += expected[index] / workers
-        pace = (time.perf_counter() - started) / spent if spent else 1.0
-        rest = f", about {in_words((left - spent) * pace)} left" if left - spent > 1 else ""
+        rest = forecast.time_left(left, spent, time.perf_counter() - started)
         say(f"[{len(answers)}/{len(trial.jobs)}] {trial.jobs[index].label}: {answer.words}{rest}")
     if trial.searching:
         return False

@@ -53,6 +53,17 @@ def expected(trial: Trial, estimates: dict[str, Estimate]) -> list[float]:
     return seconds
 
 
+def time_left(expected: float, spent: float, seconds: float) -> str:
+    """How long the rest takes at the pace so far, to be added to a line; "" where there is no rest, or no pace yet.
+
+    expected: seconds announced for all. spent: those announced for what is done. seconds: what it took.
+    """
+    # A fiftieth tells a pace; less may be the start of processes, or what lay finished.
+    if expected - spent <= 1 or spent < expected / 50:
+        return ""
+    return f", about {in_words((expected - spent) * seconds / spent)} left"
+
+
 def tell_plan(trial: Trial, found: Mapping[str, Estimate], seconds: Sequence[float], workers: int) -> float:
     """Prints arms, costs and expected time; returns the seconds of work left."""
     tried = f"{trial.options.search} candidates each" if trial.searching else _counted(trial.plan.seeds, "seed")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ablations.harness import estimate as estimates
+from ablations.harness.forecast import time_left
 from ablations.harness.runs import Run
 from datamodules import ImageData
 from modules import Network, recipe_for
@@ -41,3 +42,9 @@ def test_a_model_that_asserts_is_refused_in_words() -> None:
     network = Network(nn.Identity(), {}, Asserting())
     with pytest.raises(ValueError, match=r"network mine does not take images of shape \(3, 32, 32\): AssertionError$"):
         estimates.count(network, "mine", 3, 32)
+
+
+def test_the_time_left_follows_the_pace_once_there_is_one() -> None:
+    assert time_left(100, 20, 40) == ", about 3 min left", "80 s at half the pace"
+    assert time_left(100, 0, 30) == time_left(200, 0.5, 12) == "", "the start of a command tells no pace"
+    assert time_left(100, 99.5, 100) == ""
