@@ -133,6 +133,7 @@ def is_refused(kind: str, words: list[str], may_be_good: bool = False) -> None:
     seen = prepared(words)
     TRIED[kind] += 1
     if may_be_good and seen.code == 0:
+        assert (seen.out, seen.err, seen.warned) == ("", "", []), (words, seen)
         return
     assert seen.code == 2, (words, seen)
     assert seen.err.startswith(f"{TINY.name}: "), (words, seen)

@@ -1,7 +1,6 @@
 """kill -9 of a process beside others: of side-by-side runs, of their parent, of one of two commands on one --out."""
 
 import csv
-import fcntl
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from test_workers import is_held
 
 from ablations.harness.launch import main
 
@@ -65,15 +65,6 @@ def wait_for(condition, process=None):
         assert process is None or process.poll() is None, f"ended too early: {process.communicate()}"
         assert time.monotonic() < limit, "waited four minutes"
         time.sleep(0.01)
-
-
-def is_held(lock):
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def is_running(pid):
