@@ -23,9 +23,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from ablations.harness.ablation import Ablation, scale_order
-from ablations.harness.files import atomic_write_text
-from ablations.harness.invocation import CONSOLE, ROOT, program, version
+from ablations.harness.command.invocation import CONSOLE, ROOT, program, version
+from ablations.harness.declare.ablation import Ablation, scale_order
+from ablations.harness.store.files import atomic_write_text
 
 SHELLS = ("bash", "zsh", "tcsh")
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         ablations = scripts()
         if options.completion is not None:
-            from ablations.harness.shell_completion import script
+            from ablations.harness.command.shell_completion import script
 
             print(script(options.completion, ablations, parser))
             return 0

@@ -19,19 +19,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, top1_error
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, top1_error
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
     from datamodules.images import ImageData
 
 ORIGINAL, FULL = "original", "full_preactivation"
-ORDERS = {  # as modules.residual_block.ORDERS, which is heavy to import: what stands where
+ORDERS = {  # as modules.blocks.residual_block.ORDERS, which is heavy to import: what stands where
     ORIGINAL: "ReLU after the addition (He et al. 2015)",
     "bn_after_addition": "batch norm and ReLU after the addition",
     "relu_before_addition": "ReLU at the end of the branch",
@@ -95,7 +95,7 @@ def plan(budget: str, data: ImageData) -> Plan:
 def probe(subject: Subject) -> Iterator[Measurement]:
     """The network's depth, and how well it fits training images that nothing augments."""
     from ablations.harness.probing import Measurement
-    from ablations.probes.training_fit import fit
+    from ablations.probes.activations.training_fit import fit
 
     if subject.arm in subject.settings["depths"]:
         yield Measurement(point("network"), "depth", subject.settings["depths"][subject.arm], "layers")
@@ -112,7 +112,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Tables 2 and 3 with ours beside the paper's, figure 6, and the error over depth."""
-    from reports.activation_order_figures import draw
+    from reports.drawings.activation_order import draw
 
     return draw(records, folder)
 

@@ -32,12 +32,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, computed, top1_error
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import epochs_of
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, computed, top1_error
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import epochs_of
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,9 +149,9 @@ def probe(subject: Subject) -> Iterator[Measurement]:
     """Per transformer, trained and not, at which part it looks in how many test images; keeps some for pictures."""
     import torch
 
-    from ablations.harness.files import write_npz
     from ablations.harness.probing import Measurement
-    from ablations.probes.poses import overlap, thetas, transformers, windows
+    from ablations.harness.store.files import write_npz
+    from ablations.probes.transformers.poses import overlap, thetas, transformers, windows
 
     if not transformers(subject.network):
         return
@@ -274,7 +274,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Errors of the arms beside the paper's, where windows lie, and at which part they look."""
-    from reports.bird_parts_figures import draw
+    from reports.drawings.bird_parts import draw
 
     return draw(records, folder)
 

@@ -23,11 +23,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, Quantity, computed
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, computed
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,9 +74,9 @@ def plan(budget: str, data: ImageData) -> Plan:
 def probe(subject: Subject) -> Iterator[Measurement]:
     """Every first kernel, and of every layer with maps the part of the image that its central unit answers to."""
     from ablations.harness.probing import Measurement
-    from ablations.probes.kernels import convolutions, first_kernels, measure
-    from ablations.probes.maps import map_layers
-    from ablations.probes.receptive_field import extent
+    from ablations.probes.filters.kernels import convolutions, first_kernels, measure
+    from ablations.probes.filters.maps import map_layers
+    from ablations.probes.filters.receptive_field import extent
 
     if not convolutions(subject.network):
         return
@@ -136,7 +136,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Gabor fits, colours by stream, and what each layer answers to."""
-    from reports.first_layer_filters_figures import draw
+    from reports.drawings.first_layer_filters import draw
 
     return draw(records, folder)
 

@@ -22,11 +22,11 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, Quantity, computed, counted, greatest, least
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, computed, counted, greatest, least
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 from ablations.plain_or_residual import cifar_arm, protocol
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def plan(budget: str, data: ImageData) -> Plan:
 def probe(subject: Subject) -> Iterator[Measurement]:
     """At every snapshot: gradient norms of each block, and the residual identity or the activations' derivatives."""
     from ablations.harness.probing import Measurement
-    from ablations.probes.gradients import activation_derivatives, block_norms, identity_deviations
+    from ablations.probes.gradients.gradients import activation_derivatives, block_norms, identity_deviations
 
     settings = subject.settings
     batches = list(
@@ -112,7 +112,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Gradient norms over depth and over training, the identity, and the derivatives of the activations."""
-    from reports.gradient_flow_figures import draw
+    from reports.drawings.gradient_flow import draw
 
     return draw(records, folder, list(RATES))
 

@@ -11,7 +11,8 @@ parameters), as in section 3.1; a sweep over the initial gate bias at 50 layers;
 Differs from the paper: it took the best of 100 random runs of every network (`--search 100`; the ranges are ours); the
 fixed rates below come from a small search on the digits' training loss. It shows one network, here every claim rests
 on paired seeds. Its MNIST network starts from a gate bias of -2, from which 50 of our layers, initialised otherwise
-(see `modules/highway.py`), do not train: the network that is analysed starts from -4, as the paper's for CIFAR-100.
+(see `modules/families/highway.py`), do not train: the network that is analysed starts from -4, as the paper's for
+CIFAR-100.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, Quantity, computed, greatest, log10, top1_error
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, computed, greatest, log10, top1_error
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -118,7 +119,7 @@ def plan(budget: str, data: ImageData) -> Plan:
 def probe(subject: Subject) -> Iterator[Measurement]:
     """Of every network what guessing costs; of the analysed one its gates, units and lesions on the training set."""
     from ablations.harness.probing import Measurement
-    from ablations.probes import lesions
+    from ablations.probes.lesions import lesions
 
     yield Measurement(point("chance"), LOSS, math.log(subject.data.num_classes), "nats")
     network, limit = subject.network, subject.settings["limit"]
@@ -138,7 +139,7 @@ def probe(subject: Subject) -> Iterator[Measurement]:
 
 def _is_analysed(network: Network, before: Network | None) -> bool:
     """Asked of the network, not of the arm: where nothing was searched, `highway_50` and `bias_-4` are one run."""
-    from ablations.probes.gates import gated_blocks
+    from ablations.probes.activations.gates import gated_blocks
 
     if before is None or len(gated_blocks(network)) != LAYERS - 1:
         return False
@@ -148,7 +149,7 @@ def _is_analysed(network: Network, before: Network | None) -> bool:
 def _gates(subject: Subject, network: Network, before: Network | None, batches: list[Any]) -> Iterator[Measurement]:
     """Per layer the means over units, before and after training; per unit, of the first seed's network, everything."""
     from ablations.harness.probing import Measurement
-    from ablations.probes.gates import gates
+    from ablations.probes.activations.gates import gates
 
     found = {"after": gates(network, batches, subject.on_pass)}
     if before is not None:
@@ -181,9 +182,9 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """The paper's figures 1, 2 and 4, redrawn from the records, the sweep over biases, and highway against residual."""
-    from reports import highway_gate_bias_figures as own
-    from reports.curve_figures import draw_against
-    from reports.seed_figures import draw_pairs
+    from reports.charts.curves import draw_against
+    from reports.charts.paired_seeds import draw_pairs
+    from reports.drawings import highway_gate_bias as own
 
     families = {name: {depth: f"{name}_{depth}" for depth in DEPTHS} for name in ("plain", "highway")}
     by_depth = {name: {float(d): losses(records, arm) for d, arm in arms.items()} for name, arms in families.items()}

@@ -21,12 +21,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, Quantity, median_ratio, top1_error
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import epochs_of
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, median_ratio, top1_error
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import epochs_of
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ def plan(budget: str, data: ImageData) -> Plan:
 
 def probe(subject: Subject) -> Iterator[Measurement]:
     """Errors by place and by length, the windows of the transformers, and what a step of each network costs."""
-    from ablations.probes.poses import transformers
+    from ablations.probes.transformers.poses import transformers
 
     yield from errors(subject)
     if transformers(subject.network):
@@ -132,7 +132,7 @@ def seen_through(subject: Subject, batches: Iterable[tuple[Tensor, Tensor]]) -> 
     """
     import torch
 
-    from ablations.probes.poses import matrices, thetas, transformers
+    from ablations.probes.transformers.poses import matrices, thetas, transformers
 
     found = thetas(subject.network, batches, subject.on_pass)
     through: list[Tensor] = []
@@ -156,7 +156,7 @@ def found_windows(subject: Subject) -> Iterator[Measurement]:
     import torch
 
     from ablations.harness.probing import Measurement
-    from ablations.probes.poses import overlap
+    from ablations.probes.transformers.poses import overlap
     from datamodules.made import MadeData
 
     data = subject.data
@@ -193,7 +193,7 @@ def keep_looks(subject: Subject) -> None:
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
-    from ablations.harness.files import write_npz
+    from ablations.harness.store.files import write_npz
 
     data, length = subject.data, lengths(subject.data)
     rows = torch.stack([(length == number).nonzero()[0, 0] for number in length.unique().tolist() if number > 0])
@@ -220,7 +220,7 @@ def step_costs(subject: Subject) -> Iterator[Measurement]:
     from ablations.harness.probing import Measurement
     from ablations.harness.stopwatch import in_turns, training_steps
     from modules import build, recipe_for
-    from modules.cost import cost
+    from modules.blocks.cost import cost
 
     settings, size = subject.settings, subject.settings["timed_size"]
     devices = [subject.device] if subject.device.type == "cuda" else []
@@ -255,8 +255,8 @@ def check(settings: Mapping[str, Any], network: Any) -> None:
     """Raises ValueError for a network from outside, which would read but one label, and for what cannot be timed."""
     from typing import get_args
 
-    from modules.layers import check_choice
-    from modules.recipe import Precision
+    from modules.blocks.layers import check_choice
+    from modules.training.recipe import Precision
 
     if network is not None:
         raise ValueError("house_numbers makes the numbers for its own arms; it takes no network from outside")
@@ -268,7 +268,7 @@ def check(settings: Mapping[str, Any], network: Any) -> None:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Errors beside the paper's, by length and place, numbers before and after a transformer, and costs."""
-    from reports.house_numbers_figures import draw
+    from reports.drawings.house_numbers import draw
 
     return draw(records, folder)
 

@@ -25,12 +25,12 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, Quantity, absolute, computed, log2
+from ablations.harness.declare.precision import FAST_PROBE, FAST_TRAINING
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, absolute, computed, log2
-from ablations.harness.precision import FAST_PROBE, FAST_TRAINING
-from ablations.harness.records import Records
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -54,7 +54,7 @@ TEST_ERROR = "test/top1_error"
 
 def plan(budget: str, data: ImageData) -> Plan:
     """ResNets of two depths with and without shortcuts; a VGG with small and large batches, with and without decay."""
-    from modules.vgg import LI2017_CIFAR
+    from modules.families.vgg import LI2017_CIFAR
 
     at = Scale.of(budget, data)
     recipe, width, vgg_width, batches = asdict(LI2017_CIFAR), 16, 64, (128, 8192)
@@ -127,10 +127,10 @@ def check(settings: Mapping[str, Any], network: Any) -> dict[str, str]:
     """
     from typing import get_args
 
-    from ablations.probes.directions import Normalise, Vectors, between, refuse_misfits
-    from ablations.probes.point_losses import BatchNormPolicy, Precision
-    from ablations.probes.surface_file import axis
-    from modules.layers import check_choice
+    from ablations.probes.landscape.directions import Normalise, Vectors, between, refuse_misfits
+    from ablations.probes.landscape.point_losses import BatchNormPolicy, Precision
+    from ablations.probes.landscape.surface_file import axis
+    from modules.blocks.layers import check_choice
     from modules.weights import digest, read_weights
 
     axis((-settings["span"], settings["span"]), settings["steps"])
@@ -171,7 +171,7 @@ def check(settings: Mapping[str, Any], network: Any) -> dict[str, str]:
 
 def probe(subject: Subject) -> Iterator[Measurement]:
     """Lines for every network; plane, map, sharpness, way of training and angles for those of the first claims."""
-    from ablations.probes import landscape_questions as ask
+    from ablations.probes.landscape import questions as ask
 
     yield from ask.lines(subject)
     if subject.arm in BATCHES:
@@ -199,7 +199,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Surfaces side by side, lines, trajectories, maps, spectra, and sharpness against test error."""
-    from reports.loss_landscape_figures import draw
+    from reports.drawings.loss_landscape import draw
 
     return draw(records, folder, map_points)
 

@@ -27,12 +27,12 @@ from pathlib import Path
 from statistics import mean, quantiles
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import computed, top1_error
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import computed, top1_error
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -49,7 +49,7 @@ PAPER_BLOCKS, PAPER_KEPT = 54, 23
 
 def plan(budget: str, data: ImageData) -> Plan:
     """Width, epochs and draws that a budget allows on this data; the depth is the paper's but for smoke."""
-    from modules.recipe import HE2016_CIFAR
+    from modules.training.recipe import HE2016_CIFAR
 
     at = Scale.of(budget, data)
     network: dict[str, Any] = {"depth": 110, "order": "full_preactivation"}
@@ -104,7 +104,7 @@ def probe(subject: Subject) -> Iterator[Measurement]:
     import torch
 
     from ablations.harness.probing import Measurement
-    from ablations.probes.paths import counts_by_length, sampled_norms
+    from ablations.probes.gradients.paths import counts_by_length, sampled_norms
     from modules import build
 
     if subject.arm == SHORT or any(block.merge != "add" for _, block in subject.network.named_blocks()):
@@ -140,7 +140,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """The paper's figure 6, seeds of both arms, and the table of effective lengths beside the published ones."""
-    from reports.path_lengths_figures import draw
+    from reports.drawings.path_lengths import draw
 
     return draw(records, folder)
 

@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, Quantity, absolute, counted, greatest, top1_error
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, absolute, counted, greatest, top1_error
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -111,7 +111,7 @@ BLOCKS = {
 def probe(subject: Subject) -> Iterator[Measurement]:
     """The error of guessing, the standard deviation of each layer's response, and from one arm the costs."""
     from ablations.harness.probing import Measurement
-    from ablations.probes.responses import deviations
+    from ablations.probes.activations.responses import deviations
 
     yield Measurement(point("chance"), TEST_ERROR, 100.0 - 100.0 / subject.data.num_classes, "%")
     batches = subject.data.evaluation_batches("test", device=subject.device, limit=subject.settings["limit"])
@@ -128,8 +128,8 @@ def costs() -> Iterator[Measurement]:
 
     from ablations.harness.probing import Measurement
     from modules import build
-    from modules.cost import cost
-    from modules.residual_block import BlockDesign, residual_block
+    from modules.blocks.cost import cost
+    from modules.blocks.residual_block import BlockDesign, residual_block
 
     counted = {}
     with torch.device("meta"):
@@ -150,7 +150,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """The paper's figures 6 and 7, error over depth, the shortcut options and the table of costs."""
-    from reports.plain_or_residual_figures import draw
+    from reports.drawings.plain_or_residual import draw
 
     return draw(records, folder, [OPTION_A, OPTION_B, OPTION_C], PUBLISHED)
 

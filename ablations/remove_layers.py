@@ -9,7 +9,7 @@ match. Two controls that critics ask for: VGG with batch norm, and deleting the 
     python ablations/remove_layers.py --data cifar10 --budget paper --seeds 5 --trainer.devices 8 --trainer.strategy ddp
 
 Differs from the paper: it shows one network each, here every claim rests on paired seeds. Its training protocol is not
-published; ours are the networks' own (see `modules/recipe.py`).
+published; ours are the networks' own (see `modules/training/recipe.py`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, Quantity, computed
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, computed
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -102,7 +102,7 @@ def probe(subject: Subject) -> Iterator[Measurement]:
     import torch
 
     from ablations.harness.probing import Measurement
-    from ablations.probes import lesions
+    from ablations.probes.lesions import lesions
 
     network, settings = subject.network, subject.settings
     blocks = dict(network.named_blocks())
@@ -145,7 +145,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """The paper's three figures, redrawn from the records, and the controls."""
-    from reports.lesion_figures import draw
+    from reports.drawings.remove_layers import draw
 
     return draw(records, folder)
 

@@ -25,12 +25,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Quantity, log10, mean_of
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Quantity, log10, mean_of
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -116,7 +116,7 @@ def plan(budget: str, data: ImageData) -> Plan:
 def probe(subject: Subject) -> Iterator[Measurement]:
     """The network's depth, what guessing scores, and the fit to training images without augmentation or dropout."""
     from ablations.harness.probing import Measurement
-    from ablations.probes.training_fit import fit
+    from ablations.probes.activations.training_fit import fit
 
     classes = subject.data.num_classes
     yield Measurement(point("network"), "depth", subject.settings["depth"], "layers")
@@ -135,7 +135,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Table 1 with ours beside the paper's, figure 3, error and training loss of every form, the sweep of biases."""
-    from reports.shortcut_forms_figures import draw
+    from reports.drawings.shortcut_forms import draw
 
     return draw(records, folder)
 

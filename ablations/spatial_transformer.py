@@ -18,8 +18,8 @@ ST1 to ST3 have a test for each kind of distortion. With nine seeds they had one
 lenient for "contradicted", which counts tests. The rule was mended after that run, for its own sake; ST2 was
 contradicted by the old one and is undecided by the new one.
 ST4 is judged in two parts, because the other seeds showed places undone long before angles. ST5 and ST6 answer remarks
-of the notes. ST11 departs from the paper in what `modules.colocalisation` says: windows were lost with an encoder that
-learns, which one arm shows.
+of the notes. ST11 departs from the paper in what `modules.families.colocalisation` says: windows were lost with an
+encoder that learns, which one arm shows.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Measure, Quantity, computed, counted, mean_of, top1_error
+from ablations.harness.declare.scale import epochs_of
 from ablations.harness.launch import main
-from ablations.harness.measure import Measure, Quantity, computed, counted, mean_of, top1_error
-from ablations.harness.records import Records
-from ablations.harness.scale import epochs_of
+from ablations.harness.store.records import Records
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -146,9 +146,9 @@ def plan(budget: str, data: ImageData) -> Plan:
 def probe(subject: Subject) -> Iterator[Measurement]:
     """What the network costs, and what its transformers find and give."""
     from ablations.harness.probing import Measurement
-    from ablations.probes import transformer_questions as ask
-    from ablations.probes.poses import transformers
-    from modules.cost import cost
+    from ablations.probes.transformers import questions as ask
+    from ablations.probes.transformers.poses import transformers
+    from modules.blocks.cost import cost
 
     data = subject.data
     counted = cost(subject.network, (data.in_channels, data.image_size, data.image_size))
@@ -182,7 +182,7 @@ def check(settings: Mapping[str, Any], network: Any) -> None:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Table 1, gaps, what is undone, pictures, and digits in the course of training."""
-    from reports.spatial_transformer_figures import draw
+    from reports.drawings.spatial_transformer import draw
 
     return draw(records, folder)
 

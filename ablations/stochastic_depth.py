@@ -25,12 +25,12 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Invented, Quantity, computed, mean_of, median_ratio, top1_error, won
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import Invented, Quantity, computed, mean_of, median_ratio, top1_error, won
-from ablations.harness.precision import FAST_TRAINING
-from ablations.harness.records import Records, point
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records, point
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -49,7 +49,7 @@ STOCHASTIC = "linear_0.5"
 
 def plan(budget: str, data: ImageData) -> Plan:
     """Depth, width and epochs that a budget allows on this data."""
-    from modules.recipe import HUANG2016_CIFAR
+    from modules.training.recipe import HUANG2016_CIFAR
 
     at = Scale.of(budget, data)
     network: dict[str, Any] = {"depth": 110}
@@ -98,7 +98,7 @@ def plan(budget: str, data: ImageData) -> Plan:
 def probe(subject: Subject) -> Iterator[Measurement]:
     """Share of branches that run, gradient of block 1's first convolution over training, and seconds of a step."""
     from ablations.harness.probing import Measurement
-    from ablations.probes.first_gradient import first_convolution, mean_absolute_gradient
+    from ablations.probes.gradients.first_gradient import first_convolution, mean_absolute_gradient
 
     settings, survival = subject.settings, [block.survival_prob for _, block in subject.network.named_blocks()]
     yield Measurement(point("survival"), "share_of_branches", 100.0 * mean(survival), "%")
@@ -128,7 +128,7 @@ def step_seconds(subject: Subject, images: Any, labels: Any) -> dict[str, list[f
 
     from ablations.harness.stopwatch import in_turns, training_steps
     from modules import set_survival
-    from modules.recipe import HUANG2016_CIFAR
+    from modules.training.recipe import HUANG2016_CIFAR
 
     # A tiny rate, because what is timed must not blow up.
     recipe = replace(HUANG2016_CIFAR, learning_rate=1e-4, precision=subject.settings["precision"])
@@ -159,7 +159,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """The paper's figures 3, 7 and 8, the time of an epoch, and the table of the sweep."""
-    from reports.stochastic_depth_figures import draw
+    from reports.drawings.stochastic_depth import draw
 
     return draw(records, folder)
 

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import top1_error
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.measure import top1_error
-from ablations.harness.records import Records
-from ablations.harness.scale import Scale
+from ablations.harness.store.records import Records
 
 if TYPE_CHECKING:
     from ablations.harness.probing import Measurement, Subject
@@ -61,7 +61,7 @@ def passes(blocks: int, settings: Mapping[str, Any]) -> float:
 
 def figures(records: Records, folder: Path) -> Sequence[Any]:
     """Test errors of both arms, seed by seed."""
-    from reports.seed_figures import draw_pairs
+    from reports.charts.paired_seeds import draw_pairs
 
     return draw_pairs(records, folder, list(PRECISIONS), ERROR, "test error in %")
 

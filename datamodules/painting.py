@@ -1,7 +1,7 @@
 """Digits on black canvases: sampled through a transform, or pasted as they are.
 
 Positions run from -1 at the left and upper edge of an image to 1 at the right and lower edge, x first, as in
-`modules.spatial_transformer`; a box is (left, top, right, bottom) in the same measure. Nothing here draws random
+`modules.blocks.spatial_transformer`; a box is (left, top, right, bottom) in the same measure. Nothing here draws random
 numbers: what is drawn comes as uniform numbers, and equal numbers give equal images.
 """
 

@@ -6,7 +6,11 @@ import difflib
 import inspect
 from collections.abc import Mapping
 
-from modules import (
+from modules.architecture import Architecture
+from modules.blocks.block import Block
+from modules.blocks.network import Network
+from modules.blocks.surgery import removed, reordered, routed, set_survival
+from modules.families import (
     alexnet,
     colocalisation,
     densenet,
@@ -17,15 +21,11 @@ from modules import (
     nin,
     resnet,
     resnext,
-    transformed,
     unet,
     vgg,
-)  # fmt: skip
-from modules.architecture import Architecture
-from modules.block import Block
-from modules.network import Network
-from modules.recipe import HE2015_IMAGENET, Recipe
-from modules.surgery import removed, reordered, routed, set_survival
+)
+from modules.families import transformer_networks as transformed
+from modules.training.recipe import HE2015_IMAGENET, Recipe
 
 __all__ = [
     "ARCHITECTURES", "Architecture", "Block", "Network", "build", "fitted", "recipe_for", "removed", "reordered",

@@ -28,7 +28,7 @@ def main() -> int:
     if options.keys and not options.name:
         parser.error("--keys needs the NAME of a network")
     gc.disable()  # looks again and again through half a million objects of which none is garbage
-    from modules import catalogue  # torch, which --help and a wrong flag need not wait for
+    from modules import listing as catalogue
 
     try:
         look = catalogue.keys if options.keys else catalogue.blocks

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from modules.network import Network
-from modules.recipe import Recipe
+from modules.blocks.network import Network
+from modules.training.recipe import Recipe
 
 Task = Literal["classify", "segment", "localise"]
 

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ablations.harness.command_line import Options, Parser, WrongInput, normalised
-from ablations.harness.invocation import program
-from ablations.harness.normalisation import Normalisation, add_flags
+from ablations.harness.command.command_line import Options, Parser, WrongInput, normalised
+from ablations.harness.command.invocation import program
+from ablations.harness.foreign.normalisation import Normalisation, add_flags
 from datamodules import NAMES
 
 if TYPE_CHECKING:
-    from ablations.harness.external import Stranger
+    from ablations.harness.foreign.network import Stranger
     from datamodules.images import ImageData
     from modules import Network
-    from reports.filter_look import Look, Section
+    from reports.filters_page.look import Look, Section
 
 DONE, WRONG = 0, 2
 NUM_LAYERS, NUM_CHANNELS = 4, 6
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _subject(request: Request) -> tuple[str, Network, ImageData, Stranger | None]:
     """Name, network in evaluation mode, data, and what it is if from outside; raises ValueError if any is wrong."""
     import datamodules
-    from ablations.harness import external
+    from ablations.harness.foreign import network as external
     from modules import ARCHITECTURES
 
     if request.run is not None:
@@ -191,13 +191,13 @@ def prepare(request: Request, name: str, network: Network, data: ImageData) -> t
     import torch
 
     from ablations.harness.runtime import keep_freed_memory
-    from ablations.probes import maps
-    from ablations.probes.attributions import explainable
-    from ablations.probes.randomised import randomised
+    from ablations.probes.filters import maps
+    from ablations.probes.filters.attributions import explainable
+    from ablations.probes.filters.randomised import randomised
     from datamodules.order import generator
     from modules.errors import first_line
-    from reports.filter_look import GIVEN, RANDOM, Look
-    from reports.tiles import Album
+    from reports.charts.tiles import Album
+    from reports.filters_page.look import GIVEN, RANDOM, Look
 
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -245,10 +245,10 @@ def write(look: Look, folder: Path, name: str, command: str, notes: Sequence[str
     """
     from tqdm import tqdm
 
-    from ablations.harness.files import atomic_write_text
-    from reports import filter_sections as parts
-    from reports.kernel_section import kernels_section
-    from reports.reading import environment
+    from ablations.harness.store.files import atomic_write_text
+    from reports.filters_page import sections as parts
+    from reports.filters_page.kernel_section import kernels_section
+    from reports.pages.reading import environment
 
     builders = (
         kernels_section, parts.maximisation_section, parts.patches_section, parts.activations_section,

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ablations.harness.files import atomic_write_bytes
-from ablations.harness.invocation import program
-from ablations.harness.records import Records, as_text
-from reports.figures import number, strip
-from reports.page_figures import figure, scripts
-from reports.reading import Json, environment, one_of, read_ablation, read_each, read_json, read_records
-from reports.run_warnings import run_warnings
+from ablations.harness.command.invocation import program
+from ablations.harness.store.files import atomic_write_bytes
+from ablations.harness.store.records import Records, as_text
+from reports.charts.style import number, strip
+from reports.pages.embedding import figure, scripts
+from reports.pages.reading import Json, environment, one_of, read_ablation, read_each, read_json, read_records
+from reports.pages.run_warnings import run_warnings
 
 PAGE = "report.html"  # in the folder of an ablation
 VERDICTS = ("reproduced", "contradicted", "undecided")

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from ablations.__main__ import scripts
-from ablations.harness.ablation import Ablation
-from ablations.harness.command_line import Parser, WrongInput
-from ablations.harness.files import atomic_write_bytes
-from ablations.harness.invocation import ROOT, program
+from ablations.harness.command.command_line import Parser, WrongInput
+from ablations.harness.command.invocation import ROOT, program
+from ablations.harness.declare.ablation import Ablation
+from ablations.harness.store.files import atomic_write_bytes
 
 if TYPE_CHECKING:
-    from modules.catalogue import Row
-    from reports.evidence import Scale, Trial
+    from modules.listing import Row
+    from reports.pages.evidence import Scale, Trial
 
 DONE, WRONG = 0, 2
 PUBLISHED = ROOT / "reports" / "published"
@@ -109,9 +109,9 @@ def write_site(
     """
     from markupsafe import Markup
 
-    from reports import evidence
     from reports.page import VERDICTS
-    from reports.reading import environment
+    from reports.pages import evidence
+    from reports.pages.reading import environment
 
     to.parent.mkdir(parents=True, exist_ok=True)
     trials = [linked(trial, to.parent) for trial in trials]
@@ -119,7 +119,7 @@ def write_site(
     table = rows(ablations, trials, scales)
     firsts = [[row["cells"][i][0]["verdict"] for row in table if row["cells"][i]] for i in range(len(scales))]
     names = [evidence.in_words(scale) for scale in scales]
-    script = (Path(__file__).parent / "site.js").read_text(encoding="utf-8")
+    script = (Path(__file__).parent / "pages" / "site.js").read_text(encoding="utf-8")
     page = environment().get_template("site.html.j2").render(
         scales=names,
         rows=table,
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Makes the index that the command line asks for, says where it lies, and exits."""
     try:
         out, to = parse(sys.argv[1:] if argv is None else argv)
-        from reports.evidence import find
+        from reports.pages.evidence import find
 
         problems: list[str] = []
         trials = find(out / "ablations", "own run", problems) + find(PUBLISHED, "published", problems)
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             )
         to.parent.mkdir(parents=True, exist_ok=True)  # before the wait, because it may fail
         print("counting the networks of the catalogue (about ten seconds)", file=sys.stderr, flush=True)
-        from modules.catalogue import networks
+        from modules.listing import networks
 
         path = write_site(to, scripts(), trials, networks(), problems)
     except (ValueError, OSError) as error:

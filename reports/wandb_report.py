@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ablations.harness.ablation import BUDGETS
-from ablations.harness.command_line import WrongInput
-from ablations.harness.files import write_json
-from ablations.harness.invocation import program
-from ablations.harness.records import Records, read_csv
-from ablations.harness.wandb_names import (
+from ablations.harness.command.command_line import WrongInput
+from ablations.harness.command.invocation import program
+from ablations.harness.declare.ablation import BUDGETS
+from ablations.harness.store.files import write_json
+from ablations.harness.store.records import Records, read_csv
+from ablations.harness.tracking.wandb_names import (
     PAGE_KEY,
     PROBE,
     PROJECT,

@@ -73,8 +73,8 @@ def digits():
 @pytest.fixture
 def tiny(digits):
     """Makes runs of seconds on the digits: `tiny(seed=1, epochs=3, arguments={...})`."""
-    from ablations.harness.runs import Run
-    from modules.recipe import HE2015_CIFAR
+    from ablations.harness.store.runs import Run
+    from modules.training.recipe import HE2015_CIFAR
 
     def make(network="resnet_cifar", arguments=None, seed=0, trainer=None, data=digits, **recipe):
         if arguments is None:
@@ -154,7 +154,9 @@ def refused(command, tmp_path, monkeypatch):
     """Runs a command that is wrong: exit code 2, one line, and nothing trained; gives the parts that the line lacks."""
 
     def run(words, *parts):
-        monkeypatch.setattr("ablations.harness.execution.carry_out", None)  # a test must not wait for a training
+        monkeypatch.setattr(
+            "ablations.harness.execution.execute.carry_out", None
+        )  # a test must not wait for a training
         code, out, err = command(*words)
         assert code == 2, (code, out, err)
         assert err.startswith("remove_layers: ")

@@ -17,9 +17,10 @@ from ablations.activation_order import (
     SMALL_BATCH,
     advantage,
 )
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.records import Record, Records, point
-from modules import build, residual_block, resolve
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.store.records import Record, Records, point
+from modules import build, resolve
+from modules.blocks import residual_block
 
 SEEDS = range(8)
 SOUND = dict.fromkeys(OTHERS, 6.0) | {FULL: 5.0, ORIGINAL + DEEPEST: 8.0, FULL + DEEPEST: 5.0}

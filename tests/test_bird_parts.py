@@ -31,20 +31,20 @@ from ablations.bird_parts import (
     looks_at,
     plan,
 )
-from ablations.harness.ablation import BUDGETS, check
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.declare.precision import granted
 from ablations.harness.launch import main
-from ablations.harness.precision import granted
 from ablations.harness.probing import Subject
-from ablations.harness.records import Record, Records, point
+from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
-from ablations.probes.poses import transformers
+from ablations.probes.transformers.poses import transformers
 from datamodules.birds import Parts
 from datamodules.images import ImageData
 from datamodules.made import MadeData
 from datamodules.pixels import Pixels
 from modules import build, fitted, recipe_for
-from modules.cost import cost
-from modules.recipe import with_overrides
+from modules.blocks.cost import cost
+from modules.training.recipe import with_overrides
 from modules.weights import save_weights
 
 SEEDS = range(8)

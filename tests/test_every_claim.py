@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from ablations.__main__ import scripts
-from ablations.harness.ablation import Ablation, Claim, Test
-from ablations.harness.records import Record, Records
+from ablations.harness.declare.ablation import Ablation, Claim, Test
+from ablations.harness.store.records import Record, Records
 from ablations.harness.verdict import judge
 
 SEEDS = 14  # enough for the claim with the most tests in the script with the most claims, either way

@@ -21,12 +21,12 @@ from ablations.first_layer_filters import (
     patch_noise,
     split,
 )
-from ablations.harness.ablation import BUDGETS, check
+from ablations.harness.declare.ablation import BUDGETS, check
 from ablations.harness.probing import Subject
-from ablations.harness.records import Record, Records, point
+from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from modules import build, fitted
-from modules.recipe import with_overrides
+from modules.training.recipe import with_overrides
 from modules.weights import save_weights
 
 SEEDS = range(8)

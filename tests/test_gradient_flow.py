@@ -13,8 +13,8 @@ from ablations.gradient_flow import (
     imbalance,
     saturated,
 )
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.records import Record, Records, point
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from ablations.plain_or_residual import ABLATION as PLAIN_OR_RESIDUAL
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.precision import granted
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.declare.precision import granted
 from ablations.harness.probing import Subject
-from ablations.harness.records import Record, Records, point
+from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from ablations.highway_gate_bias import (
     ABLATION,
@@ -36,7 +36,7 @@ from ablations.highway_gate_bias import (
 )
 from datamodules.images import ImageData
 from modules import build, recipe_for
-from modules.recipe import with_overrides
+from modules.training.recipe import with_overrides
 from modules.weights import save_weights
 
 GUESSING = math.log(10)

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 import datamodules
-from ablations.harness.ablation import BUDGETS, check
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.declare.precision import granted
 from ablations.harness.launch import main
-from ablations.harness.precision import granted
 from ablations.harness.probing import Subject
-from ablations.harness.records import Record, Records, point
+from ablations.harness.store.records import Record, Records, point
 from ablations.house_numbers import (
     ABLATION,
     CNN,
@@ -36,7 +36,7 @@ from ablations.house_numbers import (
 from datamodules.images import ImageData
 from datamodules.made import MadeData
 from modules import build, recipe_for
-from modules.recipe import with_overrides
+from modules.training.recipe import with_overrides
 
 SEEDS = range(8)
 ERRORS = {CNN: 30.0, SINGLE: 25.0, MULTI: 20.0}

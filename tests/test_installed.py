@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from ablations.__main__ import ROOT, main, scripts
-from ablations.harness.command_line import parse, parser_for
-from ablations.harness.invocation import program, version
+from ablations.harness.command.command_line import parse, parser_for
+from ablations.harness.command.invocation import program, version
 from ablations.remove_layers import ABLATION
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def test_published_verdicts_are_packaged_and_nothing_else_of_them():
 
 
 def test_published_verdicts_alone_are_no_damage(tmp_path):
-    from reports.evidence import find
+    from reports.pages.evidence import find
 
     file = next((ROOT / "reports" / "published").glob("remove_layers/laptop-digits/verdicts.json"))
     folder = tmp_path / "remove_layers" / "laptop-digits"

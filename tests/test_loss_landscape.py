@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablations.harness.ablation import BUDGETS, check
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.declare.precision import granted
 from ablations.harness.launch import main
-from ablations.harness.precision import granted
-from ablations.harness.records import Record, Records, point, read_csv
+from ablations.harness.store.records import Record, Records, point, read_csv
 from ablations.loss_landscape import (
     ABLATION,
     ALL,
@@ -25,7 +25,7 @@ from ablations.loss_landscape import (
     median_over_points,
     rank_correlation,
 )
-from ablations.probes.surface_file import Surface
+from ablations.probes.landscape.surface_file import Surface
 from modules import build
 from modules.weights import save_weights
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.records import Record, Records, point
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from ablations.path_lengths import (
     ABLATION,

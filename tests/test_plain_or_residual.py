@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.records import Record, Records, point
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from ablations.plain_or_residual import (
     ABLATION,

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from ablations.__main__ import BEGIN, END, ROOT, Published, as_markdown, as_text, main, published, scripts, with_table
-from ablations.harness.ablation import check
-from ablations.harness.command_line import parse, parser_for
+from ablations.harness.command.command_line import parse, parser_for
+from ablations.harness.declare.ablation import check
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -211,7 +211,7 @@ def test_recipe_for_a_claim_holds() -> None:
 
 
 def test_arm_of_the_recipe_can_be_built() -> None:
-    from ablations.harness.ablation import Arm
+    from ablations.harness.declare.ablation import Arm
     from modules import resolve
 
     (text,) = re.findall(r"`(Arm\(.*\)),`", PROSE)

@@ -5,11 +5,11 @@ import random
 
 import pytest
 
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.command_line import Options
-from ablations.harness.execution import carry_out
+from ablations.harness.command.command_line import Options
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.execution.execute import carry_out
 from ablations.harness.prepare import prepare
-from ablations.harness.records import Record, Records, point, read_csv
+from ablations.harness.store.records import Record, Records, point, read_csv
 from ablations.harness.verdict import judge
 from ablations.remove_layers import (
     ABLATION,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ablations.__main__ import scripts
-from ablations.harness.ablation import Ablation
-from ablations.harness.records import read_csv
+from ablations.harness.declare.ablation import Ablation
+from ablations.harness.store.records import read_csv
 from ablations.harness.verdict import judge
 
 pytestmark = pytest.mark.timeout(280)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.records import Record, Records, point
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from ablations.shortcut_forms import (
     ABLATION,
@@ -26,7 +26,7 @@ from ablations.shortcut_forms import (
     loss,
 )
 from modules import build
-from reports.shortcut_forms_figures import TABLE_1, verdict
+from reports.drawings.shortcut_forms import TABLE_1, verdict
 
 SEEDS = range(7)
 ERRORS = {IDENTITY: 5.0} | dict.fromkeys(RIVALS, 9.0)

@@ -15,8 +15,8 @@ import pytest
 from safetensors.torch import load_file
 
 import datamodules
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.records import Record, Records, point, read_csv
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.store.records import Record, Records, point, read_csv
 from ablations.harness.verdict import judge
 from ablations.spatial_transformer import (
     ABLATION,
@@ -40,7 +40,7 @@ from ablations.spatial_transformer import (
     kept,
 )
 from modules import build, fitted
-from modules.cost import cost
+from modules.blocks.cost import cost
 
 SEEDS = range(11)
 ERRORS = {

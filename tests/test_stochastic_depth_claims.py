@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ablations.harness.ablation import BUDGETS, check
-from ablations.harness.measure import Measure
-from ablations.harness.precision import granted
-from ablations.harness.records import Record, Records, point
+from ablations.harness.declare.ablation import BUDGETS, check
+from ablations.harness.declare.measure import Measure
+from ablations.harness.declare.precision import granted
+from ablations.harness.store.records import Record, Records, point
 from ablations.stochastic_depth import (
     ABLATION,
     CLAIMS,

@@ -12,11 +12,11 @@ import torch
 from class_folders import write_folder
 
 from ablations.activation_order import ABLATION as activation_order
-from ablations.harness import external
-from ablations.harness.command_line import Options
+from ablations.harness.command.command_line import Options
+from ablations.harness.foreign import network as external
+from ablations.harness.foreign.normalisation import IMAGENET, Normalisation
 from ablations.harness.launch import main
-from ablations.harness.normalisation import IMAGENET, Normalisation
-from ablations.harness.records import read_csv
+from ablations.harness.store.records import read_csv
 from modules import build
 from modules.weights import save_weights
 
@@ -205,7 +205,7 @@ def test_a_script_without_an_intact_error_measures_it(tmp_path, capsys):
 
 
 def test_the_index_takes_a_trial_without_claims(command, tmp_path):
-    from reports import evidence
+    from reports.pages import evidence
 
     folder, _ = probed(command, tmp_path / "runs", "--network", "resnet20", "--weights", "random")
     problems = []

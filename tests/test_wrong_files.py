@@ -13,7 +13,7 @@ import torch
 from class_folders import write_folder
 from PIL import Image
 
-from ablations.harness.command_line import parse
+from ablations.harness.command.command_line import parse
 from ablations.remove_layers import ABLATION
 from modules import build
 from modules.weights import save_weights

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ablations.harness.estimate import Estimate
-from ablations.harness.files import sweep, write_json
-from ablations.harness.folders import make_way, make_way_for_files, remove
 from ablations.harness.probing import kept_folder
-from ablations.harness.records import Records, write_csv
-from ablations.harness.runs import locked, outcome
 from ablations.harness.runtime import environment, say
-from ablations.harness.summary_run import log_summary
+from ablations.harness.store.files import sweep, write_json
+from ablations.harness.store.folders import make_way, make_way_for_files, remove
+from ablations.harness.store.records import Records, write_csv
+from ablations.harness.store.runs import locked, outcome
+from ablations.harness.tracking.summary_run import log_summary
 from ablations.harness.trial import Trial
 from ablations.harness.verdict import judge
 
@@ -80,7 +80,7 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], outsi
         write_json(folder / "ablation.json", summary)
     try:
         from reports.page import write_page
-        from reports.run_warnings import run_warnings
+        from reports.pages.run_warnings import run_warnings
 
         for warning in run_warnings(records):
             say(f"warning: {warning}")

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import torch
 
-from ablations.harness.runs import Run
-from ablations.harness.scale import batches
+from ablations.harness.declare.scale import batches
 from ablations.harness.stopwatch import Loss, label_loss, now, training_steps
+from ablations.harness.store.runs import Run
 from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
-from modules.colocalisation import training_triplets
-from modules.cost import Cost, cost
+from modules.blocks.cost import Cost, cost
 from modules.errors import first_line
-from modules.recipe import with_overrides
+from modules.families.colocalisation import training_triplets
+from modules.training.recipe import with_overrides
 
 # Seconds that a step takes beside the network (the Trainer's loop, making the batch, sums), and a run beside its steps
 # (building, files, tracking). Measured on 583 runs of 342 steps; without them half of their time was announced.

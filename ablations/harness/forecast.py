@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from ablations.harness.declare.scale import steps
 from ablations.harness.estimate import Estimate, count, describe, estimate, evaluation_time, in_words
-from ablations.harness.external import Stranger
-from ablations.harness.job import is_asked, is_finished
+from ablations.harness.execution.job import is_asked, is_finished
+from ablations.harness.foreign.network import Stranger
 from ablations.harness.runtime import say
-from ablations.harness.scale import steps
 from ablations.harness.trial import Trial
 
 

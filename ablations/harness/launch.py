@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NoReturn
 
-from ablations.harness.ablation import Ablation
-from ablations.harness.command_line import WrongInput, parse
-from ablations.harness.invocation import program
+from ablations.harness.command.command_line import WrongInput, parse
+from ablations.harness.command.invocation import program
+from ablations.harness.declare.ablation import Ablation
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -26,7 +26,7 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     try:
         options = parse(ablation, argv)
         command = shlex.join([*program(f"ablations.{ablation.name}"), *_resuming(argv, options.fresh)])
-        from ablations.harness.execution import carry_out
+        from ablations.harness.execution.execute import carry_out
         from ablations.harness.prepare import prepare
 
         trial = prepare(ablation, options)

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import datamodules
-from ablations.harness import external, precision, runtime, scale, trainer_options
-from ablations.harness.ablation import Ablation, Arm, Plan, check, declaration
-from ablations.harness.command_line import Options, WrongInput
+from ablations.harness import runtime
+from ablations.harness.command.command_line import Options, WrongInput
+from ablations.harness.declare import precision, scale
+from ablations.harness.declare.ablation import Ablation, Arm, Plan, check, declaration
 from ablations.harness.estimate import count, describe
-from ablations.harness.job import in_one_process, num_processes
-from ablations.harness.runs import Run
+from ablations.harness.execution.job import in_one_process, num_processes
+from ablations.harness.foreign import network as external
 from ablations.harness.search import SEED, Search, drawn, final_loss, searchable
+from ablations.harness.store.runs import Run
+from ablations.harness.training import trainer_options
 from ablations.harness.trial import Job, Trial, data_key
 from datamodules.images import EVALUATION_BATCH_SIZE, ImageData
 from modules import fitted, recipe_for
-from modules.recipe import with_overrides
+from modules.training.recipe import with_overrides
 
 
 def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Trial:

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ablations.harness.ablation import Ablation
-from ablations.harness.files import atomic_write_text, write_json
-from ablations.harness.folders import make_way, remove
-from ablations.harness.integrity import (
+from ablations.harness.declare.ablation import Ablation
+from ablations.harness.runtime import say
+from ablations.harness.store.files import atomic_write_text, write_json
+from ablations.harness.store.folders import make_way, remove
+from ablations.harness.store.integrity import (
     archive_is_whole,
     changed,
     digest,
@@ -25,8 +26,7 @@ from ablations.harness.integrity import (
     remembered,
     sealed,
 )
-from ablations.harness.records import Record, Records, as_csv, read_csv
-from ablations.harness.runtime import say
+from ablations.harness.store.records import Record, Records, as_csv, read_csv
 from datamodules.images import ImageData
 from modules import Network
 from modules.weights import load_weights

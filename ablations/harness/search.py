@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.harness.ablation import Arm
-from ablations.harness.command_line import WrongInput
-from ablations.harness.runs import Run, damage, digest, outcome
-from modules.recipe import Recipe
+from ablations.harness.command.command_line import WrongInput
+from ablations.harness.declare.ablation import Arm
+from ablations.harness.store.runs import Run, damage, digest, outcome
+from modules.training.recipe import Recipe
 
 SEED = 1000  # of every candidate, beyond those of the arms (MAX_SEEDS)
 CRITERION = "lowest training loss in the last epoch; the candidates' test errors are not looked at"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modules import Network
-from modules.recipe import Recipe, optimiser, training_loss
+from modules.training.recipe import Recipe, optimiser, training_loss
 
 Loss = Callable[[Network, Tensor, Tensor, Recipe], Tensor]
 """Of a network on one batch of (images, labels), by a recipe."""

@@ -1,6 +1,6 @@
 """The trial of an ablation as a value: its arms and jobs, on what data and with which options.
 
-`ablations.harness.prepare` makes it, `ablations.harness.execution` carries it out.
+`ablations.harness.prepare` makes it, `ablations.harness.execution.execute` carries it out.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan
-from ablations.harness.command_line import Options
-from ablations.harness.external import Stranger
-from ablations.harness.runs import Run
+from ablations.harness.command.command_line import Options
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan
+from ablations.harness.foreign.network import Stranger
 from ablations.harness.search import Search
+from ablations.harness.store.runs import Run
 from datamodules.images import ImageData
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from ablations.harness.ablation import ALPHA, BUDGETS, LEVEL, MAX_SEEDS, Claim, Test
-from ablations.harness.records import Records
+from ablations.harness.declare.ablation import ALPHA, BUDGETS, LEVEL, MAX_SEEDS, Claim, Test
+from ablations.harness.store.records import Records
 
 
 def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ablations.harness import runtime
 from modules import build
-from modules.network import TrainingOutputs
+from modules.blocks.network import TrainingOutputs
 
 TARGET = 0.97
 

@@ -94,7 +94,7 @@ def made(name: str) -> tuple[nn.Module, Tensor]:
 
 def row(family: str, name: str) -> dict[str, object]:
     """One line of the table."""
-    from modules.foreign import adopt
+    from modules.foreign.adoption import adopt
 
     started = time.perf_counter()
     counts: Counter[str] = Counter()

@@ -18,7 +18,7 @@ from timing import arguments, conclude, interleaved, ratio, show, timed
 from ablations.harness import runtime
 from ablations.harness.stopwatch import training_steps
 from modules import build, recipe_for
-from modules.cost import cost
+from modules.blocks.cost import cost
 
 KINDS = ("none", "single", "multi")
 PUBLISHED_WIDTH, PUBLISHED_HIDDEN = 48, 3072

@@ -68,7 +68,7 @@ def points(steps: int) -> list[tuple[float, float]]:
 
 
 def network_and_directions(name: str, weights: Path) -> tuple[nn.Module, list[dict[str, Tensor]]]:
-    from ablations.probes.directions import random_direction
+    from ablations.probes.landscape.directions import random_direction
     from modules import build
 
     network = build(name).eval()
@@ -105,7 +105,7 @@ def reference(name: str, weights: Path, num_images: int, steps: int) -> Callable
 
 def ours(name: str, weights: Path, num_images: int, steps: int, how: str) -> Callable[[], tuple[float, list[float]]]:
     from ablations.harness import runtime
-    from ablations.probes.landscape import surface
+    from ablations.probes.landscape.surface import surface
 
     runtime.keep_freed_memory()
     network, directions = network_and_directions(name, weights)

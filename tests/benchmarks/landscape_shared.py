@@ -18,8 +18,8 @@ TARGET = 0.6
 def drawing(name: str, num_images: int, steps: int):  # type: ignore[no-untyped-def]
     """Called with a number of processes and a file; seconds for the whole surface."""
     from ablations.harness import runtime
-    from ablations.probes.directions import random_direction
-    from ablations.probes.landscape import surface
+    from ablations.probes.landscape.directions import random_direction
+    from ablations.probes.landscape.surface import surface
     from modules import build
 
     runtime.keep_freed_memory()

@@ -1,11 +1,12 @@
 """The lesion study of ResNet-110, 54 single deletions, against one full forward pass per deletion.
 
-Baseline: fp32, NCHW, the network run whole once per deleted block (modules.surgery.removed), batches of 250, default
-allocator. Ours: ablations.probes.lesions.error_rates, which walks common beginnings once, in fp32 channels_last; then
-in bf16 with the batch norms folded into the convolutions (modules.fold). Evaluation batches of several sizes, because
-what fits the cache is faster. The network is trained for a moment on invented classes, so that answers differ.
-Target: 2.5 in fp32 with the same number of errors after every deletion, 9 in bf16. The second was set on a processor
-with AMX, where bf16 multiplies six times as fast as fp32; without, it is twice, so what this machine gains is printed.
+Baseline: fp32, NCHW, the network run whole once per deleted block (modules.blocks.surgery.removed), batches of 250,
+default allocator. Ours: ablations.probes.lesions.lesions.error_rates, which walks common beginnings once, in fp32
+channels_last; then in bf16 with the batch norms folded into the convolutions (modules.blocks.fold). Evaluation batches
+of several sizes, because what fits the cache is faster. The network is trained for a moment on invented classes, so
+that answers differ. Target: 2.5 in fp32 with the same number of errors after every deletion, 9 in bf16. The second was
+set on a processor with AMX, where bf16 multiplies six times as fast as fp32; without, it is twice, so what this machine
+gains is printed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def samples(num_images: int, seed: int) -> tuple[Tensor, Tensor]:
 def trained(network_name: str, steps: int, file: Path) -> None:
     """Writes weights after so many steps: realistic batch norm statistics, and an error that deletions change."""
     from modules import build
-    from modules.recipe import Recipe, optimiser
+    from modules.training.recipe import Recipe, optimiser
 
     torch.manual_seed(0)
     network = build(network_name).train().to(memory_format=torch.channels_last)
@@ -83,9 +84,9 @@ def naive(network_name: str, weights: Path, num_images: int) -> Study:
 def ours(network_name: str, weights: Path, num_images: int) -> Callable[[str, int], tuple[float, list[int]]]:
     """As the probe does it; called with precision and batch size."""
     from ablations.harness import runtime
-    from ablations.probes import lesions
+    from ablations.probes.lesions import lesions
     from modules import build
-    from modules.fold import folded
+    from modules.blocks.fold import folded
 
     runtime.keep_freed_memory()
     network = build(network_name).eval()

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ablations.harness import runtime
-from ablations.harness.runs import Run
-from ablations.harness.training import train
+from ablations.harness.store.runs import Run
+from ablations.harness.training.train import train
 from datamodules.augment import Augment
 from datamodules.images import ImageData
 from datamodules.pixels import Decoded, Pixels
 from modules import build
-from modules.recipe import Recipe, learning_rate, optimiser
+from modules.training.recipe import Recipe, learning_rate, optimiser
 
 TARGET = 1.03
 WARM_UP = 3

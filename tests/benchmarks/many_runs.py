@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
-from ablations.harness.command_line import Options
-from ablations.harness.measure import top1_error
+from ablations.harness.command.command_line import Options
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import top1_error
 
 if TYPE_CHECKING:
-    from ablations.harness.measure import top1_error
+    from ablations.harness.declare.measure import top1_error
 
 EPOCHS, SEEDS = 8, 8
 
@@ -47,7 +47,7 @@ ABLATION = Ablation(
 
 def carried_out(workers: int, budget: str) -> tuple[float, float]:
     """Images per second of the whole script, and of its runs' own loops (median)."""
-    from ablations.harness.execution import carry_out
+    from ablations.harness.execution.execute import carry_out
     from ablations.harness.prepare import prepare
 
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from timing import arguments, conclude, interleaved, ratio, show, timed
 from ablations.harness import runtime
 from ablations.harness.stopwatch import training_steps
 from modules import Network, build
-from modules.recipe import HUANG2016_CIFAR, Precision
+from modules.training.recipe import HUANG2016_CIFAR, Precision
 
 TARGET = 0.80
 

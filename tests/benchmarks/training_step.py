@@ -116,8 +116,8 @@ def ours(network_name: str, precision: str, compiled: bool) -> Steps:
     from datamodules.augment import Augment
     from datamodules.images import ImageData
     from datamodules.pixels import Decoded, Pixels
-    from modules.classifier import Classifier
-    from modules.recipe import HE2015_CIFAR, optimiser
+    from modules.training.classifier import Classifier
+    from modules.training.recipe import HE2015_CIFAR, optimiser
 
     runtime.keep_freed_memory()
     torch.manual_seed(0)

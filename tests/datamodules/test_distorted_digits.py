@@ -12,7 +12,7 @@ import datamodules
 from datamodules import ImageData
 from datamodules.decoding import resized
 from datamodules.distorted_digits import KINDS, DistortedDigits, distorted_digits
-from modules.spatial_transformer import MatrixGrid, sample
+from modules.blocks.spatial_transformer import MatrixGrid, sample
 
 TOLD: dict[str, dict[str, Any]] = {
     "R": {"room": 28, "angle": 90},

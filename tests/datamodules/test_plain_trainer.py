@@ -25,7 +25,7 @@ from pathlib import Path
 import lightning, torch
 import datamodules
 from datamodules import images as image_data
-from modules.classifier import Classifier
+from modules.training.classifier import Classifier
 
 def loaded(kind):
     data = datamodules.load("digits", cache=False, batch_size=200)

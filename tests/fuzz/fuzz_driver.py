@@ -15,14 +15,14 @@ from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, settings
 
-from ablations.harness.ablation import Ablation, Arm, Plan
-from ablations.harness.files import write_npz
+from ablations.harness.declare.ablation import Ablation, Arm, Plan
 from ablations.harness.launch import main
 from ablations.harness.probing import Measurement, Subject
-from ablations.harness.records import Records
+from ablations.harness.store.files import write_npz
+from ablations.harness.store.records import Records
 from ablations.remove_layers import ABLATION
-from reports.figures import Drawn
-from reports.tables import write_table
+from reports.charts.style import Drawn
+from reports.charts.tables import write_table
 
 ARM = "preact_resnet"
 TRIED: Counter[str] = Counter()
@@ -122,7 +122,10 @@ def carry_out(words: list[str], out: Path) -> Seen:
 
 def prepared(words: list[str]) -> Seen:
     """The command `words` as far as training: everything is checked, nothing is trained, exit code 0 is good input."""
-    with tempfile.TemporaryDirectory() as folder, patch("ablations.harness.execution.carry_out", lambda trial: False):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch("ablations.harness.execution.execute.carry_out", lambda trial: False),
+    ):
         seen = carry_out(words, Path(folder) / "runs")
         assert not (Path(folder) / "runs" / "trained").exists()
         return seen

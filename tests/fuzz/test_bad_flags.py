@@ -9,7 +9,7 @@ from fuzz_driver import TINY, examples, is_refused, is_taken
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.harness.command_line import parser_for
+from ablations.harness.command.command_line import parser_for
 
 FLAGS = sorted(
     flag

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from test_bad_data import damaged, write_folders
 
 from ablations.harness.conclusion import conclude
-from ablations.harness.files import atomic_write_text
-from ablations.harness.folders import remove
-from ablations.harness.records import Records
 from ablations.harness.runtime import threads
+from ablations.harness.store.files import atomic_write_text
+from ablations.harness.store.folders import remove
+from ablations.harness.store.records import Records
 from ablations.harness.trial import Trial
 
 FOLDERS = ("probes", "figures", "files")
@@ -57,7 +57,7 @@ class Finished:
             return conclude(trial, records, *rest)
 
         with (
-            patch("ablations.harness.execution.conclude", concluding),
+            patch("ablations.harness.execution.execute.conclude", concluding),
             patch("reports.page.write_page", page_of_one_line),
         ):
             seen = carry_out([*self.words, *more], out)

@@ -16,11 +16,11 @@ import torch
 
 import datamodules
 from ablations.__main__ import scripts
-from ablations.harness.ablation import BUDGETS
-from ablations.harness.command_line import Options
-from ablations.harness.precision import granted
+from ablations.harness.command.command_line import Options
+from ablations.harness.declare.ablation import BUDGETS
+from ablations.harness.declare.precision import granted
 from ablations.harness.prepare import _run
-from ablations.harness.records import read_csv
+from ablations.harness.store.records import read_csv
 from ablations.harness.trial import data_key
 from ablations.harness.verdict import judge
 from datamodules import made

@@ -10,11 +10,11 @@ import pytest
 from test_workers import is_held
 from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
 
-from ablations.harness import job
-from ablations.harness.folders import discard
-from ablations.harness.integrity import sealed
-from ablations.harness.summary_run import remembered
-from modules.classifier import Classifier
+from ablations.harness.execution import job
+from ablations.harness.store.folders import discard
+from ablations.harness.store.integrity import sealed
+from ablations.harness.tracking.summary_run import remembered
+from modules.training.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ONE = replace(TINY, plan=lambda budget, data: plan(budget, data, ARMS[:1]))

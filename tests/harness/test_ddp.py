@@ -24,10 +24,10 @@ from pathlib import Path
 import torch
 import datamodules
 from ablations.harness import runtime, step_losses, training
-from ablations.harness.runs import Run
+from ablations.harness.store.runs import Run
 from datamodules import images
-from modules.classifier import Classifier
-from modules.recipe import Recipe
+from modules.training.classifier import Classifier
+from modules.training.recipe import Recipe
 
 if __name__ == "__main__":
     out, poisoned = Path(sys.argv[1]), sys.argv[2:] == ["poisoned"]

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from ablations.harness.files import atomic_write_text, sweep
-from ablations.harness.training import train
+from ablations.harness.store.files import atomic_write_text, sweep
+from ablations.harness.training.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from ablations.harness import estimate as estimates
 from ablations.harness.forecast import time_left
-from ablations.harness.runs import Run
+from ablations.harness.store.runs import Run
 from datamodules import ImageData
 from modules import Network, recipe_for
-from modules.recipe import with_overrides
+from modules.training.recipe import with_overrides
 
 
 @pytest.mark.parametrize(

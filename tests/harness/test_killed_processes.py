@@ -21,7 +21,7 @@ EPOCHS = 5
 SLOW = """
 import os, time
 from pathlib import Path
-from ablations.harness.callbacks import History
+from ablations.harness.training.callbacks import History
 
 if seconds := os.environ.get("SECONDS_AN_EPOCH"):
     if __name__ == "ablation_of_this_process":

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ablations.harness.measure import (
+from ablations.harness.declare.measure import (
     Quantity,
     absolute,
     counted,
@@ -18,7 +18,7 @@ from ablations.harness.measure import (
     top1_error,
     won,
 )  # fmt: skip
-from ablations.harness.records import Record, Records, point
+from ablations.harness.store.records import Record, Records, point
 
 NAN = math.nan
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.harness.command_line import WrongInput, parse
-from ablations.harness.normalisation import IMAGENET, as_trained, asked
+from ablations.harness.command.command_line import WrongInput, parse
+from ablations.harness.foreign.normalisation import IMAGENET, as_trained, asked
 from ablations.remove_layers import ABLATION
 
 NETWORK = ["--network", "resnet20", "--weights", "random"]

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from ablations.harness import conclusion, job, precision, workers
-from ablations.harness.ablation import Ablation, Arm, Plan
-from ablations.harness.command_line import Options
+from ablations.harness import conclusion
+from ablations.harness.command.command_line import Options
+from ablations.harness.declare import precision
+from ablations.harness.declare.ablation import Ablation, Arm, Plan
+from ablations.harness.declare.precision import FAST_PROBE, FAST_TRAINING, granted
+from ablations.harness.execution import job, workers
 from ablations.harness.launch import main
-from ablations.harness.precision import FAST_PROBE, FAST_TRAINING, granted
 from ablations.harness.prepare import prepare
 from ablations.harness.trial import Trial
 from ablations.training_precision import ABLATION as TRAINING_PRECISION
@@ -108,7 +110,7 @@ def test_the_script_that_compares_precisions_wishes_for_none() -> None:
 @pytest.fixture
 def wishing(script: Callable[..., Path]) -> Path:
     """A script whose tiny arms all wish for bf16."""
-    wish = "from ablations.harness.precision import FAST_TRAINING\nRECIPE['precision'] = FAST_TRAINING\n"
+    wish = "from ablations.harness.declare.precision import FAST_TRAINING\nRECIPE['precision'] = FAST_TRAINING\n"
     return script({"epochs": 12}, wish)
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.harness.files import atomic_write_bytes, atomic_write_text, write_json
-from ablations.harness.records import COLUMNS, Record, Records, point, read_csv, write_csv
+from ablations.harness.store.files import atomic_write_bytes, atomic_write_text, write_json
+from ablations.harness.store.records import COLUMNS, Record, Records, point, read_csv, write_csv
 
 ROW = Record("remove_layers", "resnet", 0, "delete block=a position=3", "top1_error", 7.25, "%", "resnet20-s0-ab12")
 TABLE = Records(

@@ -6,8 +6,8 @@ from itertools import combinations
 
 import pytest
 
-from ablations.harness.runs import EXECUTION_OPTIONS, FORMAT, Run, digest, outcome
-from modules.recipe import HE2015_CIFAR
+from ablations.harness.store.runs import EXECUTION_OPTIONS, FORMAT, Run, digest, outcome
+from modules.training.recipe import HE2015_CIFAR
 
 DATA = {
     "name": "digits", "digest": "ab12", "num_train": 1212, "num_val": 135, "num_test": 450, "num_classes": 10,
@@ -147,8 +147,8 @@ def test_an_unknown_network_has_no_identity():
 
 def test_the_identity_is_the_same_in_every_process(python):
     code = (
-        "from ablations.harness.runs import Run, digest\n"
-        "from modules.recipe import HE2015_CIFAR\n"
+        "from ablations.harness.store.runs import Run, digest\n"
+        "from modules.training.recipe import HE2015_CIFAR\n"
         f"data = {dict(reversed(DATA.items()))!r}\n"
         "run = Run('resnet20', {}, HE2015_CIFAR, data, 0, {'devices': 3})\n"
         "print(run.name, digest({'b': (1, 2), 'a': {'y': None, 'x': 0.1}}))"

@@ -12,12 +12,12 @@ import torch
 
 import datamodules
 from ablations.__main__ import scripts
-from ablations.harness import scale
-from ablations.harness.command_line import Options
+from ablations.harness.command.command_line import Options
+from ablations.harness.declare import scale
+from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.scale import LEAST_STEPS, Scale
 from ablations.harness.launch import main
-from ablations.harness.precision import FAST_TRAINING
 from ablations.harness.prepare import prepare
-from ablations.harness.scale import LEAST_STEPS, Scale
 from ablations.harness.trial import Trial
 from datamodules import made
 from datamodules.augment import Augment

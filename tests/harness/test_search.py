@@ -14,8 +14,8 @@ from types import ModuleType
 import pytest
 from torch.nn import Linear
 
-from ablations.harness.ablation import Arm
-from ablations.harness.command_line import Options
+from ablations.harness.command.command_line import Options
+from ablations.harness.declare.ablation import Arm
 from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.search import SEED, Search, drawn, final_loss
@@ -28,10 +28,10 @@ ARM = Arm(
 )
 
 SCRIPT = """
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
-from ablations.harness.measure import Quantity
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Quantity
 from ablations.harness.probing import Measurement
-from reports.tables import write_table
+from reports.charts.tables import write_table
 
 def plan(budget, data):
     recipe = {"epochs": 2, "batch_size": 256}

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ablations.harness.command_line import Options
-from ablations.harness.execution import carry_out
+from ablations.harness.command.command_line import Options
+from ablations.harness.execution.execute import carry_out
 from ablations.harness.prepare import prepare
 from ablations.harness.probing import Measurement
-from ablations.harness.runs import held, snapshot_files
+from ablations.harness.store.runs import held, snapshot_files
 from modules.weights import read_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,7 +61,7 @@ def test_a_finished_run_without_snapshots_is_replaced_by_its_like(small_ablation
     weights = (folder / "weights.safetensors").read_bytes()
     answers = {file.name for file in (folder / "probes").iterdir()}
     # Interrupted while it is trained again: what stood, stands.
-    monkeypatch.setattr("ablations.harness.training.save_weights", interrupted)
+    monkeypatch.setattr("ablations.harness.training.train.save_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tried(of_one_arm(small_ablation, 2, epochs=2), tmp_path)
     monkeypatch.undo()
@@ -84,7 +84,7 @@ def test_an_unfinished_run_past_wanted_snapshots_begins_again(small_ablation, tm
         if trainer.current_epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ablations.harness.training.History.on_train_epoch_start", stop)
+    monkeypatch.setattr("ablations.harness.training.train.History.on_train_epoch_start", stop)
     with pytest.raises(KeyboardInterrupt):
         tried(of_one_arm(small_ablation, 0, epochs=3), tmp_path)
     monkeypatch.undo()

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from ablations.harness import step_losses, training
-from ablations.harness.callbacks import Diverged
-from ablations.harness.wandb_names import DIVERGED_KEY, STEP_LOSS_KEY
-from modules.classifier import Classifier
+from ablations.harness.tracking.wandb_names import DIVERGED_KEY, STEP_LOSS_KEY
+from ablations.harness.training import step_losses
+from ablations.harness.training.callbacks import Diverged
+from ablations.harness.training.train import train as training
+from modules.training.classifier import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

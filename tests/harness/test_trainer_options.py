@@ -8,10 +8,11 @@ import pytest
 from lightning import Trainer
 from tqdm import tqdm
 
-from ablations.harness import scale, training
-from ablations.harness.command_line import parse, parser_for
-from ablations.harness.trainer_options import REFUSED, check, check_batches
-from ablations.harness.training import train
+from ablations.harness.command.command_line import parse, parser_for
+from ablations.harness.declare import scale
+from ablations.harness.training.train import train
+from ablations.harness.training.train import train as training
+from ablations.harness.training.trainer_options import REFUSED, check, check_batches
 from ablations.remove_layers import ABLATION
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ablations.harness import training
-from ablations.harness.callbacks import Diverged
-from ablations.harness.runs import outcome
-from ablations.harness.training import train
+from ablations.harness.store.runs import outcome
+from ablations.harness.training.callbacks import Diverged
+from ablations.harness.training.train import train
+from ablations.harness.training.train import train as training
 from modules import build
-from modules.classifier import Classifier
+from modules.training.classifier import Classifier
 from modules.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ablations.harness import training
-from ablations.harness.callbacks import Diverged
-from ablations.harness.job import _unit
-from ablations.harness.training import train
-from ablations.harness.transformer_watch import SHARES, Seen, TransformerWatch, counts, watches
+from ablations.harness.execution.job import _unit
+from ablations.harness.training.callbacks import Diverged
+from ablations.harness.training.train import train
+from ablations.harness.training.train import train as training
+from ablations.harness.training.transformer_watch import SHARES, Seen, TransformerWatch, counts, watches
 from modules import Network, build
-from modules.spatial_transformer import SpatialTransformer
+from modules.blocks.spatial_transformer import SpatialTransformer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,14 +5,14 @@ import json
 import pytest
 from test_training import FILES, poison
 
-from ablations.harness.execution import carry_out
+from ablations.harness.execution.execute import carry_out
 from ablations.harness.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def options(out, **changes):
-    from ablations.harness.command_line import Options
+    from ablations.harness.command.command_line import Options
 
     given = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": "disabled"}
     return Options(**{**given, "arms": ("preact_resnet", "original_resnet"), **changes})
@@ -34,8 +34,8 @@ def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, c
         raise AssertionError("trained or asked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.job.train", refuse)
-        patch.setattr("ablations.probes.lesions.error_rates", refuse)
+        patch.setattr("ablations.harness.execution.job.train", refuse)
+        patch.setattr("ablations.probes.lesions.lesions.error_rates", refuse)
         assert carry_out(prepare(ablation, options(tmp_path))) is False
     out = capsys.readouterr().out
     assert out.count("already trained, already probed") == 2
@@ -65,7 +65,7 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     assert (folder_of(tmp_path) / "report.html").exists()
     # It stays diverged: the same command would compute the same.
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.job.train", None)
+        patch.setattr("ablations.harness.execution.job.train", None)
         assert carry_out(prepare(ablation, options(tmp_path))) is True
     capsys.readouterr()
     assert carry_out(prepare(ablation, options(tmp_path, fresh=True))) is False

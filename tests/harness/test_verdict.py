@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.harness.ablation import Claim, Test
-from ablations.harness.measure import computed
-from ablations.harness.records import Record, Records, point, read_csv, write_csv
+from ablations.harness.declare.ablation import Claim, Test
+from ablations.harness.declare.measure import computed
+from ablations.harness.store.records import Record, Records, point, read_csv, write_csv
 from ablations.harness.verdict import holm, judge, sign_flip_p, smallest_p, t_interval
 
 CONTRACT = {"claim", "says", "verdict", "estimate", "interval", "unit", "rule", "seeds", "budget", "data"}

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from kept_wandb import Kept, models
 
-from ablations.harness import lineage, tracking
-from ablations.harness.command_line import Options
-from ablations.harness.execution import carry_out
+from ablations.harness.command.command_line import Options
+from ablations.harness.execution.execute import carry_out
 from ablations.harness.prepare import prepare
-from ablations.harness.records import Record, Records, read_csv
-from ablations.harness.summary_run import log_summary
-from ablations.harness.tracking import Tracker
-from ablations.harness.wandb_names import PROJECT, figure_key, means
+from ablations.harness.store.records import Record, Records, read_csv
+from ablations.harness.tracking import lineage, tracking
+from ablations.harness.tracking.summary_run import log_summary
+from ablations.harness.tracking.tracking import Tracker
+from ablations.harness.tracking.wandb_names import PROJECT, figure_key, means
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -272,7 +272,7 @@ def test_a_run_that_diverges_has_ended_and_shows_its_last_losses(small_ablation,
 
 def test_a_resumed_run_is_tracked_from_its_first_epoch(small_ablation, tmp_path, monkeypatch):
     """W&B cannot go on with an offline run, so a new one shows the whole history."""
-    from ablations.harness import training
+    from ablations.harness.training import train as training
 
     options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",))
     original, calls = training.History.on_train_epoch_start, []

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ablations.harness.tracking import PATIENCE, USUAL, Patience
+from ablations.harness.tracking.tracking import PATIENCE, USUAL, Patience
 
 BOUND = 30.0  # seconds, promised
 BUCKET = {
@@ -20,7 +20,7 @@ small_ablation = replace(small_ablation, figures=lambda *_: [])
 """
 STOPWATCH = """
 import atexit, functools, time
-from ablations.harness.tracking import Tracker
+from ablations.harness.tracking.tracking import Tracker
 
 seconds, last = 0.0, None
 
@@ -140,7 +140,7 @@ def test_no_server_loses_a_run_or_holds_a_command_for_long(train, ways):
 
 
 def test_a_command_has_one_patience(tmp_path, monkeypatch):
-    monkeypatch.setattr("ablations.harness.tracking.USUAL", -1.0)
+    monkeypatch.setattr("ablations.harness.tracking.tracking.USUAL", -1.0)
     first, second = Patience(tmp_path), Patience(tmp_path)
     assert first.left == second.left == PATIENCE > USUAL
     with first.spent():

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 from safetensors.torch import load_file
 
-from ablations.harness.command_line import Options
-from ablations.harness.workers import WORTH_STEPS, worth
+from ablations.harness.command.command_line import Options
+from ablations.harness.execution.workers import WORTH_STEPS, worth
 from ablations.remove_layers import ABLATION
 
 ROOT = Path(__file__).parents[2]

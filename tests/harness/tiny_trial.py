@@ -7,13 +7,13 @@ import json
 
 import numpy as np
 
-from ablations.harness.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.measure import Quantity
 from ablations.harness.estimate import Estimate, describe
-from ablations.harness.files import atomic_write_text, write_npz
 from ablations.harness.launch import main
-from ablations.harness.measure import Quantity
 from ablations.harness.probing import Measurement
-from reports.tables import write_table
+from ablations.harness.store.files import atomic_write_text, write_npz
+from reports.charts.tables import write_table
 
 RECIPE = {"epochs": 2, "batch_size": 512, "learning_rate": 0.05}
 ARMS = ("relu", "tanh")

@@ -13,10 +13,10 @@ from architecture_table import CIFAR_RESNETS, TABLE
 from torch import Tensor, nn
 
 from modules import ARCHITECTURES, Network, build, removed, resolve, routed
-from modules.cost import cost
-from modules.features import features
-from modules.network import TrainingOutputs
-from modules.wrapped import TASKS
+from modules.blocks.cost import cost
+from modules.blocks.features import features
+from modules.blocks.network import TrainingOutputs
+from modules.training.by_task import TASKS
 
 TINY = {name: {**row.arguments, **row.tiny} for name, row in TABLE.items() if row.tiny is not None}
 CLASSES = 7

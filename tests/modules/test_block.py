@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modules.block import ROUTES, Block, ShapeMatch, shape_match
+from modules.blocks.block import ROUTES, Block, ShapeMatch, shape_match
 
 X = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1))
 

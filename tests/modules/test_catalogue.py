@@ -9,9 +9,10 @@ import sys
 import pytest
 import timm
 
-from modules import ARCHITECTURES, build, catalogue
+from modules import ARCHITECTURES, build
+from modules import listing as catalogue
 from modules.__main__ import main
-from modules.cost import cost, cost_by_part
+from modules.blocks.cost import cost, cost_by_part
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,8 +11,8 @@ import torch
 
 from datamodules import ImageData
 from modules import recipe_for
-from modules.classifier import Classifier
-from modules.epochs import EpochSums
+from modules.training.classifier import Classifier
+from modules.training.lightning_base import EpochSums
 
 
 def classifier(name: str, classes: int = 10, **arguments: object) -> Classifier:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import datamodules
 from ablations.harness.estimate import count, estimate
-from ablations.harness.runs import Run
-from ablations.harness.training import train
-from ablations.probes.colocalisation import found, window_overlaps
+from ablations.harness.store.runs import Run
+from ablations.harness.training.train import train
+from ablations.probes.transformers.colocalisation import found, window_overlaps
 from datamodules.images import ImageData
 from modules import Network, build, removed
-from modules.colocalisation import (
+from modules.families.colocalisation import (
     JADERBERG2015_PAIRS,
     REACH,
     embedded_crops,
@@ -173,7 +173,7 @@ def test_the_harness_trains_it_and_goes_on_where_it_was_killed(
     assert 0 <= done["test/triplet_error"] <= 100
     assert done["test/loss"] > 0
 
-    from ablations.harness.callbacks import History
+    from ablations.harness.training.callbacks import History
 
     kept = History.on_train_epoch_end
 

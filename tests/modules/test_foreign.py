@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from modules import Network, removed, reordered, routed, set_survival
-from modules.foreign import adopt, build_foreign
+from modules.foreign.adoption import adopt, build_foreign
 
 NARROW = {"channels": (64, 64, 96, 128)}  # timm's argument; the structure stays, the time goes
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))

@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from modules import build, removed
-from modules.foreign import adopt, build_foreign
+from modules.foreign.adoption import adopt, build_foreign
 from modules.weights import load_weights, save_weights
 
 NARROW = {"channels": (64, 64, 96, 128)}  # timm's argument; the structure stays, the time goes

@@ -15,10 +15,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ablations.probes import lesions
+from ablations.probes.lesions import lesions
 from modules import Network, removed, reordered, routed
-from modules.foreign import adopt, build_foreign
-from modules.network import evaluating
+from modules.blocks.network import evaluating
+from modules.foreign.adoption import adopt, build_foreign
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 VIT = {"img_size": 64, "depth": 2}

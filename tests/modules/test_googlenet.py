@@ -12,12 +12,12 @@ from test_reference import assert_same, filled, with_weights_of
 from torch import Tensor, nn
 
 from modules import Network, build, removed
-from modules.block import Block
-from modules.cost import cost
-from modules.features import features
-from modules.googlenet import SZEGEDY2014, TABLE1, inception
-from modules.network import TrainingOutputs
-from modules.recipe import learning_rate, training_loss
+from modules.blocks.block import Block
+from modules.blocks.cost import cost
+from modules.blocks.features import features
+from modules.blocks.network import TrainingOutputs
+from modules.families.googlenet import SZEGEDY2014, TABLE1, inception
+from modules.training.recipe import learning_rate, training_loss
 
 # 1409.4842, table 1: channels read, parameters and millions of multiply-adds of each block, both computed from it.
 BLOCKS = {

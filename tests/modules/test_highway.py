@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from modules import ARCHITECTURES, build, removed
-from modules.block import Block
-from modules.cost import cost
-from modules.highway import GatedTransform, highway_block
+from modules.blocks.block import Block
+from modules.blocks.cost import cost
+from modules.families.highway import GatedTransform, highway_block
 
 NAMES = ("highway10", "highway_conv_w16", "highway_cifar")
 

@@ -9,12 +9,12 @@ import timm
 import torch
 import torchvision
 
-from ablations.probes.directions import random_direction
-from ablations.probes.hessian import Hessian
-from ablations.probes.landscape import surface
+from ablations.probes.landscape.directions import random_direction
+from ablations.probes.landscape.hessian import Hessian
+from ablations.probes.landscape.surface import surface
 from modules import removed, reordered, routed, set_survival
-from modules.catalogue import keys
-from modules.foreign import build_foreign
+from modules.foreign.adoption import build_foreign
+from modules.listing import keys
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
@@ -55,7 +55,7 @@ def test_pretrained_weights_are_for_their_own_classes_and_need_their_server(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("modules.libraries.answers", lambda url: False)
+    monkeypatch.setattr("modules.foreign.libraries.answers", lambda url: False)
     with pytest.raises(ValueError, match=r"not on this machine, and download\.pytorch\.org does not answer") as caught:
         build_foreign("torchvision:resnet18", 1000, pretrained=True)
     assert "\n" not in str(caught.value)

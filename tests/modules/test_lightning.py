@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, TensorDataset
 import datamodules
 from datamodules import ImageData
 from modules import build, recipe_for
-from modules.classifier import Classifier
-from modules.recipe import learning_rate
-from modules.segmenter import Segmenter
-from modules.wrapped import wrapped
+from modules.training.by_task import wrapped
+from modules.training.classifier import Classifier
+from modules.training.recipe import learning_rate
+from modules.training.segmenter import Segmenter
 
 SMALL = {"width": 2}
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}

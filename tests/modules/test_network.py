@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from modules import Block, Network, build, removed, routed
-from modules.features import features, shapes
-from modules.network import InputSize, TrainingOutputs, evaluating
-from modules.parallel import Parallel, Zeros, parallel
-from modules.recipe import HE2015_CIFAR, training_loss
+from modules.blocks.features import features, shapes
+from modules.blocks.network import InputSize, TrainingOutputs, evaluating
+from modules.blocks.parallel import Parallel, Zeros, parallel
+from modules.training.recipe import HE2015_CIFAR, training_loss
 
 
 def nested() -> Network:

@@ -11,8 +11,8 @@ from test_reference import assert_same, filled, with_weights_of
 from torch import Tensor, nn
 
 from modules import Network, build, resolve
-from modules.features import shapes
-from modules.layers import ResponseNorm
+from modules.blocks.features import shapes
+from modules.blocks.layers import ResponseNorm
 
 
 def on_meta(name: str, num_classes: int = 10, in_channels: int = 3, **arguments: object) -> Network:

@@ -15,8 +15,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from modules import pretrained
-from modules.foreign import build_foreign
+from modules.foreign import pretrained
+from modules.foreign.adoption import build_foreign
 
 
 @pytest.fixture

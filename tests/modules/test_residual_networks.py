@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from modules import Network, build, routed, set_survival
-from modules.block import Block, shape_match
-from modules.features import features
-from modules.residual_block import ORDERS, BlockDesign, GatedBranch, GatedShortcut, residual_block
-from modules.resnext import ARCHITECTURES as RESNEXTS
-from modules.resnext import converted
+from modules.blocks.block import Block, shape_match
+from modules.blocks.features import features
+from modules.blocks.residual_block import ORDERS, BlockDesign, GatedBranch, GatedShortcut, residual_block
+from modules.families.resnext import ARCHITECTURES as RESNEXTS
+from modules.families.resnext import converted
 
 X = torch.randn(3, 4, 7, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SHAPES = [(4, 1), (6, 2)]  # width and stride: the identity, and a change of shape

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from modules import recipe_for
-from modules.segmentation_metrics import BoundaryF1, boundaries
-from modules.segmenter import Segmenter, centre_crop
+from modules.training.segmentation_metrics import BoundaryF1, boundaries
+from modules.training.segmenter import Segmenter, centre_crop
 
 RECIPE = replace(recipe_for("unet_small"), epochs=3, batch_size=32, learning_rate=0.05)
 

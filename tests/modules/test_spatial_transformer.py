@@ -12,7 +12,7 @@ from scipy.interpolate import RBFInterpolator
 from torch import Tensor, nn
 
 from modules import build
-from modules.spatial_transformer import (
+from modules.blocks.spatial_transformer import (
     Grid,
     MatrixGrid,
     SpatialTransformer,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modules import build, set_survival
-from modules.block import Block
+from modules.blocks.block import Block
 
 X = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1))
 

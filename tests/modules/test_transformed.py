@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from modules import Network, build, recipe_for, removed
-from modules.recipe import optimiser
-from modules.spatial_transformer import SpatialTransformer, tiles
+from modules.blocks.spatial_transformer import SpatialTransformer, tiles
+from modules.training.recipe import optimiser
 
 
 def transformers(network: Network) -> list[SpatialTransformer]:

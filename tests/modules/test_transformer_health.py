@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modules.spatial_transformer import Grid, MatrixGrid, SplineGrid, sample
-from modules.transformer_health import LEAST_AREA, blank, folded, outside
+from modules.blocks.spatial_transformer import Grid, MatrixGrid, SplineGrid, sample
+from modules.training.transformer_health import LEAST_AREA, blank, folded, outside
 
 SIZE = 16
 TRANSFORMS = ("affine", "attention", "translation", "projective", "tps")

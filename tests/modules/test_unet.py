@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from modules import Network, build, removed, routed
-from modules.features import features
-from modules.network import InputSize
+from modules.blocks.features import features
+from modules.blocks.network import InputSize
 
 SKIPS = ["concat", "add", "none"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablations.probes.attributions import (
+from ablations.probes.filters.attributions import (
     activation,
     calls,
     explainable,
@@ -15,8 +15,8 @@ from ablations.probes.attributions import (
     occlusion,
     why_not_guided,
 )
-from ablations.probes.maps import map_layers
-from ablations.probes.randomised import randomised, similarity
+from ablations.probes.filters.maps import map_layers
+from ablations.probes.filters.randomised import randomised, similarity
 from modules import build
 
 IMAGES = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -96,7 +96,7 @@ def test_our_networks_call_every_module_once_at_most():
 
 
 def test_timm_networks_are_made_explainable():
-    from modules.foreign import build_foreign
+    from modules.foreign.adoption import build_foreign
 
     network = explainable(build_foreign("timm:resnet10t", 10, 1))
     assert not any(getattr(module, "inplace", False) for module in network.modules())
@@ -134,7 +134,7 @@ def test_random_weights_change_every_map():
 
 
 def test_positions_of_a_vision_transformer_are_drawn_too() -> None:
-    from modules.foreign import build_foreign
+    from modules.foreign.adoption import build_foreign
 
     network = build_foreign("timm:test_vit", image_size=64)
     fresh, again = (dict(randomised(network, 0).named_parameters()) for _ in range(2))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ablations.probes.convexity import excess_variation, least_curvature, mean_rise, share_negative
+from ablations.probes.landscape.convexity import excess_variation, least_curvature, mean_rise, share_negative
 
 AXES = (np.linspace(-1, 1, 21), np.linspace(-2, 2, 41))
 X, Y = np.meshgrid(*AXES, indexing="ij")

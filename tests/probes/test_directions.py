@@ -7,7 +7,7 @@ import torch
 from small_networks import BUILT, make
 from torch import nn
 
-from ablations.probes.directions import between, cosine, dot, random_direction
+from ablations.probes.landscape.directions import between, cosine, dot, random_direction
 
 
 def norms(tensor, filters=0):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ablations.harness.stopwatch import in_turns, training_steps
-from ablations.probes.first_gradient import first_convolution, mean_absolute_gradient
+from ablations.probes.gradients.first_gradient import first_convolution, mean_absolute_gradient
 from modules import Network, build
-from modules.recipe import Recipe
+from modules.training.recipe import Recipe
 
 
 def network(**arguments: object) -> Network:

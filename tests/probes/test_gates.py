@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablations.probes.gates import gated_blocks, gates
+from ablations.probes.activations.gates import gated_blocks, gates
 from modules import Network, build
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablations.probes.gradients import (
+from ablations.probes.gradients.gradients import (
     NUM_BINS,
     SMALL,
     activation_derivatives,

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.probes.gabor import fit_gabor
-from ablations.probes.kernels import first_kernels, gradient_orientation, has_streams, main_component, measure, ordered
+from ablations.probes.filters.gabor import fit_gabor
+from ablations.probes.filters.kernels import (
+    first_kernels,
+    gradient_orientation,
+    has_streams,
+    main_component,
+    measure,
+    ordered,
+)
 from modules import build
 
 

@@ -6,9 +6,9 @@ import torch
 from small_networks import BATCHES, BUILT, make, same_state, state_of
 from torch import nn
 
-from ablations.probes.directions import between, random_direction
-from ablations.probes.landscape import surface
-from ablations.probes.surface_file import COMPUTED, INTERPOLATED, OPEN, Surface, merged
+from ablations.probes.landscape.directions import between, random_direction
+from ablations.probes.landscape.surface import surface
+from ablations.probes.landscape.surface_file import COMPUTED, INTERPOLATED, OPEN, Surface, merged
 
 
 def plane(network, seed=0):

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_networks import BATCHES, make, naive, same_state, state_of
 
-from ablations.probes import lesions
+from ablations.probes.lesions import lesions
 from modules import Block, Network, removed, reordered, routed
-from modules.fold import folded
-from modules.parallel import parallel
+from modules.blocks.fold import folded
+from modules.blocks.parallel import parallel
 
 ROUTES = st.sampled_from(["both", "shortcut", "branch"])
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import BATCHES, make, naive, same_state, state_of
 
-from ablations.probes import lesions
+from ablations.probes.lesions import lesions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

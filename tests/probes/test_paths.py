@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablations.probes.paths import PathGradients, _along, counts_by_length, sampled_norms
+from ablations.probes.gradients.paths import PathGradients, _along, counts_by_length, sampled_norms
 from modules import Network, build
 
 FAMILIES = {

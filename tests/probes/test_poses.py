@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import datamodules
-from ablations.probes.poses import local_affine, matrices, overlap, poses, thetas, transformers, windows
-from ablations.probes.sampler_gradients import deviation
-from ablations.probes.undoing import correlations, kept_upside_down, removed, undoing
+from ablations.probes.transformers.poses import local_affine, matrices, overlap, poses, thetas, transformers, windows
+from ablations.probes.transformers.sampler_gradients import deviation
+from ablations.probes.transformers.undoing import correlations, kept_upside_down, removed, undoing
 from datamodules.made import MadeData
 from modules import build
-from modules.spatial_transformer import MatrixGrid, SpatialTransformer, SplineGrid, transformer_block
+from modules.blocks.spatial_transformer import MatrixGrid, SpatialTransformer, SplineGrid, transformer_block
 
 
 def transformer(transform: str, size: int = 8, **arguments: object) -> SpatialTransformer:
@@ -164,8 +164,8 @@ def test_the_sampler_is_the_papers_sums_inside_and_outside(sampling: str) -> Non
 
 
 def test_a_wrong_sampler_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ablations.probes import sampler_gradients
-    from modules.spatial_transformer import sample
+    from ablations.probes.transformers import sampler_gradients
+    from modules.blocks.spatial_transformer import sample
 
     monkeypatch.setattr(sampler_gradients, "sample", lambda x, p, s: sample(x, 1.001 * p, s))
     images, positions = torch.randn(1, 1, 6, 6), torch.rand(1, 4, 4, 2) - 0.5
@@ -189,8 +189,8 @@ def test_kinks_in_the_middle_of_pixels_are_no_deviation(sampling: str, size: tup
 def test_a_wrong_slope_is_found_though_the_other_axis_stands_on_kinks(
     axis: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ablations.probes import sampler_gradients
-    from modules.spatial_transformer import sample
+    from ablations.probes.transformers import sampler_gradients
+    from modules.blocks.spatial_transformer import sample
 
     def too_steep(x: torch.Tensor, positions: torch.Tensor, sampling: Any) -> torch.Tensor:
         return sample(x, positions.detach() + 1.001 * (positions - positions.detach()), sampling)

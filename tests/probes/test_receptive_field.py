@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from ablations.probes.activation_maximisation import colour_basis, maximise
-from ablations.probes.maps import map_layers, peaks, spread, strongest
-from ablations.probes.receptive_field import Box, ReceptiveField, extent
+from ablations.probes.filters.activation_maximisation import colour_basis, maximise
+from ablations.probes.filters.maps import map_layers, peaks, spread, strongest
+from ablations.probes.filters.receptive_field import Box, ReceptiveField, extent
 from modules import build
-from modules.layers import plain_block
-from modules.network import Network
+from modules.blocks.layers import plain_block
+from modules.blocks.network import Network
 
 
 def plain():

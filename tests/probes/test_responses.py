@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ablations.probes.responses import deviations, response_layers
+from ablations.probes.activations.responses import deviations, response_layers
 from modules import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")

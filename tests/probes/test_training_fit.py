@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablations.probes.training_fit import fit
+from ablations.probes.activations.training_fit import fit
 from modules import build
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.probes.directions import cosine, dot
-from ablations.probes.trajectory import plane_of, principal_plane, share_of_random_walk
+from ablations.probes.landscape.directions import cosine, dot
+from ablations.probes.landscape.trajectory import plane_of, principal_plane, share_of_random_walk
 
 NAMES = ("a", "b")
 

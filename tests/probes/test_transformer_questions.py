@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 import datamodules
 from ablations.harness.probing import Subject
-from ablations.harness.records import Record, Records
-from ablations.probes import transformer_questions as ask
-from ablations.probes.poses import transformers
+from ablations.harness.store.records import Record, Records
+from ablations.probes.transformers import questions as ask
+from ablations.probes.transformers.poses import transformers
 from datamodules.images import ImageData
 from datamodules.made import MadeData
 from modules import Network, build
-from modules.spatial_transformer import SpatialTransformer
+from modules.blocks.spatial_transformer import SpatialTransformer
 from modules.weights import save_weights
 
 EVERYTHING = {"angle/removed": 100, "scale/removed": 100, "shift/removed": 100}

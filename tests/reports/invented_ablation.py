@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from ablations.harness.ablation import Claim, Test
-from ablations.harness.files import write_json
-from ablations.harness.measure import computed
-from ablations.harness.records import Record, Records, point, write_csv
+from ablations.harness.declare.ablation import Claim, Test
+from ablations.harness.declare.measure import computed
+from ablations.harness.store.files import write_json
+from ablations.harness.store.records import Record, Records, point, write_csv
 from ablations.harness.verdict import judge
-from reports.lesion_figures import draw
+from reports.drawings.remove_layers import draw
 
 # Arm: blocks, those that change the shape, error (%) when intact, how much one deletion hurts, has shortcuts.
 ARMS = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ablations.probes.surface_file import COMPUTED, INTERPOLATED, Surface, axis
+from ablations.probes.landscape.surface_file import COMPUTED, INTERPOLATED, Surface, axis
 
 FACTS = {
     "network": "0a1b2c", "normalise": "filter", "vectors": "fixed", "batch_norm": "keep", "images": 512,

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ablations.harness.files import write_npz
-from ablations.harness.records import Record, Records, point
-from reports.spatial_transformer_figures import AUGMENTED, PAIRS, RESOLUTIONS, STARTS, SUMS
-from reports.transformer_errors import PAPER
+from ablations.harness.store.files import write_npz
+from ablations.harness.store.records import Record, Records, point
+from reports.drawings.spatial_transformer import AUGMENTED, PAIRS, RESOLUTIONS, STARTS, SUMS
+from reports.drawings.transformer_errors import PAPER
 
 SIZE, GIVEN, STATES = 20, 16, 9
 CANONICAL = ("r_st_cnn_affine", "flipped_st_cnn", "full_turn_st_cnn")

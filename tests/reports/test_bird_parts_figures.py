@@ -5,10 +5,10 @@ import pytest
 from matplotlib.colors import same_color
 
 from ablations.bird_parts import BODY, COUNTS, FOUR, HEAD, TRAINED, TWO, UNTRAINED
-from ablations.harness.files import write_npz
-from ablations.harness.records import Record, Records, point
-from reports.bird_parts_figures import ARMS, draw, draw_parts, draw_windows
-from reports.figures import GREEN, ORANGE, PURPLE, SKY
+from ablations.harness.store.files import write_npz
+from ablations.harness.store.records import Record, Records, point
+from reports.charts.style import GREEN, ORANGE, PURPLE, SKY
+from reports.drawings.bird_parts import ARMS, draw, draw_parts, draw_windows
 
 SEEDS = (0, 1, 2)
 WINDOW = (ORANGE, SKY, PURPLE, GREEN)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations.harness.command_line import WrongInput
+from ablations.harness.command.command_line import WrongInput
 from datamodules import load, make
 from modules import Network, build
 from modules.weights import save_weights
-from reports import filter_sections
 from reports.filters import main, parse, prepare
+from reports.filters_page import sections as filter_sections
 
 CIFAR = Path(__file__).parents[2] / "data" / "cifar10"
 

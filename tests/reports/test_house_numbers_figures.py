@@ -5,10 +5,10 @@ from statistics import fmean
 
 import pytest
 
-from ablations.harness.records import Record, Records, point
+from ablations.harness.store.records import Record, Records, point
 from ablations.house_numbers import CNN, MULTI, SINGLE, SLOWER
-from reports.figures import BLUE, FAINT, INK, ORANGE
-from reports.house_numbers_figures import ARMS, draw
+from reports.charts.style import BLUE, FAINT, INK, ORANGE
+from reports.drawings.house_numbers import ARMS, draw
 
 SEEDS = (0, 1)
 SECONDS = {CNN: 1.0, SINGLE: 1.1, MULTI: 1.06}

@@ -6,10 +6,10 @@ import pytest
 from invented_ablation import ARMS, synthetic_records
 from PIL import Image
 
-from ablations.harness.records import Record, Records
-from reports import lesion_figures
-from reports.figures import STYLE, number, panels, save, strip, style
-from reports.lesion_figures import draw
+from ablations.harness.store.records import Record, Records
+from reports.charts.style import STYLE, number, panels, save, strip, style
+from reports.drawings import remove_layers as lesion_figures
+from reports.drawings.remove_layers import draw
 
 FILES = ["single_deletion_summary", "single_deletion", "random_deletion", "reordering", "shortcut_control"]
 CHARTS = ["single_deletion", "random_deletion"]

@@ -11,9 +11,9 @@ from itertools import pairwise
 import pytest
 from invented_ablation import ARMS, CLAIMS, make_folder, synthetic_records
 
-from ablations.harness.files import write_json
+from ablations.harness.store.files import write_json
 from ablations.harness.verdict import judge
-from reports.figures import number
+from reports.charts.style import number
 from reports.page import main, write_page
 
 VOID = {"meta", "link", "img", "br", "input"}

@@ -8,8 +8,8 @@ from browser import BROWSER, DARK, browse
 from invented_ablation import make_folder
 from invented_surfaces import LOSS, bowl, holed, rough
 
-from ablations.harness.files import write_json
-from reports.charts import surface_3d
+from ablations.harness.store.files import write_json
+from reports.charts.interactive import surface_3d
 from reports.page import write_page
 
 pytestmark = [

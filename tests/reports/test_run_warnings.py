@@ -6,9 +6,9 @@ from pathlib import Path
 
 from invented_ablation import make_folder
 
-from ablations.harness.records import Record, Records, point, read_csv, write_csv
+from ablations.harness.store.records import Record, Records, point, read_csv, write_csv
 from reports.page import write_page
-from reports.run_warnings import run_warnings
+from reports.pages.run_warnings import run_warnings
 
 
 def rows(arm: str, seed: int, metric: str, values: list[float]) -> list[Record]:

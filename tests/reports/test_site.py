@@ -13,10 +13,11 @@ from invented_site import HOSTILE, build, edit_json, make_roots
 from test_page import Page
 
 from ablations.__main__ import ROOT, scripts
-from modules import ARCHITECTURES, catalogue
+from modules import ARCHITECTURES
+from modules import listing as catalogue
 from reports import page as report
 from reports import site
-from reports.figures import number
+from reports.charts.style import number
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,18 @@ from browser import BROWSER, browse
 from invented_transformers import STATES, invented_records, outline, strokes, write_files
 from PIL import Image
 
-from ablations.harness.files import write_json, write_npz
-from ablations.harness.records import Records, write_csv
+from ablations.harness.store.files import write_json, write_npz
+from ablations.harness.store.records import Records, write_csv
+from ablations.harness.tracking.wandb_names import figure_key
 from ablations.harness.verdict import t_interval
-from ablations.harness.wandb_names import figure_key
-from reports import animation
-from reports.animation import FIRST, LAST, animate, frame_time
+from reports.charts import animation
+from reports.charts.animation import FIRST, LAST, animate, frame_time
+from reports.drawings.spatial_transformer import PAIRS, SUMS, draw
+from reports.drawings.transformer_errors import PAPER, draw_gaps, draw_table, left_out, name_of, values
+from reports.drawings.transformer_pictures import Kept, read_arrays
+from reports.drawings.transformer_poses import draw_removed
 from reports.page import write_page
-from reports.page_figures import figure
-from reports.spatial_transformer_figures import PAIRS, SUMS, draw
-from reports.transformer_errors import PAPER, draw_gaps, draw_table, left_out, name_of, values
-from reports.transformer_pictures import Kept, read_arrays
-from reports.transformer_poses import draw_removed
+from reports.pages.embedding import figure
 
 PICTURES = [
     "table1.png", "gaps.png", "against_cnn.png", "training_rts.gif", "training_tc.gif", "looks_r.png", "looks_rts.png",
@@ -69,7 +69,7 @@ def test_the_table_holds_the_means_the_intervals_and_the_papers_numbers(drawn, m
         rows = {(row["network"], row["digits"]): row for row in csv.DictReader(stream)}
     assert len(rows) == len(PAPER) == 36
     words = []
-    monkeypatch.setattr("reports.transformer_errors.save", lambda made, _: words.extend(made.axes[0].texts))
+    monkeypatch.setattr("reports.drawings.transformer_errors.save", lambda made, _: words.extend(made.axes[0].texts))
     draw_table(records, folder)
     texts = [text.get_text() for text in words]
     for arm, paper in PAPER.items():
@@ -89,7 +89,7 @@ def test_the_table_holds_the_means_the_intervals_and_the_papers_numbers(drawn, m
 def test_gaps_are_differences_paired_by_seed(monkeypatch, tmp_path):
     records = invented_records(arms=("r_fcn", "r_st_fcn_affine", "tc_fcn", "tc_st_fcn_affine"))
     made = []
-    monkeypatch.setattr("reports.transformer_errors.save", lambda figure, _: made.append(figure))
+    monkeypatch.setattr("reports.drawings.transformer_errors.save", lambda figure, _: made.append(figure))
     assert draw_gaps(records, tmp_path, "gaps", "title", {"panel": ("fcn", "st_fcn")}, "said.")
     (ax,) = made[0].axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["R", "TC"]
@@ -133,7 +133,9 @@ def test_one_seed_has_no_interval_and_other_files_are_not_needed(tmp_path):
 def test_strips_tell_means(drawn, monkeypatch, tmp_path):
     _, records, _ = drawn
     made = {}
-    monkeypatch.setattr("reports.named_strips.save", lambda figure, path: made.update({path.stem: figure.axes[0]}))
+    monkeypatch.setattr(
+        "reports.charts.named_strips.save", lambda figure, path: made.update({path.stem: figure.axes[0]})
+    )
     draw(records, tmp_path)
     labels = {name: [tick.get_text() for tick in ax.get_yticklabels()] for name, ax in made.items()}
     assert labels["augmentation"] == ["CNN", "CNN, augmented", "ST-CNN", "ST-CNN, augmented"]
@@ -149,7 +151,9 @@ def test_strips_tell_means(drawn, monkeypatch, tmp_path):
 def test_remaining_angles_show_the_class_that_stays_upside_down(drawn, monkeypatch, tmp_path):
     folder, records, _ = drawn
     made = {}
-    monkeypatch.setattr("reports.transformer_poses.save", lambda figure, path: made.update({path.stem: figure}))
+    monkeypatch.setattr(
+        "reports.drawings.transformer_poses.save", lambda figure, path: made.update({path.stem: figure})
+    )
     draw(records, folder)
     _, upside_down, _ = made["remaining"].axes
     kept = fmean(values(records, "flipped_st_cnn", "class", "kept_upside_down", label=3).values())
@@ -167,7 +171,7 @@ def test_what_remains_is_read_not_computed_again(monkeypatch, tmp_path):
     path = tmp_path / "files" / "r_st_cnn_affine-s0" / "poses.npz"
     write_npz(path, **read_arrays(path) | {"left": np.full(300, 50.0)})
     made = []
-    monkeypatch.setattr("reports.transformer_poses.save", lambda figure, path: made.append(figure))
+    monkeypatch.setattr("reports.drawings.transformer_poses.save", lambda figure, path: made.append(figure))
     draw(records, tmp_path)
     (ax,) = made[-1].axes
     bars = {bar.get_x(): bar.get_height() for bar in ax.containers[0] if bar.get_height()}
@@ -181,7 +185,7 @@ def test_what_remains_is_read_not_computed_again(monkeypatch, tmp_path):
 def test_what_is_taken_away_is_shown_with_every_seed(drawn, monkeypatch, tmp_path):
     _, records, _ = drawn
     made = []
-    monkeypatch.setattr("reports.transformer_poses.save", lambda figure, path: made.append(figure))
+    monkeypatch.setattr("reports.drawings.transformer_poses.save", lambda figure, path: made.append(figure))
     worse = [
         replace(row, value=-300.0) if (row.arm, row.seed, row.metric) == (REFERENCE, 0, "shift/removed") else row
         for row in records
@@ -264,7 +268,7 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_wandb_is_given_the_animation_as_a_video(drawn):
     import wandb
 
-    from ablations.harness.summary_run import _figure
+    from ablations.harness.tracking.summary_run import _figure
 
     folder, *_ = drawn
     shown = _figure(folder / "figures" / "training_rts.gif", "said")

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from reports import surface_figures
-from reports.surface_figures import contours, heat_map, slices, trajectory
-from reports.surface_view import View, levels, notes, policies, view_of
+from reports.charts import surfaces as surface_figures
+from reports.charts.surface_view import View, levels, notes, policies, view_of
+from reports.charts.surfaces import contours, heat_map, slices, trajectory
 
 WORDS = ("name", "Title", "Caption.")
 

@@ -5,11 +5,11 @@ import math
 
 import pytest
 
-from ablations.harness.records import Record, Records, point
-from reports.curve_figures import curves, draw_against, draw_curves
+from ablations.harness.store.records import Record, Records, point
+from reports.charts.curves import curves, draw_against, draw_curves
+from reports.charts.paired_seeds import draw_pairs
+from reports.charts.tables import write_table
 from reports.page import write_page
-from reports.seed_figures import draw_pairs
-from reports.tables import write_table
 
 
 def row(arm, seed, epoch, value):
@@ -47,7 +47,7 @@ def test_drawn_figures_are_files_and_the_same_each_time(tmp_path):
 
 def test_arms_are_called_by_their_names(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr("reports.curve_figures.save", lambda figure, path: made.append(figure))
+    monkeypatch.setattr("reports.charts.curves.save", lambda figure, path: made.append(figure))
     names = {"b": "the second", "c": "of no record"}
     arguments = (tmp_path, "curves", "Title", {"train/loss": "loss"})
     draw_curves(RECORDS, *arguments)
@@ -67,7 +67,7 @@ def test_arms_are_called_by_their_names(tmp_path, monkeypatch):
 
 def test_ticks_of_pairs_are_the_names_of_the_arms(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr("reports.seed_figures.save", lambda figure, path: made.append(figure.axes[0]))
+    monkeypatch.setattr("reports.charts.paired_seeds.save", lambda figure, path: made.append(figure.axes[0]))
     rows = [
         Record("x", arm, seed, "test", "error", 10.0 * len(arm) + seed, "%", "run")
         for arm in ("p", "qq")

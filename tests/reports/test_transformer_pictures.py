@@ -8,13 +8,21 @@ from invented_transformers import invented_records, write_files
 from matplotlib.colors import same_color
 from PIL import Image
 
-from reports import animation
-from reports.animation import animate
-from reports.figures import BLUE, GREEN, INK, ORANGE, SKY
-from reports.spatial_transformer_figures import RESOLUTIONS, draw
-from reports.transformer_errors import PAPER, draw_gaps, values
-from reports.transformer_pictures import COLUMNS, LABEL, Kept, draw_looks, draw_pairs_found, draw_sums, read_arrays
-from reports.transformer_poses import draw_poses
+from reports.charts import animation
+from reports.charts.animation import animate
+from reports.charts.style import BLUE, GREEN, INK, ORANGE, SKY
+from reports.drawings.spatial_transformer import RESOLUTIONS, draw
+from reports.drawings.transformer_errors import PAPER, draw_gaps, values
+from reports.drawings.transformer_pictures import (
+    COLUMNS,
+    LABEL,
+    Kept,
+    draw_looks,
+    draw_pairs_found,
+    draw_sums,
+    read_arrays,
+)
+from reports.drawings.transformer_poses import draw_poses
 
 ONE, OTHER, SUM, PAIR = "rts_st_cnn_affine", "rts_st_fcn_tps", "addition_two_st", "colocalise_translated"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from invented_surfaces import LOSS, bowl, holed, line
 
-from reports.vtk import write_vtk
+from reports.charts.vtk import write_vtk
 
 
 def read(path):

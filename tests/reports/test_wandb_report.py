@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import wandb_workspaces.reports.v2 as wr
 
-from ablations.harness.records import read_csv
-from ablations.harness.wandb_names import PROJECT
+from ablations.harness.store.records import read_csv
+from ablations.harness.tracking.wandb_names import PROJECT
 from reports import wandb_report
 from reports.wandb_report import SPECIFICATION, build_report, main, specification
 

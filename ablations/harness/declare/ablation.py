@@ -1,0 +1,233 @@
+"""Declarations: an ablation is data - claims, arms, tests and rules - fixed before anything is trained."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+from ablations.harness.declare.measure import Measure
+from ablations.harness.store.records import Records
+
+Budget = Literal["smoke", "laptop", "short", "paper"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+
+
+def scale_order(budget: str, data: str) -> tuple[int, bool, str]:
+    """By which scales are sorted: smaller budgets first, the embedded digits before other data.
+
+    Raises ValueError for an unknown budget.
+    """
+    if budget not in BUDGETS:
+        raise ValueError(f"unknown budget {budget!r}; allowed: {', '.join(BUDGETS)}")
+    return BUDGETS.index(budget), data != "digits", data
+
+
+LEVEL = 0.95  # of every interval
+ALPHA = 0.05  # what a Holm-adjusted p must stay below
+MAX_SEEDS = 40  # the exact sign-flip test enumerates two halves of 2^20 sums each
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is trained: an architecture's name, its arguments, and what differs from its default recipe.
+
+    note: one remark for the report, "" for none.
+    search: what `--search` may vary: a recipe field or an argument -> the ends of a range of one sign, or words.
+    data: what is made from the data set for this arm, as `datamodules.make` takes it, `name` included; empty for the
+    data set itself.
+    snapshots: as `Plan.snapshots`, for this arm; the greater number counts.
+    Raises ValueError for a range that cannot be drawn from log-uniformly.
+    """
+
+    name: str
+    network: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    note: str = ""
+    search: Mapping[str, tuple[float, float] | tuple[str, ...]] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    snapshots: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in self.search.items():
+            words = [each for each in allowed if isinstance(each, str)]
+            ends = [each for each in allowed if not isinstance(each, str)]
+            if words and not ends:
+                continue
+            if words or len(ends) != 2 or not ends[0] < ends[1] or not ends[0] * ends[1] > 0:
+                wanted = "words, or two numbers of one sign that rise"
+                raise ValueError(f"arm {self.name!r}: search of {name} takes {wanted}; got {allowed}")
+
+
+@dataclass(frozen=True)
+class Test:
+    """A measure, and the side of a threshold on which it must lie.
+
+    It sees complete seeds of the measure's arms only; a missing arm makes the test undecided.
+    Raises ValueError unless exactly one of `at_least` and `at_most` is given, and finite.
+    """
+
+    __test__: ClassVar[bool] = False  # the name is ours; pytest must not collect the class
+
+    name: str
+    measure: Measure
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"test {self.name!r}: give exactly one of at_least and at_most")
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"test {self.name!r}: the threshold is {self.threshold}, but must be finite")
+
+    @property
+    def says(self) -> str:
+        """The measure in words."""
+        return self.measure.says
+
+    @property
+    def unit(self) -> str:
+        """Of the measure and the threshold, "" for a pure number."""
+        return self.measure.unit
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """What it needs."""
+        return self.measure.arms
+
+    @property
+    def exact(self) -> bool:
+        """Whether it counts: one value, no seeds, interval or p."""
+        return self.measure.exact
+
+    @property
+    def side(self) -> str:
+        """Where the measure must lie: `at least` or `at most` the threshold."""
+        return "at most" if self.at_least is None else "at least"
+
+    @property
+    def threshold(self) -> float:
+        """The one of `at_least` and `at_most` that was given."""
+        threshold = self.at_most if self.at_least is None else self.at_least
+        assert threshold is not None
+        return threshold
+
+    @property
+    def rule(self) -> str:
+        """The rule in one sentence of words."""
+        threshold = f"{self.threshold:g} {self.unit}".rstrip()
+        if self.exact:
+            return f"{self.says} is {self.side} {threshold}, counted exactly"
+        side = "below" if self.at_least is None else "above"
+        return (
+            f"{100 * LEVEL:g} % t interval of {self.says} over paired seeds lies {side} {threshold}, "
+            f"and Holm-adjusted exact sign-flip p < {ALPHA:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence on trial: reproduced if all its tests are, contradicted if any is, undecided otherwise.
+
+    source: paper, section or figure; published: the paper's value in words, "" if only a figure is printed.
+    notes_value: the value in the lecture notes where it differs, "" otherwise. The first test gives the headline.
+    Raises ValueError without a test: such a claim could never be judged.
+    """
+
+    id: str
+    says: str
+    source: str
+    published: str
+    notes_value: str = ""
+    tests: tuple[Test, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tests:
+            raise ValueError(f"claim {self.id!r} has no test")
+
+    @property
+    def rule(self) -> str:
+        """The rules of all tests in words."""
+        return "; and ".join(test.rule for test in self.tests)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a budget means on given data: the arms, the number of seeds per arm, and the probe's settings.
+
+    snapshots: how many times during training the weights are kept for the probe, the untrained and the trained ones
+    included; 0 for a probe that looks at the trained network alone.
+    """
+
+    arms: tuple[Arm, ...]
+    seeds: int
+    settings: Mapping[str, object] = field(default_factory=dict)
+    snapshots: int = 0
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One question: its claims, the plan for a budget and data, the probe that measures and the figures that show it.
+
+    plan: (budget, ImageData) -> Plan. probe: Subject -> measurements (see `probing`). figures: (records, folder) ->
+    drawn figures. passes: (blocks, settings) -> the probe's cost in passes over its images, for the estimate of
+    time. All of them import what is heavy inside, so that the declaration loads at once.
+    baseline: the arm others are compared with, "" for none. check: raises ValueError for settings of the probe
+    that make no sense, given the network from outside, or None; gives what else is part of the question, such as hashes
+    of files that the settings name. summary: what the records of a network from outside say, in sentences.
+    needs_blocks: whether the probe asks for blocks, and not just for logits.
+    """
+
+    name: str
+    title: str
+    question: str
+    claims: tuple[Claim, ...]
+    plan: Callable[[str, Any], Plan]
+    probe: Callable[[Any], Iterable[Any]] = lambda subject: ()
+    figures: Callable[[Records, Path], Sequence[Any]] = lambda records, folder: ()
+    passes: Callable[[int, Mapping[str, Any]], float] = lambda blocks, settings: 0.0
+    baseline: str = ""
+    check: Callable[[Mapping[str, Any], Any], Mapping[str, Any] | None] = lambda settings, network: None
+    summary: Callable[[Records], Sequence[str]] = lambda records: ()
+    needs_blocks: bool = True
+
+
+def declaration(ablation: Ablation) -> tuple[Path, str] | None:
+    """The file that declares the ablation and its name there, by which another process finds it again; None if none."""
+    module = sys.modules.get(ablation.plan.__module__)
+    names = [name for name, value in vars(module).items() if value is ablation] if module else []
+    file = getattr(module, "__file__", None)
+    return (Path(file), names[0]) if names and file else None
+
+
+def check(ablation: Ablation, plan: Plan) -> None:
+    """Raise ValueError naming the offender if names repeat, refer to no arm of the plan, or the seeds are out of range.
+
+    Not done on construction, because arms exist only once budget and data are known.
+    """
+    arms = [arm.name for arm in plan.arms]
+    _refuse_repeated(f"ablation {ablation.name!r}: arm", arms)
+    _refuse_repeated(f"ablation {ablation.name!r}: claim", [claim.id for claim in ablation.claims])
+    if ablation.baseline and ablation.baseline not in arms:
+        raise ValueError(f"ablation {ablation.name!r}: baseline {ablation.baseline!r} is not among the arms {arms}")
+    for claim in ablation.claims:
+        _refuse_repeated(f"claim {claim.id!r}: test", [test.name for test in claim.tests])
+        for test in claim.tests:
+            for name in test.arms:
+                if name not in arms:
+                    raise ValueError(
+                        f"claim {claim.id!r}, test {test.name!r}: arm {name!r} is not among the arms {arms}"
+                    )
+    if not 1 <= plan.seeds <= MAX_SEEDS:
+        raise ValueError(f"ablation {ablation.name!r}: {plan.seeds} seeds; allowed are 1 to {MAX_SEEDS}")
+
+
+def _refuse_repeated(what: str, names: list[str]) -> None:
+    """Raise ValueError for the first name that occurs twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what} {name!r} is declared twice")

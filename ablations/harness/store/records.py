@@ -1,0 +1,216 @@
+"""Records: the one tidy table (records.csv) from which every verdict, figure and report is computed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import overload
+
+from ablations.harness.store.files import atomic_write_text
+
+# `Records.where` takes these as arguments of its own, so that no field of a point may be called the same.
+RESERVED = ("arm", "seed", "probe", "metric")
+
+
+def as_text(value: object) -> str:
+    """The text of a field's value: yes / no for booleans, the shortest exact decimal for floats."""
+    if hasattr(value, "item"):  # a scalar of numpy or torch, whose own text depends on the library's version
+        value = value.item()
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def point(probe: str, **fields: object) -> str:
+    """The text "probe key=value key=value ..." that says what a probe measured.
+
+    Raises ValueError if a name or value is empty or holds white space or "=", or if a field's name is reserved.
+    """
+    text = " ".join([probe, *(f"{key}={as_text(value)}" for key, value in fields.items())])
+    expected = (probe, {key: as_text(value) for key, value in fields.items()})
+    name, parsed = _parse(text)
+    if (name, dict(parsed)) != expected:
+        raise ValueError(f"probe, keys and values must hold neither white space nor '=': {probe!r}, {fields!r}")
+    return text
+
+
+@lru_cache(maxsize=65536)  # the same points return for every arm and seed
+def _parse(text: str) -> tuple[str, Mapping[str, str]]:
+    """The probe's name and its fields; raises ValueError if `text` is not a point."""
+    probe, *pairs = text.split(" ")
+    parsed: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value) or "=" in value or key in parsed or key in RESERVED:
+            raise ValueError(f"point {text!r}: {pair!r} is not one key=value with a new key other than {RESERVED}")
+        parsed[key] = value
+    if not probe or "=" in probe or text.split() != [probe, *pairs]:
+        raise ValueError(f"point {text!r} does not read 'probe key=value key=value ...'")
+    return probe, MappingProxyType(parsed)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of records.csv: one value that one probe measured on one trained network.
+
+    point: see `point`; value: in `unit`, NaN for a diverged run; run: identity of the run that was measured.
+    Raises ValueError if `point` is malformed.
+    """
+
+    ablation: str
+    arm: str
+    seed: int
+    point: str
+    metric: str
+    value: float
+    unit: str
+    run: str
+
+    def __post_init__(self) -> None:
+        _parse(self.point)
+
+    @property
+    def probe(self) -> str:
+        """The first word of the point."""
+        return _parse(self.point)[0]
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The key=value pairs of the point; read-only."""
+        return _parse(self.point)[1]
+
+
+COLUMNS = tuple(field.name for field in fields(Record))
+
+
+class Records(Sequence[Record]):
+    """An immutable sequence of records that can be narrowed down."""
+
+    def __init__(self, rows: Iterable[Record] = ()) -> None:
+        self._rows = tuple(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> Record | Records:
+        return Records(self._rows[index]) if isinstance(index, slice) else self._rows[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Records) and self._rows == other._rows
+
+    def __hash__(self) -> int:
+        return hash(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Records({len(self)} rows, arms {', '.join(self.arms)})"
+
+    def where(
+        self,
+        arm: str | None = None,
+        seed: int | None = None,
+        probe: str | None = None,
+        metric: str | None = None,
+        **fields: object,
+    ) -> Records:
+        """The records that agree with everything given; `fields` of the point are compared as text, see `as_text`."""
+        wanted = {key: as_text(value) for key, value in fields.items()}
+        return Records(
+            row
+            for row in self._rows
+            if (arm is None or row.arm == arm)
+            and (seed is None or row.seed == seed)
+            and (probe is None or row.probe == probe)
+            and (metric is None or row.metric == metric)
+            and all(row.fields.get(key) == value for key, value in wanted.items())
+        )
+
+    def by_seed(
+        self, arm: str | None = None, probe: str | None = None, metric: str | None = None, **fields: object
+    ) -> dict[int, list[float]]:
+        """The values of `where(...)` grouped by seed, seeds ascending; a seed without records has no entry."""
+        groups: dict[int, list[float]] = {}
+        for row in self.where(arm, None, probe, metric, **fields):
+            groups.setdefault(row.seed, []).append(row.value)
+        return dict(sorted(groups.items()))
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms in order of appearance."""
+        return tuple(dict.fromkeys(row.arm for row in self._rows))
+
+    def seeds(self, arm: str | None = None) -> tuple[int, ...]:
+        """The seeds that have records (of one arm), ascending."""
+        return tuple(sorted({row.seed for row in self._rows if arm is None or row.arm == arm}))
+
+    def values(self) -> list[float]:
+        """The values in the order of the records."""
+        return [row.value for row in self._rows]
+
+
+def write_csv(path: str | Path, records: Iterable[Record]) -> None:
+    """Write the table atomically; raises ValueError as `as_csv`, and OSError."""
+    try:
+        text = as_csv(records)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    atomic_write_text(path, text)
+
+
+def as_csv(records: Iterable[Record]) -> str:
+    """The table as text; floats are written so that reading gives the same number.
+
+    Raises ValueError for a text with a line end, because one row is one line.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in records:
+        value = repr(float(row.value))  # also for scalars of numpy, whose own text is shorter than exact
+        cells = [row.ablation, row.arm, str(int(row.seed)), row.point, row.metric, value, row.unit, row.run]
+        if any("\n" in cell or "\r" in cell for cell in cells):
+            raise ValueError(f"a text holds a line end in {row}")
+        writer.writerow(cells)
+    return stream.getvalue()
+
+
+def read_csv(path: str | Path) -> Records:
+    """Read what `write_csv` wrote; raises ValueError naming file and line for a damaged row, OSError without a file."""
+    rows: list[Record] = []
+    line = 1
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            text = stream.read()
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, [])
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"the header is {','.join(header)!r} instead of {','.join(COLUMNS)!r}")
+        line = 2
+        for cells in reader:
+            rows.append(_record(cells))
+            line = reader.line_num + 1
+        if not text.endswith("\n"):  # the last cell may have lost its end and would still look sound
+            line -= 1
+            raise ValueError("the line is cut off")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {line}: {error}") from error
+    return Records(rows)
+
+
+def _record(cells: list[str]) -> Record:
+    """The record of one row of the file; raises ValueError saying what is wrong."""
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"{len(cells)} cells instead of {len(COLUMNS)}")
+    ablation, arm, seed, where, metric, value, unit, run = cells
+    return Record(ablation, arm, int(seed), where, metric, float(value), unit, run)

@@ -1,0 +1,363 @@
+"""Networks with spatial transformers: Jaderberg et al. 2015, arXiv:1506.02025, section 4 and appendix A.
+
+- `st_fcn`, `st_cnn`: the networks for distorted digits (table 1), with and without a transformer in front.
+- `st_addition`: two transformers in parallel for the sum of two digits in two channels (appendix A.1).
+- `st_svhn`: house numbers, one transformer in front or four inside (appendix A.5).
+- `transformed`: one or several transformers in front of any network of the suite, as the birds of section 4.3 have
+  them (there, translations at a fixed scale of 0.5 that start as tiles: `transform="translation", scale=0.5,
+  tile=True, num_transformers=2`). Differs: there each crop has the trunk's features for itself; here one trunk reads
+  all crops as channels.
+
+Where the paper is silent: the numbers of units follow from `num_parameters`, about equal in all arms, localisation
+included; the CNN has 32 filters in both layers, padded so that images of 16 to 60 pixels and more fit; parallel
+transformers of the addition stand before the fully connected network; 0.9 momentum; He initialisation.
+Multiply-adds of sampling are not counted, those of the positions are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from modules.architecture import Architecture
+from modules.blocks.block import Block, shape_match
+from modules.blocks.layers import check_choice, conv, initialise
+from modules.blocks.localisation import LocalisationName, check_least
+from modules.blocks.network import InputSize, Network
+from modules.blocks.spatial_transformer import (
+    Sampling,
+    SpatialTransformer,
+    Start,
+    Transform,
+    parallel_transformers,
+    transformer_block,
+)
+from modules.training.recipe import HE2015_CIFAR, Recipe
+
+PAPER = "Jaderberg et al. 2015, 1506.02025"
+Transformers = Literal["none", "single", "multi"]
+Trunk = Literal["fcn", "cnn"]
+
+JADERBERG2015_MNIST = Recipe(
+    epochs=640,
+    batch_size=256,
+    learning_rate=0.01,
+    weight_decay=0.0,
+    milestones=(1 / 3, 2 / 3),
+    augmentation="none",
+    source="Jaderberg et al. 2015, 1506.02025, appendix A.4: 150k steps of 256 on 60000 images; momentum is ours",
+)
+JADERBERG2015_SVHN = Recipe(
+    epochs=217,
+    learning_rate=0.01,
+    weight_decay=5e-4,
+    milestones=(0.2, 0.4, 0.6, 0.8),
+    localisation_factor=0.1,
+    augmentation="none",
+    source="Jaderberg et al. 2015, appendix A.5: 400k steps of 128, on 236k house numbers; momentum is ours",
+)
+ST_CIFAR = replace(
+    HE2015_CIFAR,
+    localisation_factor=0.1,
+    source="He et al. 2015, 1512.03385, section 4.2; localisation as Jaderberg et al. 2015, appendix A.5",
+)
+
+
+def _initialise(network: Network) -> None:
+    initialise(network)
+    for module in network.modules():
+        if isinstance(module, SpatialTransformer):
+            module.initialise()
+
+
+def _plain(layers: Mapping[str, nn.Module], shortcut: nn.Module, post: nn.Module | None = None) -> Block:
+    changes_shape = not isinstance(shortcut, nn.Identity)
+    return Block(nn.Sequential(OrderedDict(layers)), shortcut, post=post, merge="replace", changes_shape=changes_shape)
+
+
+def _hidden(in_features: int, features: int, dropout: float = 0.0) -> Block:
+    layers: dict[str, nn.Module] = {"fc": nn.Linear(in_features, features), "relu": nn.ReLU()}
+    if dropout:
+        layers["dropout"] = nn.Dropout(dropout)
+    return _plain(layers, shape_match(in_features, features))
+
+
+def _convolution(
+    in_channels: int, channels: int, kernel_size: int, post: nn.Module | None = None, dropout: float = 0.0
+) -> Block:
+    layers: dict[str, nn.Module] = {"conv": conv(in_channels, channels, kernel_size, bias=True), "relu": nn.ReLU()}
+    if dropout:
+        layers["dropout"] = nn.Dropout(dropout)
+    return _plain(layers, shape_match(in_channels, channels), post)
+
+
+def _pool_and_flatten() -> nn.Sequential:
+    return nn.Sequential(OrderedDict(pool=nn.MaxPool2d(2), flatten=nn.Flatten()))
+
+
+def _digit_stem(
+    transform: Transform | Literal["none"],
+    num_transformers: int,
+    in_channels: int,
+    image_size: int,
+    output_size: int | None,
+    pool: int,
+    arguments: Mapping[str, Any],
+) -> tuple[OrderedDict[str, nn.Module], int, int]:
+    """The layers of the stem, and the channels and the width in pixels that they give."""
+    check_choice("transform", transform, ("none", *get_args(Transform)))
+    check_least("pool", pool)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels, size = in_channels, image_size
+    if transform != "none":
+        layers["transformer"] = parallel_transformers(
+            num_transformers, in_channels, image_size, transform=transform, output_size=output_size, **arguments
+        )
+        channels, size = num_transformers * in_channels, output_size or image_size
+    elif num_transformers != 1 or output_size not in (None, image_size):
+        raise ValueError("transform 'none' knows neither num_transformers nor output_size")
+    if pool > 1:
+        layers["pool"] = nn.AvgPool2d(pool)
+    return layers, channels, size // pool
+
+
+def _count(layers: Mapping[str, nn.Module]) -> int:
+    return sum(p.numel() for layer in layers.values() for p in layer.parameters())
+
+
+def _units(found: float, num_parameters: int) -> int:
+    if round(found) < 1:
+        raise ValueError(f"num_parameters of {num_parameters} leaves no hidden unit to this network; raise it")
+    return round(found)
+
+
+def st_fcn(
+    num_classes: int = 10,
+    in_channels: int = 1,
+    *,
+    image_size: int = 28,
+    transform: Transform | Literal["none"] = "affine",
+    num_transformers: int = 1,
+    output_size: int | None = None,
+    pool: int = 1,
+    num_parameters: int = 400_000,
+    localisation: LocalisationName = "fc",
+    sampling: Sampling = "bilinear",
+    start: Start = "identity",
+    scale: float = 1.0,
+    tile: bool = False,
+    control_points: int = 4,
+) -> Network:
+    """[transformers, average pooling -] two hidden fully connected layers and a classifier.
+
+    transform: `none` is the plain network. num_transformers: in parallel, their outputs concatenated. output_size: of
+    each, in pixels; None keeps the image's. pool: width of the average pooling after them (2 for RTS and TC), which the
+    plain network has in front. num_parameters: of the whole network, met within 1 %, which decides the hidden units.
+    scale, tile: width of the sampled squares at the start, as a fraction of the image's, and whether they start spread
+    over the image. control_points: of a thin plate spline, per side.
+    Raises ValueError for unknown and impossible values.
+    """
+    arguments = {
+        "localisation": localisation, "sampling": sampling, "start": start, "scale": scale, "tile": tile,
+        "control_points": control_points,
+    }  # fmt: skip
+    layers, channels, size = _digit_stem(
+        transform, num_transformers, in_channels, image_size, output_size, pool, arguments
+    )
+    check_least("width in pixels behind transformer and pooling", size)
+    features = channels * size**2
+    # hidden^2 + hidden * linear + num_classes + transformers = num_parameters
+    linear, left = features + 2 + num_classes, num_parameters - num_classes - _count(layers)
+    hidden = _units((math.sqrt(max(0, linear**2 + 4 * left)) - linear) / 2, num_parameters)
+    layers["flatten"] = nn.Flatten()
+    blocks = OrderedDict(hidden1=_hidden(features, hidden), hidden2=_hidden(hidden, hidden))
+    head = nn.Sequential(OrderedDict(fc=nn.Linear(hidden, num_classes)))
+    network = Network(nn.Sequential(layers), blocks, head, input_size=InputSize(image_size, 0))
+    _initialise(network)
+    return network
+
+
+def st_cnn(
+    num_classes: int = 10,
+    in_channels: int = 1,
+    *,
+    image_size: int = 28,
+    transform: Transform | Literal["none"] = "affine",
+    num_transformers: int = 1,
+    output_size: int | None = None,
+    pool: int = 1,
+    width: int = 32,
+    num_parameters: int = 400_000,
+    localisation: LocalisationName = "conv",
+    sampling: Sampling = "bilinear",
+    start: Start = "identity",
+    scale: float = 1.0,
+    tile: bool = False,
+    control_points: int = 4,
+) -> Network:
+    """[transformers, average pooling -] 9x9 and 7x7 convolution, each with 2x2 pooling, a hidden layer, a classifier.
+
+    width: filters of both convolutions. num_parameters: met within 1 % up to 60 pixels; the rest as `st_fcn`.
+    Raises ValueError for unknown and impossible values, and for fewer than 4 pixels to convolve.
+    """
+    arguments = {
+        "localisation": localisation, "sampling": sampling, "start": start, "scale": scale, "tile": tile,
+        "control_points": control_points,
+    }  # fmt: skip
+    layers, channels, size = _digit_stem(
+        transform, num_transformers, in_channels, image_size, output_size, pool, arguments
+    )
+    check_least("width in pixels behind transformer and pooling", size, 4)
+    blocks = OrderedDict(
+        conv1=_convolution(channels, width, 9, nn.MaxPool2d(2)),
+        conv2=_convolution(width, width, 7, _pool_and_flatten()),
+    )
+    features = width * (size // 4) ** 2
+    left = num_parameters - num_classes - _count(layers) - _count(blocks)
+    hidden = _units(left / (features + 1 + num_classes), num_parameters)
+    blocks["hidden"] = _hidden(features, hidden)
+    head = nn.Sequential(OrderedDict(fc=nn.Linear(hidden, num_classes)))
+    network = Network(nn.Sequential(layers), blocks, head, input_size=InputSize(image_size, 0))
+    _initialise(network)
+    return network
+
+
+def st_addition(
+    num_classes: int = 19,
+    in_channels: int = 2,
+    *,
+    image_size: int = 42,
+    transform: Transform | Literal["none"] = "affine",
+    num_transformers: int = 2,
+    trunk: Trunk = "fcn",
+    width: int = 32,
+    num_parameters: int = 400_000,
+    start: Start = "identity",
+) -> Network:
+    """The sum of two digits, one in each channel: transformers in parallel, each of which reads and moves both.
+
+    trunk: `st_fcn` or `st_cnn` behind them, the latter with `width` filters. The other arguments as `st_fcn`.
+    Raises ValueError for unknown and impossible values.
+    """
+    check_choice("trunk", trunk, get_args(Trunk))
+    builder = st_fcn if trunk == "fcn" else partial(st_cnn, width=width)
+    return builder(
+        num_classes, in_channels, image_size=image_size, transform=transform,
+        num_transformers=1 if transform == "none" else num_transformers, num_parameters=num_parameters, start=start,
+    )  # fmt: skip
+
+
+SVHN_CHANNELS = (48, 64, 128, 160, 192, 192, 192, 192)
+TRANSFORMED = {"none": 0, "single": 1, "multi": 4}  # the first so many convolutions have a transformer in front
+
+
+def st_svhn(
+    num_classes: int = 11,
+    in_channels: int = 3,
+    *,
+    image_size: int = 64,
+    transformers: Transformers = "multi",
+    transform: Transform = "affine",
+    num_digits: int = 1,
+    width: int = 48,
+    hidden: int = 3072,
+    dropout: float = 0.5,
+    sampling: Sampling = "bilinear",
+    start: Start = "identity",
+) -> Network:
+    """Eight 5x5 convolutions, pooling after the first, third, fifth and seventh, two hidden layers, one head per digit.
+
+    transformers: none; `single`, in front; `multi`, one before each of the first four convolutions. They are blocks of
+    the chain, `transformer1` ... num_digits: 1 gives logits (N, num_classes), more (N, num_classes, num_digits) for
+    targets (N, num_digits). width: channels of the first convolution; the others are in proportion.
+    dropout: behind all but the first convolution, and behind the hidden layers.
+    Raises ValueError for unknown and impossible values, and for images of less than 16 pixels.
+    """
+    check_choice("transformers", transformers, get_args(Transformers))
+    check_least("num_digits", num_digits)
+    check_least("image_size", image_size, 16)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    localisation: LocalisationName = "conv_svhn" if transformers == "single" else "fc_svhn"
+    blocks: OrderedDict[str, Block] = OrderedDict()
+    channels, size = in_channels, image_size
+    for index, published in enumerate(SVHN_CHANNELS, start=1):
+        if index <= TRANSFORMED[transformers]:
+            blocks[f"transformer{index}"] = transformer_block(
+                channels, size, transform=transform, localisation=localisation, sampling=sampling, start=start
+            )
+        out_channels = max(1, published * width // SVHN_CHANNELS[0])
+        post = nn.MaxPool2d(2) if index % 2 else nn.Flatten() if index == len(SVHN_CHANNELS) else None
+        blocks[f"conv{index}"] = _convolution(channels, out_channels, 5, post, dropout if index > 1 else 0.0)
+        channels, size = out_channels, size // 2 if index % 2 else size
+    blocks["hidden1"] = _hidden(channels * size**2, hidden, dropout)
+    blocks["hidden2"] = _hidden(hidden, hidden, dropout)
+    head: OrderedDict[str, nn.Module] = OrderedDict(fc=nn.Linear(hidden, num_classes * num_digits))
+    if num_digits > 1:
+        head["digits"] = nn.Unflatten(1, (num_classes, num_digits))
+    network = Network(nn.Identity(), blocks, nn.Sequential(head), input_size=InputSize(image_size, 0))
+    _initialise(network)
+    return network
+
+
+def transformed(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    *,
+    image_size: int = 32,
+    network: str = "resnet20",
+    network_arguments: Mapping[str, object] | None = None,
+    transform: Transform = "affine",
+    num_transformers: int = 1,
+    output_size: int | None = None,
+    localisation: LocalisationName = "conv",
+    sampling: Sampling = "bilinear",
+    start: Start = "identity",
+    scale: float = 1.0,
+    tile: bool = False,
+    control_points: int = 4,
+) -> Network:
+    """Any network of the suite with transformers in front of its stem; blocks and heads stay as they are.
+
+    network, network_arguments: as for `modules.build`; the network has num_transformers * in_channels channels and
+    images of output_size pixels. The other arguments as `st_fcn`.
+    Raises ValueError for unknown and impossible values, and for an output that the network cannot take.
+    """
+    from modules import build, fitted  # the registry knows this file
+
+    stem = parallel_transformers(
+        num_transformers, in_channels, image_size, transform=transform, output_size=output_size,
+        localisation=localisation, sampling=sampling, start=start, scale=scale, tile=tile,
+        control_points=control_points,
+    )  # fmt: skip
+    size, channels = output_size or image_size, num_transformers * in_channels
+    trunk = build(network, num_classes, channels, **fitted(network, network_arguments or {}, size))
+    trunk.input_size.check(torch.Size((1, channels, size, size)))
+    trunk.stem = nn.Sequential(OrderedDict(transformer=stem, trunk=trunk.stem))
+    trunk.input_size = InputSize(image_size, 0)
+    return trunk
+
+
+def _digits(builder: Callable[..., Network], **fixed: object) -> Architecture:
+    return Architecture(builder, PAPER, JADERBERG2015_MNIST, fixed, image_size=28, in_channels=1)
+
+
+ARCHITECTURES = {
+    "fcn": _digits(st_fcn, transform="none"),
+    "cnn": _digits(st_cnn, transform="none"),
+    "st_fcn": _digits(st_fcn),
+    "st_cnn": _digits(st_cnn),
+    **{f"st_fcn_{transform}": _digits(st_fcn, transform=transform) for transform in ("affine", "projective", "tps")},
+    **{f"st_cnn_{transform}": _digits(st_cnn, transform=transform) for transform in ("affine", "projective", "tps")},
+    "st_addition": Architecture(st_addition, PAPER, JADERBERG2015_MNIST, image_size=42, in_channels=2, num_classes=19),
+    "st_svhn": Architecture(st_svhn, PAPER, JADERBERG2015_SVHN, image_size=64, num_classes=11),
+    "transformed": Architecture(transformed, PAPER, ST_CIFAR),
+    "st_resnet20": Architecture(transformed, PAPER, ST_CIFAR, {"network": "resnet20"}),
+}

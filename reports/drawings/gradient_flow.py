@@ -1,0 +1,173 @@
+"""Gradient norms over the depth of networks and over training, the residual identity, and activations' derivatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from ablations.harness.store.records import Records
+from reports.charts.curves import draw_against, looks
+from reports.charts.style import FAINT, Drawn, legend, panels, save, style
+from reports.charts.tables import write_table
+
+NORMS = {"gradient/activation": "by the block's output", "gradient/parameters": "by the block's weights"}
+
+
+def draw(records: Records, folder: Path, lenets: Sequence[str]) -> list[Drawn]:
+    """Every figure that the records allow, to `folder`/figures. lenets: the arms that compare activations."""
+    deep = [arm for arm in records.where(probe="gradient").arms if arm not in lenets]
+    drawn = []
+    for metric, words in NORMS.items():
+        short = metric.partition("/")[2]
+        drawn += _norms(records, folder, f"gradient_by_{short}", f"Gradient of the loss {words}", metric, deep)
+    drawn += _over_training(records, folder, deep)
+    drawn += _identity(records, folder)
+    title = "LeNet-5: gradient of the loss by each layer's output"
+    drawn += _norms(records, folder, "lenet_gradients", title, "gradient/activation", lenets)
+    return drawn + _derivatives(records, folder, lenets) + _saturation(records, folder, lenets)
+
+
+def _mean_over_seeds(records: Records, field: str) -> dict[int, float]:
+    """A whole-numbered field of the point -> mean of the finite values."""
+    grouped: dict[int, list[float]] = {}
+    for row in records:
+        if math.isfinite(row.value):
+            grouped.setdefault(int(row.fields[field]), []).append(row.value)
+    return {key: mean(grouped[key]) for key in sorted(grouped)}
+
+
+def _epochs(records: Records) -> tuple[int, int]:
+    """The first and the last snapshot."""
+    found = {int(row.fields["epoch"]) for row in records}
+    return min(found), max(found)
+
+
+def _norms(records: Records, folder: Path, name: str, title: str, metric: str, arms: Sequence[str]) -> list[Drawn]:
+    """Norm over the position in the network, of the untrained network above and of the trained one below."""
+    rows = {arm: records.where(arm=arm, probe="gradient", metric=metric) for arm in arms}
+    rows = {arm: found for arm, found in rows.items() if found}
+    if not rows:
+        return []
+    # One colour for a family, one line style for a depth, whatever arms there are.
+    families, depths = ([arm.split("_")[0] for arm in rows], [arm.partition("_")[2] for arm in rows])
+    colours = looks(list(dict.fromkeys(families)))
+    lines = dict(zip(dict.fromkeys(depths), ("--", "-", ":"), strict=False))
+    look = {
+        arm: {"color": colours[family]["color"], "ls": lines[depth] if len(lines) > 1 else "-"}
+        for arm, family, depth in zip(rows, families, depths, strict=True)
+    }
+    with style():
+        figure, axes = panels(2, 2.2, "norm of the gradient", sharex=True)
+        for arm, found in rows.items():
+            for ax, epoch in zip(axes, _epochs(found), strict=True):
+                by_position = _mean_over_seeds(found.where(epoch=epoch), "position")
+                last = max(by_position, default=1)
+                _line(ax, {position / last: norm for position, norm in by_position.items()}, look[arm])
+        for ax, words in zip(axes, ("untrained", "trained"), strict=True):
+            ax.set_yscale("log")
+            ax.set_title(words)
+        axes[-1].set_xlabel("position: block / number of blocks")
+        legend(figure, [Line2D([], [], label=arm, lw=1.6, **look[arm]) for arm in rows])
+        save(figure, folder / "figures" / f"{name}.png")
+    caption = (
+        "L2 norm of the gradient of a batch's mean loss at each block, on training images with batch statistics; "
+        "means over seeds. A level line is a gradient that neither grows nor vanishes."
+    )
+    return [Drawn(f"figures/{name}.png", title, caption)]
+
+
+def _line(ax: Axes, points: Mapping[float, float], look: dict[str, Any]) -> None:
+    positive = {x: y for x, y in points.items() if y > 0}
+    ax.plot(list(positive), list(positive.values()), lw=1.5, marker="." if len(positive) < 8 else "", **look)
+
+
+def _over_training(records: Records, folder: Path, arms: Sequence[str]) -> list[Drawn]:
+    """First block's gradient over the last block's, over training."""
+    series: dict[str, dict[float, list[float]]] = {}
+    for arm in arms:
+        rows = records.where(arm=arm, probe="gradient", metric="gradient/activation")
+        norms: dict[tuple[int, int], dict[int, float]] = {}
+        for row in rows:
+            norms.setdefault((row.seed, int(row.fields["epoch"])), {})[int(row.fields["position"])] = row.value
+        for (_, epoch), by_position in norms.items():
+            first, last = by_position[min(by_position)], by_position[max(by_position)]
+            ratio = first / last if last > 0 and first > 0 else math.nan
+            series.setdefault(arm, {}).setdefault(float(epoch), []).append(ratio)
+    return draw_against(
+        folder, "balance", "Gradient at the first block over that at the last", "epoch", "ratio of norms", series,
+        references={"perfectly stable": 1.0}, logarithmic=True,
+        caption="Above the line gradients grow on their way back through the network, below it they vanish.",
+    )  # fmt: skip
+
+
+def _identity(records: Records, folder: Path) -> list[Drawn]:
+    """A table: how far each arm's gradient is from the identity, before and after training."""
+    found = records.where(probe="identity")
+    if not found:
+        return []
+    first, last = _epochs(found)
+    rows = []
+    for arm in found.arms:
+        values = [found.where(arm=arm, epoch=epoch).values() for epoch in (first, last)]
+        rows.append((arm, *(f"{end:.2g}" for each in values for end in (min(each), max(each)))))
+    columns = ("arm", "untrained, least", "untrained, most", "trained, least", "trained, most")
+    caption = (
+        "Relative distance of dE/dx_l from dE/dx_L + dE/dx_L * d(sum of F)/dx_l over one stage, in double precision; "
+        "least and most over stages and seeds. Rounding alone gives about 1e-15."
+    )
+    return [write_table(folder, "identity", "How exactly dx_L/dx_l = I + dF/dx holds", caption, columns, rows)]
+
+
+def _derivatives(records: Records, folder: Path, arms: Sequence[str]) -> list[Drawn]:
+    """Histograms of the activations' derivatives, untrained (dashed) and trained, a panel for each activation."""
+    found = records.where(probe="derivative_bin")
+    shown = [arm for arm in arms if arm in found.arms]
+    if not shown:
+        return []
+    with style():
+        figure, axes = panels(len(shown), 1.6, "share of units (%)", sharex=True, sharey=True)
+        for ax, arm in zip(axes, shown, strict=True):
+            rows = found.where(arm=arm)
+            num_bins = int(rows[0].fields["bins"])
+            for epoch, line in zip(_epochs(rows), ("--", "-"), strict=True):
+                shares = _mean_over_seeds(rows.where(epoch=epoch), "bin")
+                edges = [number / num_bins for number in range(num_bins + 1)]
+                heights = [100.0 * shares.get(number, 0.0) for number in range(num_bins)]
+                ax.stairs(heights, edges, color=looks(shown)[arm]["color"], ls=line, lw=1.5)
+            ax.set_title(arm)
+            ax.set_ylim(0, 100)
+        axes[-1].set_xlabel("derivative of the activation")
+        keys = [
+            Line2D([], [], color=FAINT, ls=line, label=words) for line, words in (("--", "untrained"), ("-", "trained"))
+        ]
+        legend(figure, keys)
+        save(figure, folder / "figures" / "derivatives.png")
+    caption = (
+        "Derivatives at all inputs of LeNet-5's activations, means over its four layers and seeds. A sigmoid's cannot "
+        "exceed 1/4; a ReLU's is 1 on active units and 0 on the others."
+    )
+    return [Drawn("figures/derivatives.png", "Derivatives of sigmoid, tanh and ReLU", caption)]
+
+
+def _saturation(records: Records, folder: Path, arms: Sequence[str]) -> list[Drawn]:
+    """A table: share of derivatives below 0.01 in each layer, before and after training."""
+    found = records.where(probe="derivative", metric="derivative/small")
+    if not found:
+        return []
+    layers = list(dict.fromkeys(row.fields["layer"] for row in found))
+    rows = []
+    for arm in (arm for arm in arms if arm in found.arms):
+        first, last = _epochs(found.where(arm=arm))
+        for words, epoch in (("untrained", first), ("trained", last)):
+            shares = [found.where(arm=arm, epoch=epoch, layer=layer).values() for layer in layers]
+            rows.append((arm, words, *(round(100.0 * mean(each), 2) if each else None for each in shares)))
+    caption = "Share of inputs in %, means over seeds. Of ReLU these are the inactive units, whose derivative is 0."
+    return [
+        write_table(folder, "saturation", "Derivatives below 0.01", caption, ("activation", "network", *layers), rows)
+    ]
