@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from ablations.harness.declare.scale import batches
+from ablations.harness.training.lengths import batches
 from ablations.harness.stopwatch import Loss, label_loss, now, training_steps
 from ablations.harness.store.runs import Run
 from datamodules.images import ImageData

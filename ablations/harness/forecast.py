@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ablations.harness.declare.scale import steps
+from ablations.harness.training.lengths import steps
 from ablations.harness.estimate import Estimate, count, describe, estimate, evaluation_time, in_words
 from ablations.harness.execution.job import is_asked, is_finished
 from ablations.harness.foreign.network import Stranger

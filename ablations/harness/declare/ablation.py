@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
+from ablations.harness.declare.chart import Chart
 from ablations.harness.declare.measure import Measure
+from ablations.harness.declare.probe import Probe
+from ablations.harness.declare.scale import Scale
 from ablations.harness.store.records import Records
-
-Budget = Literal["smoke", "laptop", "short", "paper"]
-BUDGETS: tuple[Budget, ...] = get_args(Budget)
-
-
-def scale_order(budget: str, data: str) -> tuple[int, bool, str]:
-    """By which scales are sorted: smaller budgets first, the embedded digits before other data.
-
-    Raises ValueError for an unknown budget.
-    """
-    if budget not in BUDGETS:
-        raise ValueError(f"unknown budget {budget!r}; allowed: {', '.join(BUDGETS)}")
-    return BUDGETS.index(budget), data != "digits", data
-
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # what a Holm-adjusted p must stay below
@@ -39,7 +26,6 @@ class Arm:
     search: what `--search` may vary: a recipe field or an argument -> the ends of a range of one sign, or words.
     data: what is made from the data set for this arm, as `datamodules.make` takes it, `name` included; empty for the
     data set itself.
-    snapshots: as `Plan.snapshots`, for this arm; the greater number counts.
     Raises ValueError for a range that cannot be drawn from log-uniformly.
     """
 
@@ -50,7 +36,6 @@ class Arm:
     note: str = ""
     search: Mapping[str, tuple[float, float] | tuple[str, ...]] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
-    snapshots: int = 0
 
     def __post_init__(self) -> None:
         for name, allowed in self.search.items():
@@ -157,51 +142,35 @@ class Claim:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a budget means on given data: the arms, the number of seeds per arm, and the probe's settings.
+    """What a budget means on given data: the arms, the number of seeds per arm, and what their networks are asked.
 
-    snapshots: how many times during training the weights are kept for the probe, the untrained and the trained ones
-    included; 0 for a probe that looks at the trained network alone.
+    first_seed: of each arm.
     """
 
-    arms: tuple[Arm, ...]
+    arms: Sequence[Arm]
     seeds: int
-    settings: Mapping[str, object] = field(default_factory=dict)
-    snapshots: int = 0
+    probes: Sequence[Probe] = ()
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One question: its claims, the plan for a budget and data, the probe that measures and the figures that show it.
+    """One question: its claims, the plan for a budget and data, and the charts that show what came out.
 
-    plan: (budget, ImageData) -> Plan. probe: Subject -> measurements (see `probing`). figures: (records, folder) ->
-    drawn figures. passes: (blocks, settings) -> the probe's cost in passes over its images, for the estimate of
-    time. All of them import what is heavy inside, so that the declaration loads at once.
-    baseline: the arm others are compared with, "" for none. check: raises ValueError for settings of the probe
-    that make no sense, given the network from outside, or None; gives what else is part of the question, such as hashes
-    of files that the settings name. summary: what the records of a network from outside say, in sentences.
-    needs_blocks: whether the probe asks for blocks, and not just for logits.
+    plan: imports what is heavy inside, so that the declaration loads at once. baseline: the arm others are compared
+    with, "" for none. summary: what the records of a foreign network say, in sentences. refuses_foreign: why no foreign
+    network can be asked, "" if it can.
     """
 
     name: str
     title: str
     question: str
-    claims: tuple[Claim, ...]
-    plan: Callable[[str, Any], Plan]
-    probe: Callable[[Any], Iterable[Any]] = lambda subject: ()
-    figures: Callable[[Records, Path], Sequence[Any]] = lambda records, folder: ()
-    passes: Callable[[int, Mapping[str, Any]], float] = lambda blocks, settings: 0.0
+    claims: Sequence[Claim]
+    plan: Callable[[Scale], Plan]
+    charts: Sequence[Chart] = ()
     baseline: str = ""
-    check: Callable[[Mapping[str, Any], Any], Mapping[str, Any] | None] = lambda settings, network: None
     summary: Callable[[Records], Sequence[str]] = lambda records: ()
-    needs_blocks: bool = True
-
-
-def declaration(ablation: Ablation) -> tuple[Path, str] | None:
-    """The file that declares the ablation and its name there, by which another process finds it again; None if none."""
-    module = sys.modules.get(ablation.plan.__module__)
-    names = [name for name, value in vars(module).items() if value is ablation] if module else []
-    file = getattr(module, "__file__", None)
-    return (Path(file), names[0]) if names and file else None
+    refuses_foreign: str = ""
 
 
 def check(ablation: Ablation, plan: Plan) -> None:
@@ -222,6 +191,10 @@ def check(ablation: Ablation, plan: Plan) -> None:
                     raise ValueError(
                         f"claim {claim.id!r}, test {test.name!r}: arm {name!r} is not among the arms {arms}"
                     )
+    for probe in plan.probes:
+        for name in probe.of:
+            if name not in arms:
+                raise ValueError(f"ablation {ablation.name!r}: probe {probe.name} asks {name!r}, no arm of {arms}")
     if not 1 <= plan.seeds <= MAX_SEEDS:
         raise ValueError(f"ablation {ablation.name!r}: {plan.seeds} seeds; allowed are 1 to {MAX_SEEDS}")
 

@@ -25,20 +25,21 @@ class Wish:
     otherwise: str
 
 
-FAST_TRAINING = Wish("bf16-mixed", "32-true")
+# Any, so that a typed setting may hold it until the device is known.
+FAST_TRAINING: Any = Wish("bf16-mixed", "32-true")
 """For a recipe's `precision`, and for settings of probes that time training steps."""
-FAST_PROBE = Wish("bf16", "fp32")
+FAST_PROBE: Any = Wish("bf16", "fp32")
 """For the `precision` of probes that only evaluate."""
 
 
 def granted(plan: Plan, bf16_is_fast: bool) -> Plan:
-    """The plan with plain values in place of wishes, in the recipes of its arms and the settings of its probe."""
+    """The plan with plain values in place of wishes, in the recipes of its arms and the settings of its probes."""
 
     def plain(values: Mapping[str, object]) -> dict[str, object]:
         return {key: _resolved(value, bf16_is_fast) for key, value in values.items()}
 
     arms = tuple(replace(arm, recipe=plain(arm.recipe)) for arm in plan.arms)
-    return replace(plan, arms=arms, settings=plain(plan.settings))
+    return replace(plan, arms=arms, probes=tuple(replace(probe, **plain(probe.settings)) for probe in plan.probes))
 
 
 def _resolved(value: object, bf16_is_fast: bool) -> object:
@@ -54,7 +55,8 @@ def remarks(plan: Plan, precisions: Iterable[str], bf16_is_fast: bool, trainer: 
         return []
     found = []
     wishes = [arm.recipe.get("precision") for arm in plan.arms] if "precision" not in trainer else []
-    if any(isinstance(value, Wish) for value in (*wishes, *plan.settings.values())):
+    asked = [value for probe in plan.probes for value in probe.settings.values()]
+    if any(isinstance(value, Wish) for value in (*wishes, *asked)):
         found.append("fp32 where this budget would take bf16: this device computes bf16 more slowly than fp32.")
     if any(precision.startswith("bf16") for precision in precisions):
         found.append("Training in bf16-mixed is emulated on this device and takes several times as long as in 32-true.")

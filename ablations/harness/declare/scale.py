@@ -1,4 +1,7 @@
-"""How long plans train: in optimiser steps, whatever the number of images.
+"""Scale: a budget on data, which gives plans a value per budget and lengths in optimiser steps.
+
+    depth = at(paper=110, short=56, laptop=38, smoke=14)
+    recipe = at.recipe(HUANG2016_CIFAR, laptop={"epochs": at.epochs(18, 64)}, smoke={"epochs": 1})
 
 A laptop or short plan names epochs of the data it was calibrated on, digits or CIFAR-10, and trains as many steps on
 other data. A smoke plan is one epoch; the schedules of the papers are in epochs, as they are printed.
@@ -7,28 +10,45 @@ Plans of images that scripts make, and of birds, are lengths in steps themselves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-from ablations.harness.declare.ablation import Plan
-from ablations.harness.training.trainer_options import train_batches
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 if TYPE_CHECKING:
-    from ablations.harness.store.runs import Run
     from datamodules.images import ImageData
+    from modules.training.recipe import Recipe
+
+Budget = Literal["smoke", "laptop", "short", "paper"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 DIGITS, CIFAR = 1_212, 45_000  # training images of the two calibrations
 LARGE = 28  # pixels from which images take the calibration of CIFAR-10
 FEW = 5_000  # training images below which a laptop takes the networks and batches of the digits, whatever their size
 LEAST_STEPS = 200  # fewer teach little, and are told
 
+T = TypeVar("T")
+_NOT_GIVEN: Any = object()
+
+
+def scale_order(budget: str, data: str) -> tuple[int, bool, str]:
+    """By which scales are sorted: smaller budgets first, the embedded digits before other data.
+
+    Raises ValueError for an unknown budget.
+    """
+    if budget not in get_args(Budget):
+        raise ValueError(f"unknown budget {budget!r}; allowed: {', '.join(BUDGETS)}")
+    return get_args(Budget).index(budget), data != "digits", data
+
 
 @dataclass(frozen=True)
 class Scale:
-    """A budget on data: what plans need to know of both, as numbers of images and pixels."""
+    """A budget on data: what plans need to know of both, as words and numbers of images and pixels.
+
+    data: its name.
+    """
 
     budget: str
+    data: str
     image_size: int
     num_train: int
     num_test: int
@@ -36,7 +56,7 @@ class Scale:
     @classmethod
     def of(cls, budget: str, data: ImageData) -> Scale:
         """The scale of a budget on data."""
-        return cls(budget, data.image_size, len(data.train), len(data.test))
+        return cls(budget, str(data.name), data.image_size, len(data.train), len(data.test))
 
     @property
     def large(self) -> bool:
@@ -49,6 +69,42 @@ class Scale:
         is_few = self.budget in ("smoke", "laptop") and self.num_train < FEW
         return is_few or not self.large
 
+    def __call__(
+        self, *, paper: T, short: T = _NOT_GIVEN, laptop: T = _NOT_GIVEN, cifar: T = _NOT_GIVEN, smoke: T = _NOT_GIVEN
+    ) -> T:
+        """The value for this budget; where none is given, that of the next larger budget.
+
+        cifar: of a laptop where the calibration is that of CIFAR-10 and not that of the digits, see `small`; a smoke
+        plan takes it too, where it has no value of its own.
+        """
+        given = {"paper": paper, "short": short, "laptop": laptop, "cifar": cifar, "smoke": smoke}
+        return next(given[word] for word in reversed(self._ladder) if given[word] is not _NOT_GIVEN)
+
+    def recipe(
+        self, base: Recipe | Mapping[str, object] | None = None, **changes: Mapping[str, object]
+    ) -> dict[str, Any]:
+        """What differs from a network's default recipe: base, and over it the changes for this budget.
+
+        changes: words as above -> fields of `Recipe`. `short` changes the base alone; `laptop` changes the base,
+        `cifar` that, and `smoke` changes what a laptop would take.
+        """
+        fields = {} if base is None else dict(base) if isinstance(base, Mapping) else asdict(base)
+        for word in self._ladder:
+            if word != "short" or self.budget == "short":
+                fields |= changes.get(word, {})
+        return fields
+
+    @property
+    def _ladder(self) -> tuple[str, ...]:
+        """The words whose values this budget may take, the nearest last."""
+        cifar = () if self.small else ("cifar",)
+        return {
+            "paper": ("paper",),
+            "short": ("paper", "short"),
+            "laptop": ("paper", "short", "laptop", *cifar),
+            "smoke": ("paper", "short", "laptop", *cifar, "smoke"),
+        }[self.budget]
+
     def epochs(self, number: int, batch_size: int = 128) -> int:
         """Epochs of this data with as many steps as so many epochs of the calibration's data, 1 or more.
 
@@ -60,6 +116,10 @@ class Scale:
         if self.small and self.large and found * in_one < LEAST_STEPS:
             found = -(-LEAST_STEPS // in_one)
         return found
+
+    def epochs_of(self, steps: int, batch_size: int) -> int:
+        """Epochs of this data that come nearest to a length in optimiser steps, 1 or more."""
+        return max(1, round(steps * batch_size / self.num_train))
 
     def batch_size(self, wanted: int) -> int:
         """The wanted size of a batch, halved until the training images fill one."""
@@ -75,59 +135,3 @@ def fitting(batch_size: int, num_train: int) -> int:
     while batch_size > max(1, num_train):
         batch_size //= 2
     return batch_size
-
-
-def epochs_of(steps: int, batch_size: int, num_train: int) -> int:
-    """Epochs of so many images that come nearest to a length in optimiser steps, 1 or more."""
-    return max(1, round(steps * batch_size / num_train))
-
-
-def fitted(plan: Plan, num_train: int, usual: Callable[[str], int]) -> tuple[Plan, dict[str, tuple[int, int]]]:
-    """The plan with batches that the training images fill, and what changed: arm -> (its recipe's batch, what fits).
-
-    usual: network -> the batch size of its own recipe.
-    """
-    arms, changed = [], dict[str, tuple[int, int]]()
-    for arm in plan.arms:
-        wanted = arm.recipe.get("batch_size")
-        wanted = wanted if isinstance(wanted, int) else usual(arm.network)
-        fits = fitting(wanted, num_train)
-        if fits < wanted:
-            arm, changed[arm.name] = replace(arm, recipe={**arm.recipe, "batch_size": fits}), (wanted, fits)
-        arms.append(arm)
-    return replace(plan, arms=tuple(arms)), changed
-
-
-def batches(run: Run) -> int:
-    """Batches that a run trains on, over all epochs; the last, incomplete one of an epoch is left out."""
-    return run.recipe.epochs * _in_an_epoch(run)
-
-
-def steps(run: Run) -> int:
-    """Optimiser steps of a run, as Lightning counts them: an epoch ends with a step, however few batches are left."""
-    return run.recipe.epochs * -(-_in_an_epoch(run) // (run.trainer.get("accumulate_grad_batches") or 1))
-
-
-def _in_an_epoch(run: Run) -> int:
-    return train_batches(run.trainer, int(run.data["num_train"]) // run.recipe.batch_size)
-
-
-def remarks(budget: str, num_train: int, smaller: Mapping[int, int], lengths: Mapping[str, int]) -> list[str]:
-    """What a user must know of lengths, one sentence each.
-
-    num_train: training images. smaller: batch size of a recipe -> what fits. lengths: arm -> optimiser steps.
-    """
-    found = [
-        f"Batches of {fits} in place of {wanted}: there are {num_train} training images, and the learning rate is not "
-        "scaled."
-        for wanted, fits in smaller.items()
-    ]
-    short = {arm: number for arm, number in lengths.items() if number < LEAST_STEPS}
-    if short and budget != "smoke":
-        fewest, most = min(short.values()), max(short.values())
-        number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        named = ", ".join(short) if len(short) < 4 else f"{len(short)} arms"
-        found.append(
-            f"Short training, {number} steps ({named}): below {LEAST_STEPS}, networks may have learned little."
-        )
-    return found

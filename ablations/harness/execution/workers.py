@@ -26,7 +26,7 @@ import torch
 from ablations.harness import runtime
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.ablation import declaration
-from ablations.harness.declare.scale import batches
+from ablations.harness.training.lengths import batches
 from ablations.harness.execution import job
 from ablations.harness.prepare import prepare
 from ablations.harness.trial import Trial

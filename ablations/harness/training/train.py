@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import Logger
 from tqdm import tqdm
 
 from ablations.harness import runtime
-from ablations.harness.declare.scale import steps
+from ablations.harness.training.lengths import steps
 from ablations.harness.store.files import atomic_write_text, write_json
 from ablations.harness.store.integrity import noted, sealed
 from ablations.harness.store.runs import CHECKPOINT, CONFIG, TABLE, WEIGHTS, Run, snapshot_files

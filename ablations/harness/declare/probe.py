@@ -1,0 +1,121 @@
+"""Probes: a question to a trained network, as a value; its settings are its fields, its answers have units.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Depth(Probe):
+        '''How many blocks a network has.'''
+
+        units = {"depth": "blocks"}
+
+        def ask(self, subject):
+            yield Measurement(point("network"), "depth", len(subject.network.blocks))
+
+Answers are kept by the probe alone - its name, version and settings - so that scripts share them, and a changed probe
+asks again. `--probe.SETTING` and `--probe.NAME.SETTING` come from the fields.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+if TYPE_CHECKING:
+    import torch
+
+    from datamodules.images import ImageData
+    from modules import Network
+
+
+class Measurement(NamedTuple):
+    """One value that a probe measured; point: as `records.point` writes it. Its unit is the probe's for the metric."""
+
+    point: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network with all that a probe may use.
+
+    arm, seed: of the run; a probe draws from generators seeded by the seed, and an arm is no more than a word for the
+    user. on_pass: to be called after each pass over a batch, for the progress bar. snapshots: epoch -> weights after
+    it, as many as the probe wants, none for a foreign network. folder: where a probe may keep files while it works and
+    for the figures. processes: how many it may use.
+    """
+
+    network: Network
+    data: ImageData
+    arm: str
+    seed: int
+    device: torch.device
+    on_pass: Callable[[], object] = lambda: None
+    snapshots: Mapping[int, Path] = field(default_factory=dict)
+    folder: Path = Path("probes")
+    processes: int = 1
+
+    def at(self, epoch: int) -> Network:
+        """A copy of the network with its weights after that epoch; raises KeyError for one that was not kept."""
+        from modules.weights import load_weights
+
+        network = copy.deepcopy(self.network)
+        load_weights(network, self.snapshots[epoch])
+        return network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(ABC):
+    """What is asked of trained networks; a subclass is a frozen dataclass whose fields are settings of plain values.
+
+    of: the arms that are asked, all of them where empty; no part of the question. version: raised when the code changes
+    what a probe with the same settings answers. units: metric -> unit, "" for a pure number. needs_blocks: whether it
+    asks for blocks, and not just for logits. asks_foreign: whether networks that were not trained here are asked too.
+    A subclass raises ValueError, in `__post_init__`, for settings that make no sense.
+    """
+
+    of: tuple[str, ...] = ()
+    version: ClassVar[int] = 1
+    units: ClassVar[Mapping[str, str]] = {}
+    needs_blocks: ClassVar[bool] = True
+    asks_foreign: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """The name of the class in small letters: `delete_each` for DeleteEach."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the answers depend on besides the network and its data."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "of"}
+
+    @property
+    def num_snapshots(self) -> int:
+        """How many times in training weights are kept for it, the untrained and the trained ones included."""
+        return int(getattr(self, "snapshots", 0))
+
+    def asks(self, arm: str) -> bool:
+        """Whether the networks of an arm are asked."""
+        return not self.of or arm in self.of
+
+    @abstractmethod
+    def ask(self, subject: Subject) -> Iterable[Measurement]:
+        """What the network answers."""
+
+    def evaluations(self, blocks: int, num_test: int) -> float:
+        """How many evaluations of an image it is worth, for the estimate of time; a step of training is worth three.
+
+        blocks: of the network. num_test: test images.
+        """
+        return 0.0
+
+    def prepared(self, network: Network | None) -> Self:
+        """The probe with what it must know beforehand, such as digests of files that its settings name.
+
+        network: the foreign one, or None. Raises ValueError, before anything is trained, if it cannot be asked.
+        """
+        return self
