@@ -189,3 +189,11 @@ def test_a_plan_with_batches_that_fit_is_left_as_it_is() -> None:
     found, changed = scale.fitted(plan, 2_021, lambda network: 128)
     assert found == plan
     assert changed == {}
+
+
+def test_a_scale_knows_the_shape_of_images_and_of_their_labels() -> None:
+    found = Scale.of("laptop", datamodules.load("digits"))
+    assert (found.channels, found.places) == (1, 1)
+    numbers = datamodules.make(datamodules.load("digits"), "digit_sequences", size=16, longest=3)
+    assert Scale.of("laptop", numbers).places == 3
+    assert Scale.of("laptop", photos(30)).channels == 3

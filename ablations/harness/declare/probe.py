@@ -119,3 +119,18 @@ class Probe(ABC):
         network: the foreign one, or None. Raises ValueError, before anything is trained, if it cannot be asked.
         """
         return self
+
+
+def refuse_below(probe: Probe, **least: float) -> None:
+    """Raise ValueError naming the first setting that is below its least value."""
+    for name, bound in least.items():
+        if (value := getattr(probe, name)) < bound:
+            raise ValueError(f"--probe.{name} {value:g}: give {bound:g} or more")
+
+
+def refuse_unknown(probe: Probe, **words: Iterable[str]) -> None:
+    """Raise ValueError naming the first setting that is none of its words; a wish is none yet, and passes."""
+    for name, allowed in words.items():
+        value = getattr(probe, name)
+        if isinstance(value, str) and value not in allowed:
+            raise ValueError(f"--probe.{name} must be one of {', '.join(allowed)}, got {value!r}")

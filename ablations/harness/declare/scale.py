@@ -44,7 +44,7 @@ def scale_order(budget: str, data: str) -> tuple[int, bool, str]:
 class Scale:
     """A budget on data: what plans need to know of both, as words and numbers of images and pixels.
 
-    data: its name.
+    data: its name. places: labels of an image, one but where each is a place of a sequence.
     """
 
     budget: str
@@ -52,11 +52,16 @@ class Scale:
     image_size: int
     num_train: int
     num_test: int
+    channels: int = 3
+    places: int = 1
 
     @classmethod
     def of(cls, budget: str, data: ImageData) -> Scale:
         """The scale of a budget on data."""
-        return cls(budget, str(data.name), data.image_size, len(data.train), len(data.test))
+        places = data.test.labels.shape[1] if data.test.labels.ndim > 1 else 1
+        return cls(
+            budget, str(data.name), data.image_size, len(data.train), len(data.test), data.in_channels, places
+        )
 
     @property
     def large(self) -> bool:
