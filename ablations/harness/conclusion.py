@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ablations.harness.declare import chart
 from ablations.harness.estimate import Estimate
-from ablations.harness.probing import kept_folder
 from ablations.harness.runtime import environment, say
+from ablations.harness.store.answers import kept_beside
 from ablations.harness.store.files import sweep, write_json
 from ablations.harness.store.folders import make_way, make_way_for_files, remove
 from ablations.harness.store.records import Records, write_csv
@@ -23,15 +23,21 @@ EVALUATION = "test set read once, at the end of training, with the last weights,
 
 
 def conclude(
-    trial: Trial, records: Records, estimates: dict[str, Estimate], outside: dict[str, Any] | None = None
+    trial: Trial,
+    records: Records,
+    estimates: dict[str, Estimate],
+    report: Callable[[Path], bool],
+    foreign: dict[str, Any] | None = None,
 ) -> bool:
-    """Writes everything below the trial's folder and says where the page is; True if a picture or the page failed.
+    """Writes everything below the trial's folder; True if the report failed.
 
-    One process at a time: another that has the same to write waits. outside: what is told of a network from outside,
-    which puts no claim on trial (see `external.describe`).
+    One process at a time: another that has the same to write waits. report: draws charts and page from the folder's
+    files, says where the page is, and gives True if it failed. foreign: what is told of a foreign network, which puts
+    no claim on trial (see `foreign.network.describe`).
     """
     with locked(f"the page of {trial.folder.name}", page_lock(trial), wait=True):
-        failed = _write(trial, records, estimates, outside)
+        _write(trial, records, estimates, foreign)
+        failed = report(trial.folder)
     log_summary(trial.folder, trial.options.out, trial.options.wandb, trial.options.wandb_weights)
     return failed
 
@@ -41,13 +47,13 @@ def page_lock(trial: Trial) -> Path:
     return trial.options.out / ".locks" / f"{trial.ablation.name}-{trial.folder.name}"
 
 
-def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], outside: dict[str, Any] | None) -> bool:
-    """Records and verdicts come first: a failure of a plot or of the page loses neither."""
+def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], foreign: dict[str, Any] | None) -> None:
+    """Records and verdicts come first: nothing that fails later loses them."""
     folder = trial.folder
     make_way(folder)
     folder.mkdir(parents=True, exist_ok=True)
     make_way(folder / "figures")
-    sweep(folder, below=False)  # there may lie answers of a network from outside, which have a lock of their own
+    sweep(folder, below=False)  # there may lie answers of a foreign network, which have a lock of their own
     sweep(folder / "figures")
     make_way_for_files(folder / "figures", [path.name for path in (folder / "figures").glob("*")])  # it holds files
     make_way_for_files(folder, ("records.csv", "verdicts.json", "ablation.json", "report.html"))
@@ -59,72 +65,44 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], outsi
     )  # fmt: skip
     write_json(folder / "verdicts.json", verdicts)
     summary = _summary(trial, estimates)
-    if outside is not None:
-        summary["outside"] = outside
-        _tell_outside(outside)
+    if foreign is not None:
+        summary["foreign"] = foreign
+        _tell_foreign(foreign)
     write_json(folder / "ablation.json", summary)
     for verdict in verdicts:
         say(f"{verdict['claim']}: {verdict['verdict']} - {verdict['says']}")
         say(f"     {verdict['why']}")
     _gather(trial)
-    failed = False
-    try:
-        drawn = trial.ablation.figures(records, folder)
-        summary["figures"] = [{**figure._asdict(), "file": f"figures/{Path(figure.file).name}"} for figure in drawn]
-        write_json(folder / "ablation.json", summary)
-    except Exception:  # whatever a plot raises: the records stand
-        failed = True
-        traceback.print_exc()
-        print(f"the figures failed; records and verdicts are in {folder}", file=sys.stderr)
-        summary["not_done"].append("The figures: drawing them failed; the records are complete.")
-        write_json(folder / "ablation.json", summary)
-    try:
-        from reports.page import write_page
-        from reports.pages.run_warnings import run_warnings
-
-        for warning in run_warnings(records):
-            say(f"warning: {warning}")
-        say(f"report: {write_page(folder)}")
-    except Exception:
-        failed = True
-        traceback.print_exc()
-        print(f"the page failed; records and verdicts are in {folder}", file=sys.stderr)
-    return failed
 
 
-def _tell_outside(outside: dict[str, Any]) -> None:
-    """Prints what is told of a network from outside."""
-    if outside["test_error"] is not None:
-        error, guessing = outside["test_error"], outside["guessing"]
-        say(f"{outside['run']}: test error {error:.2f} % intact ({guessing:.3g} % is guessing)")
-    for sentence in outside["summary"]:
+def _tell_foreign(foreign: dict[str, Any]) -> None:
+    """Prints what is told of a foreign network."""
+    if foreign["test_error"] is not None:
+        error, guessing = foreign["test_error"], foreign["guessing"]
+        say(f"{foreign['run']}: test error {error:.2f} % intact ({guessing:.3g} % is guessing)")
+    for sentence in foreign["summary"]:
         say(f"     {sentence}")
-    if outside["warning"]:
-        say(f"warning: {outside['warning']}")
-    say("no claim is on trial: a network from outside has no arms and no seeds")
+    if foreign["warning"]:
+        say(f"warning: {foreign['warning']}")
+    say("no claim is on trial: a foreign network has no arms and no seeds")
 
 
 def _gather(trial: Trial) -> None:
-    """Copies the files that probes keep beside their answers to files/<arm>-s<seed>/, where figures find them."""
-    asked = {
-        f"{job.arm.name}-s{job.run.seed}": kept_folder(
-            trial.ablation, trial.plan.settings, job.arm.name, job.run.folder(trial.options.out)
-        )
-        for job in trial.jobs
-    }
-    if trial.stranger is not None:
-        settings = {**trial.plan.settings, **trial.stranger.settings}
-        asked[f"{trial.stranger.arm}-s0"] = kept_folder(trial.ablation, settings, trial.stranger.arm, trial.folder)
+    """Copies the files that probes keep beside their answers to files/<arm>-s<seed>/, where charts find them."""
+    asked = [(job.asked, job.probes) for job in trial.jobs]
+    if trial.foreign is not None:
+        asked.append((trial.foreign.asked(trial.ablation.name, trial.folder), trial.probes))
     gathered = trial.folder / "files"
     remove(gathered)
-    for name, kept in asked.items():
-        if kept.is_dir():
-            shutil.copytree(kept, gathered / name)
+    for of, probes in asked:
+        for kept in (kept_beside(of.file(probe)) for probe in probes):
+            if kept.is_dir():
+                shutil.copytree(kept, gathered / f"{of.arm}-s{of.seed}", dirs_exist_ok=True)
 
 
 def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
     """What the page needs beside records and verdicts, as plain values."""
-    first = {job.arm.name: job.run for job in reversed(trial.jobs)}
+    first = {job.arm: job.run for job in reversed(trial.jobs)}
     arms = [
         {
             "name": arm.name,
@@ -141,17 +119,19 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
     ]
     runs = []
     for job in trial.jobs:
-        found = outcome(job.run.folder(trial.options.out)) or {"state": "missing"}
+        found = outcome(job.folder) or {"state": "missing"}
+        metric = next((name for name in found if name.startswith("test/") and name.endswith("_error")), "")
         runs.append(
             {
-                "arm": job.arm.name,
+                "arm": job.arm,
                 "seed": job.run.seed,
                 "run": job.run.name,
                 "state": found["state"],
                 "why": found.get("why", ""),
                 "train_seconds": found.get("seconds"),
                 "images_per_second": found.get("images_per_second"),
-                "test_top1_error": found.get("test/top1_error"),
+                "test_error": found.get(metric),
+                "test_metric": metric,
             }
         )
     ablation, options = trial.ablation, trial.options
@@ -163,7 +143,14 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
         "data": trial.data.name,
         "seeds": list(range(trial.plan.seeds)),
         "command": options.command,
-        "settings": dict(trial.plan.settings),
+        "charts": [chart.written(each) for each in ablation.charts],
+        "probes": [
+            {
+                "name": probe.name, "version": probe.version, "settings": probe.settings, "units": dict(probe.units),
+                "arms": [arm.name for arm in trial.arms if probe.asks(arm.name)],
+            }
+            for probe in trial.plan.probes
+        ],
         "arms": arms,
         "runs": runs,
         "search": [found.summary() for found in trial.searches],
@@ -187,6 +174,6 @@ def _not_done(trial: Trial) -> list[str]:
         found.append(f"Arms left out by --arms: {', '.join(left_out)}.")
     if trial.options.claims and len(trial.claims) < len(trial.ablation.claims):
         found.append("Claims left out by --claims still count in Holm's correction.")
-    if trial.stranger is not None:
-        found.append(f"No training: {trial.stranger.run} was brought from outside, so no claim is on trial.")
+    if trial.foreign is not None:
+        found.append(f"No training: {trial.foreign.run} was not trained here, so no claim is on trial.")
     return [*found, *trial.remarks]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import torch
+from collections.abc import Iterable, Mapping, Sequence
 
 from ablations.harness.training.lengths import steps
+from ablations.harness.declare.probe import Probe
 from ablations.harness.estimate import Estimate, count, describe, estimate, evaluation_time, in_words
-from ablations.harness.execution.job import is_asked, is_finished
-from ablations.harness.foreign.network import Stranger
+from ablations.harness.execution.perform import evaluating, is_asked, is_finished
+from ablations.harness.foreign.network import ForeignNetwork
 from ablations.harness.runtime import say
 from ablations.harness.trial import Trial
+from modules.blocks.cost import Cost
 
 
 def _counted(number: int, what: str) -> str:
@@ -22,35 +22,32 @@ def estimates(trial: Trial) -> dict[str, Estimate]:
     """Per arm; only arms with work left are timed, the others are only counted."""
     found = {}
     for arm in trial.arms:
-        jobs = [job for job in trial.jobs if job.arm is arm]
-        if all(is_asked(trial, job) for job in jobs):
+        jobs = trial.jobs_of(arm)
+        if all(is_asked(job) for job in jobs):
             counted, network = describe(jobs[0].run)
             found[arm.name] = Estimate(counted, len(network.blocks), 0.0, 0.0)
         else:
-            found[arm.name] = estimate(jobs[0].run, trial.data_of(arm), trial.device)
+            found[arm.name] = estimate(jobs[0].run, jobs[0].data, trial.device)
     return found
 
 
-def _num_images(trial: Trial) -> int:
-    """What one of the probe's passes goes through."""
-    limit = trial.plan.settings.get("limit")
-    return limit if isinstance(limit, int) else len(trial.data.test)
-
-
-def expected(trial: Trial, estimates: dict[str, Estimate]) -> list[float]:
+def expected(trial: Trial, estimates: Mapping[str, Estimate]) -> list[float]:
     """Seconds that each job will take; a run that several share is trained once."""
-    images = _num_images(trial)
     seconds = [0.0] * len(trial.jobs)
     for group in trial.groups:
         for number, index in enumerate(group):
             job = trial.jobs[index]
-            found = estimates[job.arm.name]
-            if number == 0 and not is_finished(trial, job):
+            found = estimates[job.arm]
+            if number == 0 and not is_finished(job):
                 seconds[index] += found.training
-            if not trial.searching and not is_asked(trial, job):
-                settings = {**trial.plan.settings, "arm": job.arm.name}
-                seconds[index] += found.per_image * images * trial.ablation.passes(found.blocks, settings)
+            if not is_asked(job):
+                seconds[index] += found.per_image * _evaluations(job.probes, found.blocks, trial)
     return seconds
+
+
+def _evaluations(probes: Iterable[Probe], blocks: int, trial: Trial) -> float:
+    """How many evaluations of an image the questions are worth."""
+    return sum(probe.evaluations(blocks, len(trial.data.test)) for probe in probes)
 
 
 def time_left(expected: float, spent: float, seconds: float) -> str:
@@ -66,11 +63,11 @@ def time_left(expected: float, spent: float, seconds: float) -> str:
 
 def tell_plan(trial: Trial, found: Mapping[str, Estimate], seconds: Sequence[float], workers: int) -> float:
     """Prints arms, costs and expected time; returns the seconds of work left."""
-    tried = f"{trial.options.search} candidates each" if trial.searching else _counted(trial.plan.seeds, "seed")
+    tried = "to find the lowest training loss" if trial.ablation.trains_only else _counted(trial.plan.seeds, "seed")
     settings = f"{trial.options.budget} budget, {trial.data.name}, {tried}"
     say(f"{trial.ablation.title} ({settings})")
-    if trial.stranger is not None:
-        return _tell_stranger(trial, trial.stranger)
+    if trial.foreign is not None:
+        return _tell_foreign(trial, trial.foreign)
     if not trial.jobs:
         return 0.0
     arm_width = max(len(arm.name) for arm in trial.arms)
@@ -79,9 +76,9 @@ def tell_plan(trial: Trial, found: Mapping[str, Estimate], seconds: Sequence[flo
         f"{'epochs':>6} {'steps':>7} {'precision':<10}  runs"
     )
     for arm in trial.arms:
-        jobs = [job for job in trial.jobs if job.arm is arm]
+        jobs = trial.jobs_of(arm)
         cost = found[arm.name]
-        trained = sum(is_finished(trial, job) for job in jobs)
+        trained = sum(is_finished(job) for job in jobs)
         runs = f"{len(jobs)} of {in_words(cost.training)}" if trained < len(jobs) else f"{len(jobs)}"
         runs += f", {trained} already trained" if trained else ""
         run = jobs[0].run
@@ -90,7 +87,7 @@ def tell_plan(trial: Trial, found: Mapping[str, Estimate], seconds: Sequence[flo
             f"  {arm.name:<{arm_width}} {arm.network:<16} {cost.blocks:>6} {cost.cost.parameters:>11,} "
             f"{cost.cost.multiply_adds / 1e6:>11.1f} M {length}  {runs}"
         )
-    for search in () if trial.searching else trial.searches:
+    for search in trial.searches:
         say(f"  searched: {search}")
     for remark in trial.remarks:
         say(f"  {remark}")
@@ -100,19 +97,23 @@ def tell_plan(trial: Trial, found: Mapping[str, Estimate], seconds: Sequence[flo
     return left
 
 
-def _tell_stranger(trial: Trial, stranger: Stranger) -> float:
-    """Prints the cost of the network from outside and the expected time of probing it; returns its seconds."""
-    found = count(stranger.network, stranger.arm, trial.data.in_channels, trial.data.image_size)
-    network = stranger.network.to(trial.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def counted_foreign(trial: Trial, foreign: ForeignNetwork) -> Cost:
+    """What the foreign network costs per image."""
+    return count(foreign.network, foreign.arm, trial.data.in_channels, trial.data.image_size)
+
+
+def _tell_foreign(trial: Trial, foreign: ForeignNetwork) -> float:
+    """Prints the cost of the foreign network and the expected time of asking it; returns its seconds."""
+    found = counted_foreign(trial, foreign)
+    network = evaluating(foreign.network, trial.device)
     images, _ = next(trial.data.evaluation_batches("test", min(100, len(trial.data.test)), trial.device))
-    settings = {**trial.plan.settings, "arm": stranger.arm}
-    passes = trial.ablation.passes(len(network.blocks), settings)
-    left = evaluation_time(network, images) * _num_images(trial) * passes / (trial.options.workers or 1)
-    say(f"  {stranger.run}: {found.parameters:,} parameters, {found.multiply_adds / 1e6:.1f} M multiply-adds")
-    say(f"  images normalised with {stranger.normalisation}")
-    if stranger.taken:
-        say(f"  taken of {stranger.weights}: {stranger.taken}")
-    if stranger.whole:
-        say(f"  taken whole: {stranger.whole}")
+    number = _evaluations(trial.probes, len(network.blocks), trial)
+    left = evaluation_time(network, images) * number / (trial.options.workers or 1)
+    say(f"  {foreign.run}: {found.parameters:,} parameters, {found.multiply_adds / 1e6:.1f} M multiply-adds")
+    say(f"  images normalised with {foreign.normalisation}")
+    if foreign.taken:
+        say(f"  taken of {foreign.weights}: {foreign.taken}")
+    if foreign.whole:
+        say(f"  taken whole: {foreign.whole}")
     say(f"  expected: {in_words(left)} on this machine, if it was not asked before; files go to {trial.options.out}/")
     return left

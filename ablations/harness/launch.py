@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NoReturn
 
 from ablations.harness.command.command_line import WrongInput, parse
@@ -36,7 +37,7 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     try:
-        raise SystemExit(FAILED if carry_out(trial) else DONE)
+        raise SystemExit(FAILED if carry_out(trial, report) else DONE)
     except KeyboardInterrupt:
         print(f"\nInterrupted; finished epochs and runs are kept. Resume with:\n  {command}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -48,6 +49,26 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
         traceback.print_exc()
         print(f"{ablation.name}: failed. What is written is kept; resume with:\n  {command}", file=sys.stderr)
         raise SystemExit(FAILED) from None
+
+
+def report(folder: Path) -> bool:
+    """Draws the charts and writes the page from the files of a finished ablation; True if one of them failed.
+
+    The only door from here to `reports`: whatever fails behind it, records and verdicts stand.
+    """
+    from reports.pages.figures import redraw
+    from reports.pages.page import write_page, warnings
+
+    failed = False
+    for make in (redraw, warnings, write_page):
+        try:
+            for line in make(folder):
+                print(line, flush=True)
+        except Exception:  # whatever a plot or a template raises
+            failed = True
+            traceback.print_exc()
+            print(f"the report failed; records and verdicts are in {folder}", file=sys.stderr)
+    return failed
 
 
 def _resuming(argv: Sequence[str], fresh: bool) -> list[str]:

@@ -2,122 +2,148 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datamodules
-from ablations.harness import runtime
+from ablations.harness import lengths, runtime
 from ablations.harness.command.command_line import Options, WrongInput
-from ablations.harness.declare import precision, scale
-from ablations.harness.declare.ablation import Ablation, Arm, Plan, check, declaration
+from ablations.harness.declare import precision
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, check
+from ablations.harness.declare.probe import Probe
+from ablations.harness.declare.scale import Scale
 from ablations.harness.estimate import count, describe
-from ablations.harness.execution.job import in_one_process, num_processes
-from ablations.harness.foreign import network as external
-from ablations.harness.search import SEED, Search, drawn, final_loss, searchable
-from ablations.harness.store.runs import Run
+from ablations.harness.execution.distributed import in_one_process, num_processes
+from ablations.harness.execution.job import Job, loaded
+from ablations.harness.foreign import network as foreign_network
+from ablations.harness.probe_settings import with_settings
+from ablations.harness.search import SEED, Search, drawn, searchable
+from ablations.harness.store.runs import Run, final_loss
 from ablations.harness.training import trainer_options
-from ablations.harness.trial import Job, Trial, data_key
+from ablations.harness.training.lengths import steps
+from ablations.harness.trial import Trial
 from datamodules.images import EVALUATION_BATCH_SIZE, ImageData
 from modules import fitted, recipe_for
 from modules.training.recipe import with_overrides
 
 
-def prepare(ablation: Ablation, options: Options, searching: bool = False) -> Trial:
+def prepare(ablation: Ablation, options: Options) -> Trial:
     """Everything that must be right before training: data, plan, arms, networks, devices, and where to write.
-
-    searching: the trial is that of the candidates of `--search`, not that of the arms.
 
     Raises WrongInput, DataError or ValueError, each with one line.
     """
     runtime.quiet()
     runtime.keep_freed_memory()
     _check_writable(options.out)
-    data = datamodules.load(options.data, options.data_root, download=options.download, image_size=options.image_size)
-    bf16_is_fast = options.bf16_is_fast
-    if bf16_is_fast is None:
-        bf16_is_fast = precision.bf16_is_fast(options.trainer)
-        options = replace(options, bf16_is_fast=bf16_is_fast)  # for the processes that prepare the same trial
-    wished = ablation.plan(options.budget, data)
+    loaded.cache_clear()  # what lies in a folder may have changed since the last trial of this process
+    if options.download:
+        datamodules.load(options.data, options.data_root, download=True, image_size=options.image_size)
+    data = _data(options, {})
+    bf16_is_fast = precision.bf16_is_fast(options.trainer)
+    wished = ablation.plan(Scale.of(options.budget, data))
     plan = precision.granted(wished, bf16_is_fast)
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)
-    plan = replace(plan, settings={**plan.settings, **_chosen_settings(ablation, plan, options)})
+    plan = replace(plan, probes=with_settings(plan.probes, options.probe, ablation.name))
     check(ablation, plan)
-    plan, changed = scale.fitted(plan, len(data.train), lambda network: recipe_for(network).batch_size)
+    plan, smaller = lengths.fitted(plan, len(data.train), lambda network: recipe_for(network).batch_size)
     trainer_options.check(options.trainer)
-    if (options.workers or 1) > 1 and not in_one_process(options):
+    if (options.workers or 1) > 1 and not in_one_process(options.trainer):
         raise WrongInput("--workers goes with runs of one device each; leave out --trainer.devices and strategy")
-    if (options.workers or 1) > 1 and declaration(ablation) is None:
-        raise WrongInput(f"--workers {options.workers}: {ablation.name} is declared in no file that others could read")
     if options.network is not None:
         plan = replace(plan, arms=(), seeds=1)
+    chosen = _chosen(ablation, plan, options)
+    searches: tuple[Search, ...] = ()
+    if options.search:
+        searches = tuple(_search(arm, options) for arm in searchable(chosen, ablation.name))
+        best = {found.arm.name: found.chosen for found in searches}
+        plan = replace(plan, arms=tuple(best.get(arm.name, arm) for arm in plan.arms))
+        chosen = [best.get(arm.name, arm) for arm in chosen]
+    foreign = None
+    if options.network is not None:
+        if ablation.refuses_foreign:
+            raise WrongInput(ablation.refuses_foreign)
+        data = copy.copy(data)  # is normalised as the network was trained
+        asked = [probe for probe in plan.probes if probe.asks_foreign]
+        foreign = foreign_network.load(options, data, any(probe.needs_blocks for probe in asked))
+        count(foreign.network, foreign.arm, data.in_channels, data.image_size)
+    plan = replace(
+        plan, probes=tuple(probe.prepared(None if foreign is None else foreign.network) for probe in plan.probes)
+    )
+    jobs = _jobs(ablation, plan, chosen, options)
+    return Trial(
+        ablation, options, data, plan, tuple(chosen), _claims(ablation, options), tuple(jobs), foreign, searches,
+        tuple(_remarks(wished, jobs, bf16_is_fast, smaller, options, len(data.train))),
+    )  # fmt: skip
+
+
+def _data(options: Options, make: Mapping[str, Any]) -> ImageData:
+    return loaded(json.dumps(_load(options), sort_keys=True), json.dumps(dict(make), sort_keys=True))
+
+
+def _load(options: Options) -> dict[str, Any]:
+    return {"name": options.data, "root": str(options.data_root), "image_size": options.image_size}
+
+
+def _chosen(ablation: Ablation, plan: Plan, options: Options) -> list[Arm]:
+    """The arms that are trained."""
     names = [arm.name for arm in plan.arms]
     for name in options.arms:
         if name not in names:
             raise WrongInput(f"unknown arm {name!r}; {ablation.name} has {', '.join(names) or 'none beside --network'}")
-    chosen = [arm for arm in plan.arms if not options.arms or arm.name in options.arms]
-    made = {data_key(arm): data for arm in chosen}
-    made |= {key: datamodules.make(data, **json.loads(key)) for key in made if key != "{}"}
-    searches: tuple[Search, ...] = ()
-    if options.search:
-        searches = tuple(_search(arm, made[data_key(arm)], options) for arm in searchable(chosen, ablation.name))
-    if searching:
-        chosen, plan = [found.arm for found in searches], replace(plan, snapshots=0)
-        jobs = [
-            Job(found.arm, run, number)
-            for number in range(options.search)
-            for found in searches
-            for run in found.runs[number : number + 1]
-        ]
-    else:
-        best = {found.arm.name: found.chosen for found in searches}
-        plan = replace(plan, arms=tuple(best.get(arm.name, arm) for arm in plan.arms))
-        chosen = [best.get(arm.name, arm) for arm in chosen]
-        jobs = [Job(arm, _run(arm, made[data_key(arm)], seed, options)) for seed in range(plan.seeds) for arm in chosen]
-    for job in jobs[: len(chosen)]:
-        _check_batch(job, made[data_key(job.arm)], options.trainer)
-        _check_labels(job, made[data_key(job.arm)])
-        describe(job.run)  # refuses networks that do not take the images
-    stranger = external.load(options, data, ablation.needs_blocks) if options.network is not None else None
-    if stranger is not None:
-        count(stranger.network, stranger.arm, data.in_channels, data.image_size)
-    more = ablation.check(plan.settings, None if stranger is None else stranger.network)
-    plan = replace(plan, settings={**plan.settings, **(more or {})})
-    claims = tuple(c for c in ablation.claims if stranger is None and (not options.claims or c.id in options.claims))
-    runs = {job.arm.name: job.run for job in reversed(jobs)}
-    lengths = {name: scale.steps(run) for name, run in runs.items()}
-    smaller = dict(changed[name] for name in runs if name in changed)
+    return [arm for arm in plan.arms if not options.arms or arm.name in options.arms]
+
+
+def _claims(ablation: Ablation, options: Options) -> tuple[Claim, ...]:
+    """The claims that are judged."""
+    if options.network is not None:
+        return ()
+    return tuple(claim for claim in ablation.claims if not options.claims or claim.id in options.claims)
+
+
+def _jobs(ablation: Ablation, plan: Plan, arms: Sequence[Arm], options: Options) -> list[Job]:
+    """Seed by seed the jobs of these arms, of which the first seed's are looked at."""
+
+    def job(arm: Arm, seed: int) -> Job:
+        asked: tuple[Probe, ...] = tuple(probe for probe in plan.probes if probe.asks(arm.name))
+        return Job(
+            ablation.name, options.budget, tuple(claim.id for claim in ablation.claims), arm.name,
+            _run(arm, _data(options, arm.data), seed, options), _load(options), dict(arm.data), asked, options.out,
+            options.wandb, options.wandb_weights, options.fresh, options.workers or 1, ablation.trains_only,
+        )  # fmt: skip
+
+    jobs = [job(arm, seed) for seed in range(plan.first_seed, plan.first_seed + plan.seeds) for arm in arms]
+    for each in jobs[: len(arms)]:
+        _check_batch(each, options.trainer)
+        _check_labels(each)
+        describe(each.run)  # refuses networks that do not take the images
+    return jobs
+
+
+def _remarks(
+    wished: Plan,
+    jobs: Sequence[Job],
+    bf16_is_fast: bool,
+    smaller: Mapping[str, tuple[int, int]],
+    options: Options,
+    num_train: int,
+) -> list[str]:
+    """What a reader must know of precision and lengths."""
+    runs = {job.arm: job.run for job in reversed(jobs)}
     wished = replace(wished, arms=tuple(arm for arm in wished.arms if arm.name in runs))
-    remarks = (
+    return [
         *precision.remarks(wished, {run.precision for run in runs.values()}, bf16_is_fast, options.trainer),
-        *scale.remarks(options.budget, len(data.train), smaller, lengths),
-    )
-    return Trial(
-        ablation, options, data, made, plan, tuple(chosen), claims, tuple(jobs), stranger, searches, searching, remarks
-    )
-
-
-def _chosen_settings(ablation: Ablation, plan: Plan, options: Options) -> dict[str, object]:
-    """The probe's settings that the command line sets, in the types that the plan has them in."""
-    found: dict[str, object] = {}
-    for name, text in options.probe.items():
-        plain = {key: value for key, value in plan.settings.items() if isinstance(value, bool | int | float | str)}
-        if name not in plain:
-            raise WrongInput(f"--probe.{name}: {ablation.name} has the settings {', '.join(plain) or 'none'}")
-        default = plain[name]
-        try:
-            if isinstance(default, bool):
-                found[name] = {"yes": True, "true": True, "no": False, "false": False}[text.lower()]
-            else:
-                found[name] = type(default)(text)
-        except (ValueError, KeyError):
-            kind = {bool: "yes or no", int: "a whole number", float: "a number"}[type(default)]
-            raise WrongInput(f"--probe.{name} {text}: give {kind}, such as {default}") from None
-    return found
+        *lengths.remarks(
+            options.budget, num_train, dict(smaller[name] for name in runs if name in smaller),
+            {name: steps(run) for name, run in runs.items()},
+        ),
+    ]  # fmt: skip
 
 
 def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
@@ -128,30 +154,31 @@ def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
     return run
 
 
-def _search(arm: Arm, data: ImageData, options: Options) -> Search:
+def _search(arm: Arm, options: Options) -> Search:
     """The arm's candidates, and the losses of those that are trained."""
     candidates = drawn(arm, options.search)
-    runs = tuple(_run(candidate, data, SEED, options) for candidate in candidates)
+    runs = tuple(_run(candidate, _data(options, arm.data), SEED, options) for candidate in candidates)
     return Search(arm, candidates, runs, tuple(final_loss(run.folder(options.out)) for run in runs))
 
 
-def _check_batch(job: Job, data: ImageData, trainer: dict[str, Any]) -> None:
+def _check_batch(job: Job, trainer: dict[str, Any]) -> None:
     processes = num_processes(trainer)
     batch, num_train = job.run.recipe.batch_size, job.run.data["num_train"]
     if batch % processes:
-        raise WrongInput(f"arm {job.arm.name}: batch size {batch} does not divide among {processes} devices")
+        raise WrongInput(f"arm {job.arm}: batch size {batch} does not divide among {processes} devices")
     if batch > num_train:
-        raise WrongInput(f"arm {job.arm.name}: batch size {batch} exceeds the {num_train} training images")
-    held = [-(-len(split) // (processes * EVALUATION_BATCH_SIZE)) for split in (data.val, data.test)]
+        raise WrongInput(f"arm {job.arm}: batch size {batch} exceeds the {num_train} training images")
+    held = [-(-len(split) // (processes * EVALUATION_BATCH_SIZE)) for split in (job.data.val, job.data.test)]
     trainer_options.check_batches(trainer, num_train // batch, *held)
 
 
-def _check_labels(job: Job, data: ImageData) -> None:
-    wanted = data.test.labels.shape[1] if data.test.labels.ndim > 1 else 1
+def _check_labels(job: Job) -> None:
+    labels = job.data.test.labels
+    wanted = labels.shape[1] if labels.ndim > 1 else 1
     given = job.run.arguments.get("num_digits", 1)
     if given != wanted:
         raise WrongInput(
-            f"arm {job.arm.name}: {job.arm.network} gives {given} labels for an image, {data.name} has {wanted}"
+            f"arm {job.arm}: {job.run.network} gives {given} labels for an image, {job.data.name} has {wanted}"
         )
 
 

@@ -11,16 +11,16 @@ trial arrives at the same plan.
 
 from __future__ import annotations
 
-import csv
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from ablations.harness.command.command_line import WrongInput
-from ablations.harness.declare.ablation import Arm
-from ablations.harness.store.runs import Run, damage, digest, outcome
+from ablations.harness.declare.ablation import Ablation, Arm, Plan
+from ablations.harness.store.integrity import digest
+from ablations.harness.store.runs import Run
 from modules.training.recipe import Recipe
 
 SEED = 1000  # of every candidate, beyond those of the arms (MAX_SEEDS)
@@ -89,6 +89,19 @@ def searchable(arms: list[Arm], ablation: str) -> list[Arm]:
     return found
 
 
+def trying(searches: Sequence[Search], ablation: Ablation) -> Ablation:
+    """The ablation whose arms are the candidates: the first of every arm, then the second of every arm, and so on."""
+    candidates = [
+        replace(found.candidates[number], name=f"{found.arm.name} candidate {number}")
+        for number in range(max(len(found.candidates) for found in searches))
+        for found in searches
+    ]
+    return Ablation(
+        name=ablation.name, title=f"{ablation.title}: search", question=ablation.question, claims=(),
+        plan=lambda at: Plan(candidates, seeds=1, first_seed=SEED), trains_only=True,
+    )  # fmt: skip
+
+
 def drawn(arm: Arm, number: int) -> tuple[Arm, ...]:
     """The arm's first `number` candidates; more of them begin with the same ones.
 
@@ -118,21 +131,6 @@ def _value(allowed: tuple[float, float] | tuple[str, ...], generator: random.Ran
 def _varied(arm: Arm, candidate: Arm) -> dict[str, object]:
     found = {**candidate.arguments, **candidate.recipe}
     return {name: found[name] for name in arm.search}
-
-
-def final_loss(folder: Path) -> float | None:
-    """Training loss of a run's last epoch in nats; infinite for one that diverged.
-
-    None for one that has not ended, or whose files are damaged.
-    """
-    found = outcome(folder)
-    if found is None or damage(folder):
-        return None
-    if found["state"] == "diverged":
-        return math.inf
-    with (folder / "metrics.csv").open(newline="") as stream:
-        loss = float(list(csv.DictReader(stream))[-1]["train/loss"])
-    return loss if math.isfinite(loss) else math.inf
 
 
 def _is_finite(loss: float | None) -> bool:

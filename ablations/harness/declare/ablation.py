@@ -159,7 +159,8 @@ class Ablation:
 
     plan: imports what is heavy inside, so that the declaration loads at once. baseline: the arm others are compared
     with, "" for none. summary: what the records of a foreign network say, in sentences. refuses_foreign: why no foreign
-    network can be asked, "" if it can.
+    network can be asked, "" if it can. trains_only: nothing is asked, judged or reported; runs are told by their
+    training loss.
     """
 
     name: str
@@ -171,6 +172,7 @@ class Ablation:
     baseline: str = ""
     summary: Callable[[Records], Sequence[str]] = lambda records: ()
     refuses_foreign: str = ""
+    trains_only: bool = False
 
 
 def check(ablation: Ablation, plan: Plan) -> None:

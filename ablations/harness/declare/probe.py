@@ -16,11 +16,15 @@ asks again. `--probe.SETTING` and `--probe.NAME.SETTING` come from the fields.
 from __future__ import annotations
 
 import copy
+import importlib
+import importlib.util
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
@@ -134,3 +138,40 @@ def refuse_unknown(probe: Probe, **words: Iterable[str]) -> None:
         value = getattr(probe, name)
         if isinstance(value, str) and value not in allowed:
             raise ValueError(f"--probe.{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def written(probe: Probe) -> dict[str, Any]:
+    """The probe as plain values, by which another process makes it again.
+
+    Its class is named by its module, or by the file of the script that declares it.
+    """
+    kind = type(probe)
+    module = sys.modules[kind.__module__]
+    where = kind.__module__ if module.__spec__ is not None else str(Path(module.__file__ or "").resolve())
+    return {"class": f"{where}:{kind.__qualname__}", "of": list(probe.of), "settings": probe.settings}
+
+
+def read(said: Mapping[str, Any]) -> Probe:
+    """The probe that `written` wrote; raises ImportError or AttributeError if its class is not there any more."""
+    where, _, name = said["class"].rpartition(":")
+    kind = getattr(_script(where) if where.endswith(".py") else importlib.import_module(where), name)
+    settings = {key: _frozen(value) for key, value in said["settings"].items()}
+    probe: Probe = kind(of=tuple(said["of"]), **settings)
+    return probe
+
+
+def _frozen(value: Any) -> Any:
+    """Tuples in place of the lists that JSON makes of them."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _script(file: str) -> ModuleType:
+    """The module of a script outside the package, loaded once."""
+    name = f"script_{abs(hash(file))}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{file} is no script")
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)  # where its dataclasses look for it
+        spec.loader.exec_module(module)
+    return sys.modules[name]

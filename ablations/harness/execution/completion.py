@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from ablations.harness.probing import forget_unnoted_answers
+from ablations.harness.execution.job import Job
 from ablations.harness.runtime import say
+from ablations.harness.store.answers import forget_unnoted
 from ablations.harness.store.files import sweep
 from ablations.harness.store.folders import discard, remove, replace_by
 from ablations.harness.store.integrity import archive_is_whole, sha256
@@ -26,16 +27,10 @@ from ablations.harness.store.runs import (
     snapshot_damage,
     snapshot_files,
 )
-from ablations.harness.trial import Job, Trial
 
 
-def wanted_snapshots(trial: Trial, job: Job, folder: Path) -> dict[int, Path]:
-    """Epoch -> file in the folder of the weights after it, as many as the trial's probe needs."""
-    return snapshot_files(folder, job.run.recipe.epochs, trial.num_snapshots(job.arm))
-
-
-def lack(trial: Trial, job: Job, out: Path, contents: bool = False) -> str:
-    """What the run below `out` lacks for this trial, in a few words; "" for one that has ended and is whole.
+def lack(job: Job, out: Path, contents: bool = False) -> str:
+    """What the run below `out` lacks for this job, in a few words; "" for one that has ended and is whole.
 
     contents: weights and snapshots are compared by their digests, not by their sizes alone.
     """
@@ -45,33 +40,33 @@ def lack(trial: Trial, job: Job, out: Path, contents: bool = False) -> str:
         return wrong or "the run has not ended"
     if found["state"] == "diverged":
         return ""
-    return snapshot_damage(folder, wanted_snapshots(trial, job, folder).values(), contents)
+    return snapshot_damage(folder, job.snapshot_files(folder).values(), contents)
 
 
-def make_finished(trial: Trial, job: Job, train: Callable[[Trial, Job, Path], None]) -> None:
+def make_finished(job: Job, train: Callable[[Job, Path], None]) -> None:
     """Trains the run; one that ended without the snapshots that are wanted now is trained again beside itself.
 
     train: trains the job's run below a folder, from its last checkpoint if there is one.
     """
-    out = trial.options.out
+    out = job.out
     folder, beside = job.run.folder(out), out / ".again"
-    if trial.options.fresh:
+    if job.fresh:
         discard(folder)
     if outcome(folder) is None or damage(folder, contents=True):
-        _complete(trial, job, out, train)
+        _complete(job, out, train)
         return
     # What stands is replaced only when its like is complete.
     new = job.run.folder(beside)
     sweep(new)
-    if lack(trial, job, beside, contents=True):
-        _complete(trial, job, beside, train)
+    if lack(job, beside, contents=True):
+        _complete(job, beside, train)
     if (folder / "probes").is_dir() and sha256(folder / WEIGHTS) == sha256(new / WEIGHTS):
         # Answers of the very same network.
         shutil.copytree(folder / "probes", new / "probes", dirs_exist_ok=True)
     replace_by(folder, new)
 
 
-def _complete(trial: Trial, job: Job, out: Path, train: Callable[[Trial, Job, Path], None]) -> None:
+def _complete(job: Job, out: Path, train: Callable[[Job, Path], None]) -> None:
     """Trains the run below `out` to its end, from its last checkpoint where that is whole and no snapshot is missed."""
     folder = job.run.folder(out)
     checkpoint = folder / CHECKPOINT
@@ -80,7 +75,7 @@ def _complete(trial: Trial, job: Job, out: Path, train: Callable[[Trial, Job, Pa
         passed = _epochs(checkpoint)
         if passed is None:
             wrong = wrong or f"{CHECKPOINT} is damaged"
-    wanted = wanted_snapshots(trial, job, folder).items()
+    wanted = job.snapshot_files(folder).items()
     behind = [file for epoch, file in wanted if passed is not None and epoch <= passed]
     if passed is None or snapshot_damage(folder, behind, contents=True):
         remove(checkpoint)
@@ -93,8 +88,8 @@ def _complete(trial: Trial, job: Job, out: Path, train: Callable[[Trial, Job, Pa
         if (folder / name).is_dir():  # nothing could be written in its place
             remove(folder / name)
     # Of other weights, perhaps; the rest say themselves of which they are.
-    forget_unnoted_answers(folder)
-    train(trial, job, out)
+    forget_unnoted(folder)
+    train(job, out)
 
 
 def _epochs(checkpoint: Path) -> int | None:

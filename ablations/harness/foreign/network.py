@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,22 @@ import torch
 
 from ablations.harness.command.command_line import Options, WrongInput
 from ablations.harness.declare.ablation import Ablation
+from ablations.harness.declare.probe import Subject
+from ablations.harness.execution.asking import Asked, ask
 from ablations.harness.foreign.normalisation import Normalisation, as_trained
-from ablations.harness.probing import Measurement, Subject, ask
 from ablations.harness.store.records import Records
+from ablations.harness.tracking import lineage
+from ablations.probes.intact import ERROR, Intact
 from datamodules.images import ImageData
 from modules import Network, build, fitted
 from modules.foreign.adoption import build_foreign
 from modules.foreign.libraries import is_foreign
 from modules.weights import Misfit, digest, load_weights
 
-INTACT_IMAGES = 2000  # that an error is measured on where no probe does
-ERROR = "test/top1_error"
-
 
 @dataclass(frozen=True)
-class Stranger:
-    """A network from outside; run: its name and the hash of its weights, which stand for a run in the records.
+class ForeignNetwork:
+    """A network that was not trained here; run: its name and the hash of its weights, which stand for a run in the records.
 
     weights: as they were given. taken: what of their file was taken or changed. whole: why a library's model has no
     blocks, "" if it has. images: the hash of the data.
@@ -50,14 +50,17 @@ class Stranger:
         read = f"Images normalised with {self.normalisation}.{taken}{whole}"
         return [read, *([f"Warning: {suspect}"] if suspect else [])]
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What answers depend on beside the plan's settings: the weights and what exactly they are shown."""
-        shown = [list(self.normalisation.mean), list(self.normalisation.std)]
-        return {"weights": self.run, "normalisation": shown, "images": self.images}
+    def asked(self, ablation: str, folder: Path) -> Asked:
+        """Whose answers it gives, kept below the folder; they depend on the weights and what exactly they are shown."""
+        shown = {"mean": list(self.normalisation.mean), "std": list(self.normalisation.std), "images": self.images}
+        return Asked(ablation, self.arm, 0, self.run, folder, shown={"weights": self.run, **shown})
+
+    def inputs(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What a tracker is told that it was made from; data: `ImageData.identity`."""
+        return {"train_run": "", "inputs": [lineage.dataset(data)]}
 
 
-def load(options: Options, data: ImageData, needs_blocks: bool = True) -> Stranger:
+def load(options: Options, data: ImageData, needs_blocks: bool = True) -> ForeignNetwork:
     """The network that --network and --weights name, fitted to the data's classes and channels.
 
     needs_blocks: whether a library's model that cannot be divided into blocks is refused, or taken as a whole.
@@ -91,7 +94,7 @@ def load(options: Options, data: ImageData, needs_blocks: bool = True) -> Strang
     if options.normalisation is not None:  # another page than without, and other records
         tensors += [("mean", torch.tensor(data.mean)), ("std", torch.tensor(data.std))]
     run = f"{arm}-{digest(tensors)[:8]}"
-    return Stranger(
+    return ForeignNetwork(
         network, arm, run, f"{run}-{data.name}", weights, "".join(taken), "".join(whole), normalisation,
         data.identity["digest"],
     )  # fmt: skip
@@ -112,41 +115,27 @@ def _normalisation(options: Options, data: ImageData) -> Normalisation:
     return own.for_channels(data.in_channels)
 
 
-def intact(subject: Subject) -> Iterator[Measurement]:
-    """The error in % of a network that classifies, on at most `INTACT_IMAGES` test images; nothing of another one."""
-    wrong = total = 0
-    with torch.no_grad():
-        for images, labels in subject.data.evaluation_batches("test", device=subject.device, limit=INTACT_IMAGES):
-            logits = subject.network(images)
-            if logits.ndim != 2 or labels.ndim != 1:
-                return
-            wrong += int((logits.argmax(dim=1) != labels).sum())
-            total += len(labels)
-    yield Measurement("intact", ERROR, 100.0 * wrong / total, "%")
-
-
 def describe(
-    stranger: Stranger, ablation: Ablation, subject: Subject, records: Records, folder: Path
+    foreign: ForeignNetwork, ablation: Ablation, asked: Asked, subject: Subject, records: Records
 ) -> dict[str, Any]:
-    """What is told of a network from outside, as plain values; test_error is None for one that does not classify.
+    """What is told of a foreign network, as plain values; test_error is None for one that does not classify.
 
-    The intact error is the probe's, or measured and kept below `folder` where the ablation's probe has none.
+    The intact error is among the records, or asked for where the ablation has no probe that gives it.
     """
     errors = records.where(probe="intact", metric=ERROR).values()
     if not errors:
-        asked = replace(subject, settings=stranger.settings)
-        errors = [row.value for row in ask(replace(ablation, name="intact", probe=intact), asked, stranger.run, folder)]
+        errors = [row.value for row in ask(asked, [Intact()], subject)[0]]
     error, classes = errors[0] if errors else None, subject.data.num_classes
     return {
-        "run": stranger.run,
-        "weights": stranger.weights,
-        "taken": stranger.taken,
-        "whole": stranger.whole,
-        "normalisation": stranger.normalisation._asdict(),
+        "run": foreign.run,
+        "weights": foreign.weights,
+        "taken": foreign.taken,
+        "whole": foreign.whole,
+        "normalisation": foreign.normalisation._asdict(),
         "test_error": error,
         "guessing": 100.0 - 100.0 / classes,
         "summary": list(ablation.summary(records)),
-        "warning": warning(error, classes, stranger.weights),
+        "warning": warning(error, classes, foreign.weights),
     }
 
 

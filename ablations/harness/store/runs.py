@@ -147,6 +147,21 @@ def weights_noted(folder: Path) -> str:
     return str(notes[WEIGHTS]["sha256"]) if WEIGHTS in notes else ""
 
 
+def final_loss(folder: Path) -> float | None:
+    """Training loss of a run's last epoch in nats; infinite for one that diverged.
+
+    None for one that has not ended, or whose files are damaged.
+    """
+    found = outcome(folder)
+    if found is None or damage(folder):
+        return None
+    if found["state"] == "diverged":
+        return math.inf
+    with (folder / TABLE).open(newline="") as stream:
+        loss = float(list(csv.DictReader(stream))[-1]["train/loss"])
+    return loss if math.isfinite(loss) else math.inf
+
+
 def snapshot_damage(folder: Path, files: Iterable[Path], contents: bool = False) -> str:
     """What is wrong with the first of these snapshots that is missing or damaged; "" if none is."""
     notes = (outcome(folder) or {}).get("files", {})
@@ -209,10 +224,12 @@ def locked(what: str, lock: Path, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def snapshot_files(folder: Path, epochs: int, snapshots: int) -> dict[int, Path]:
-    """Epoch -> file of the weights after it, for evenly spread epochs: first 0, untrained, last all epochs.
+def snapshot_epochs(epochs: int, snapshots: int) -> list[int]:
+    """Evenly spread epochs, ascending: first 0, untrained, last all epochs; snapshots: how many at most, 0 for none."""
+    return sorted({round(index * epochs / max(1, snapshots - 1)) for index in range(snapshots)})
 
-    snapshots: how many at most; 0 for none.
-    """
-    spread = {round(index * epochs / max(1, snapshots - 1)) for index in range(snapshots)}
-    return {epoch: folder / "snapshots" / f"epoch{epoch:04d}.safetensors" for epoch in sorted(spread)}
+
+def snapshot_files(folder: Path, epochs: int, snapshots: Iterable[int]) -> dict[int, Path]:
+    """Epoch -> file of the weights after it, for all who want so many snapshots each, see `snapshot_epochs`."""
+    wanted = {epoch for number in snapshots for epoch in snapshot_epochs(epochs, number)}
+    return {epoch: folder / "snapshots" / f"epoch{epoch:04d}.safetensors" for epoch in sorted(wanted)}

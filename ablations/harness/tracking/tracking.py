@@ -27,7 +27,6 @@ from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Record, Records
 from ablations.harness.tracking import lineage
 from ablations.harness.tracking.wandb_names import PROJECT, STEP, SUMMARY, means
-from ablations.harness.trial import Trial
 
 if TYPE_CHECKING:
     from modules.blocks.cost import Cost
@@ -274,24 +273,34 @@ def tracker(out: Path, mode: str, **description: Any) -> Tracker | None:
     return None
 
 
-def description(trial: Trial, job_type: str, arm: str, seed: int, run: str, cost: Cost) -> dict[str, Any]:
+def description(
+    job_type: str,
+    ablation: str,
+    budget: str,
+    claims: Sequence[str],
+    data: str,
+    arm: str,
+    seed: int,
+    run: str,
+    cost: Cost,
+    device: str,
+) -> dict[str, Any]:
     """What a tracker is told of an arm with a seed, all of it plain and flat, because W&B filters by such names.
 
     run: the name of the trained network, by which ablations that share it find it.
     """
-    claims = [claim.id for claim in trial.ablation.claims]
-    environment = runtime.environment(trial.device.type)
+    environment = runtime.environment(device)
     return {
-        "group": trial.ablation.name,
+        "group": ablation,
         "job_type": job_type,
         "name": f"{arm}/seed={seed}",
-        "tags": [trial.data.name, trial.options.budget, job_type, *claims],
-        "ablation": trial.ablation.name,
+        "tags": [data, budget, job_type, *claims],
+        "ablation": ablation,
         "arm": arm,
         "seed": seed,
-        "claims": claims,
-        "data": trial.data.name,
-        "budget": trial.options.budget,
+        "claims": list(claims),
+        "data": data,
+        "budget": budget,
         "run": run,
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,6 @@ from modules.weights import save_weights
 # ResNet-20. Decided from the size of the work, not from a clock, so that a resumed run decides alike.
 COMPILE_FROM_MULTIPLY_ADDS = 1.3e13
 
-
-DIVERGED, INTERRUPTED = 3, 130  # exit codes of a run in a process of its own; the folder says the rest
-
-
 def compiles(run: Run, device: str) -> bool:
     """Whether the run is long enough for torch.compile; random routes would be compiled anew at every draw."""
     if device != "cpu" or not runtime.compiling_pays():
@@ -78,11 +74,11 @@ def train(
     logger: Logger | None = None,
     label: str = "",
     show_progress: bool = True,
-    snapshots: int = 0,
+    snapshots: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Trains the run, or goes on with it, tests it once with its last weights, and returns what `done` then says.
 
-    snapshots: how many times the weights are kept on the way, see `runs.snapshot_files`.
+    snapshots: how many times each who wants some has the weights kept on the way, see `runs.snapshot_files`.
 
     Raises Diverged (the folder then holds `diverged` and the last good checkpoint) and KeyboardInterrupt (the folder
     holds the last finished epoch).
@@ -178,42 +174,3 @@ def _end(folder: Path, name: str, said: dict[str, Any], history: History) -> dic
     said = sealed({**said, "files": noted(folder, kept)})
     write_json(folder / name, said)
     return said
-
-
-def main(request_file: Path) -> None:
-    """One run in processes of its own, as `python -m ablations.harness.training.train FILE`.
-
-    Strategies such as DDP start the program again once per device; the program must then be this one run and nothing
-    else. The file says which run, which data and which tracker (`write_request`).
-    """
-    import datamodules
-    from ablations.harness.tracking.tracking import lineage, tracker
-
-    request = json.loads(request_file.read_text())
-    runtime.quiet()
-    runtime.keep_freed_memory()
-    data = datamodules.load(**request["load"])
-    if request["make"]:
-        data = datamodules.make(data, **request["make"])
-    recipe = Recipe(**{**request["run"]["recipe"], "milestones": tuple(request["run"]["recipe"]["milestones"])})
-    run = Run(**{**request["run"], "recipe": recipe, "data": data.identity})
-    out = Path(request["out"])
-    logger = tracker(Path(request["tracked_in"]), request["wandb"], **request["tracking"])
-    exit_code = 1
-    try:
-        train(run, data, out, logger, request["label"], sys.stderr.isatty(), request["snapshots"])
-        if logger is not None and request["log_model"]:
-            logger.log_output(lineage.model(run.folder(out)))
-        exit_code = 0
-    except Diverged:
-        exit_code = 0  # the run has ended
-        raise SystemExit(DIVERGED) from None
-    except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
-    finally:
-        if logger is not None:
-            logger.finish(exit_code)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
