@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ablations.harness.command.invocation import program
 from ablations.harness.store.files import atomic_write_bytes
-from ablations.harness.store.records import Records, as_text
+from ablations.harness.store.records import Records, as_text, records_file
 from reports.charts.style import number, strip
 from reports.pages.embedding import figure, scripts
 from reports.pages.reading import Json, environment, one_of, read_ablation, read_each, read_json, read_records
@@ -36,7 +36,7 @@ def write_page(folder: str | Path) -> Path:
     runs = read_each(ablation["runs"], _run, "ablation.json, run", problems)
     figures = read_each(ablation["figures"], lambda entry: figure(folder, entry), "figure", problems)
     charts = [each for each in figures if each["kind"] == "chart"]
-    records = read_records(folder / "records.csv", problems)
+    records = read_records(folder, problems)
     page = environment().get_template("page.html.j2").render(
         **{key: ablation[key] for key in ("title", "question", "budget", "data", "evaluation", "command")},
         name=ablation["name"] or folder.resolve().name,
@@ -55,6 +55,7 @@ def write_page(folder: str | Path) -> Path:
         runs=runs,
         summaries=_summaries(runs),
         records=records,
+        records_file=records_file(folder).name,
         broken=sum(not math.isfinite(row.value) for row in records or ()),
         not_done=_not_done(ablation, arms, runs, records),
         warnings=run_warnings(records or Records()),

@@ -22,7 +22,7 @@ from ablations.harness.command.command_line import WrongInput
 from ablations.harness.command.invocation import program
 from ablations.harness.declare.ablation import BUDGETS
 from ablations.harness.store.files import write_json
-from ablations.harness.store.records import Records, read_csv
+from ablations.harness.store.records import Records, read_records, records_file
 from ablations.harness.tracking.wandb_names import (
     PAGE_KEY,
     PROBE,
@@ -74,11 +74,11 @@ def build_report(folder: Path, project: str, entity: str) -> Any:
 
 
 def _read(folder: Path) -> tuple[Json, list[Json], Records]:
-    for name in ("ablation.json", "verdicts.json", "records.csv"):
+    for name in ("ablation.json", "verdicts.json", records_file(folder).name):
         if not (folder / name).is_file():
             raise WrongInput(f"{folder} holds no {name}; give the folder of a finished ablation")
     ablation, verdicts = (json.loads((folder / name).read_text()) for name in ("ablation.json", "verdicts.json"))
-    return ablation, verdicts, read_csv(folder / "records.csv")
+    return ablation, verdicts, read_records(folder)
 
 
 def _prose(verdict: Json) -> list[Any]:

@@ -63,7 +63,7 @@ def _trial(origin: str, folder: Path, problems: list[str]) -> Trial:
     ablation = read_ablation(folder, elsewhere)
     judged = read_json(folder / "verdicts.json", list, problems) or []
     verdicts = read_each(judged, _verdict, "verdicts.json, claim", problems)
-    read_records(folder / "records.csv", elsewhere)
+    read_records(folder, elsewhere)
     if not (folder / PAGE).is_file():
         elsewhere.append(f"{PAGE} is missing; python -m reports.page with this folder writes it.")
     environment = ablation["environment"]
