@@ -11,7 +11,7 @@ from typing import Any
 from ablations.harness.estimate import Estimate
 from ablations.harness.probing import kept_folder
 from ablations.harness.runtime import environment, say
-from ablations.harness.store.files import sweep, write_json
+from ablations.harness.store.files import PAGE, sweep, write_json
 from ablations.harness.store.folders import make_way, make_way_for_files, remove
 from ablations.harness.store.records import Records, write_csv
 from ablations.harness.store.runs import locked, outcome
@@ -50,7 +50,7 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], outsi
     sweep(folder, below=False)  # there may lie answers of a network from outside, which have a lock of their own
     sweep(folder / "figures")
     make_way_for_files(folder / "figures", [path.name for path in (folder / "figures").glob("*")])  # it holds files
-    make_way_for_files(folder, ("records.csv", "verdicts.json", "ablation.json", "report.html"))
+    make_way_for_files(folder, ("records.csv", "verdicts.json", "ablation.json", PAGE))
     write_csv(folder / "records.csv", records)
     options = trial.options
     verdicts = judge(
@@ -79,7 +79,7 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], outsi
         summary["not_done"].append("The figures: drawing them failed; the records are complete.")
         write_json(folder / "ablation.json", summary)
     try:
-        from reports.page import write_page
+        from reports.pages.page import write_page
         from reports.pages.run_warnings import run_warnings
 
         for warning in run_warnings(records):

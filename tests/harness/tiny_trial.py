@@ -48,7 +48,7 @@ TINY = Ablation("tiny", "Tiny", "Does it hold?", CLAIMS, plan, probe, figures, l
 def make_cheap(patch):
     """Leaves out what takes longer than the training and has no part in how files are kept."""
     patch.setattr("ablations.harness.forecast.estimate", without_a_clock)
-    patch.setattr("reports.page.write_page", page_of_one_line)
+    patch.setattr("reports.pages.page.write_page", page_of_one_line)
     patch.setattr("os.fsync", lambda number: None)  # see test_durable.py
 
 

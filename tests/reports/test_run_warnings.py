@@ -7,7 +7,7 @@ from pathlib import Path
 from invented_ablation import make_folder
 
 from ablations.harness.store.records import Record, Records, point, read_records, write_csv
-from reports.page import write_page
+from reports.pages.page import write_page
 from reports.pages.run_warnings import run_warnings
 
 

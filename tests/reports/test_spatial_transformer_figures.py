@@ -21,8 +21,8 @@ from reports.drawings.spatial_transformer import PAIRS, SUMS, draw
 from reports.drawings.transformer_errors import PAPER, draw_gaps, draw_table, left_out, name_of, values
 from reports.drawings.transformer_pictures import Kept, read_arrays
 from reports.drawings.transformer_poses import draw_removed
-from reports.page import write_page
 from reports.pages.embedding import figure
+from reports.pages.page import write_page
 
 PICTURES = [
     "table1.png", "gaps.png", "against_cnn.png", "training_rts.gif", "training_tc.gif", "looks_r.png", "looks_rts.png",

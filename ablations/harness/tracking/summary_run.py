@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.harness.runtime import say
-from ablations.harness.store.files import CHART, write_json
+from ablations.harness.store.files import CHART, PAGE, write_json
 from ablations.harness.store.runs import WEIGHTS
 from ablations.harness.tracking.lineage import model
 from ablations.harness.tracking.tracking import Tracker, tracker
@@ -92,8 +92,6 @@ def _description(ablation: Mapping[str, Any]) -> dict[str, Any]:
 
 def _log(tracked: Tracker, folder: Path, ablation: Mapping[str, Any]) -> None:
     import wandb
-
-    from reports.page import PAGE
 
     verdicts = json.loads((folder / "verdicts.json").read_text())
     rows = [[run[key] for key in RUN_COLUMNS] for run in ablation["runs"]]
