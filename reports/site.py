@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
-from ablations.__main__ import scripts
 from ablations.harness.command.command_line import Parser, WrongInput
 from ablations.harness.command.invocation import ROOT, program
 from ablations.harness.declare.ablation import Ablation
+from ablations.harness.declare.scripts import scripts
 from ablations.harness.store.files import PAGE, atomic_write_bytes
 
 if TYPE_CHECKING:

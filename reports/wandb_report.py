@@ -21,9 +21,10 @@ from typing import Any
 from ablations.harness.command.command_line import WrongInput
 from ablations.harness.command.invocation import program
 from ablations.harness.declare.ablation import BUDGETS
+from ablations.harness.declare.scripts import names
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Records, read_records, records_file
-from ablations.harness.tracking.wandb_names import (
+from ablations.harness.store.wandb_names import (
     PAGE_KEY,
     PROBE,
     PROJECT,
@@ -281,9 +282,8 @@ def find_folder(ablation: str, out: Path, budget: str | None, data: str | None) 
         if not Path(ablation).is_dir():
             raise WrongInput(f"{ablation} is no folder")
         return Path(ablation)
-    scripts = sorted(file.stem for file in (Path(__file__).parents[1] / "ablations").glob("[!_]*.py"))
-    if ablation not in scripts:
-        raise WrongInput(f"unknown ablation {ablation!r}; there are {', '.join(scripts)}")
+    if ablation not in names():
+        raise WrongInput(f"unknown ablation {ablation!r}; there are {', '.join(names())}")
     found = sorted(file.parent for file in (out / "ablations" / ablation).glob("*/ablation.json"))
     wanted = [each for each in found if _matches(each.name, budget, data)]
     if len(wanted) != 1:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.__main__ import scripts
 from ablations.harness.declare.ablation import Ablation
+from ablations.harness.declare.scripts import scripts
 from ablations.harness.store.records import read_records
 from ablations.harness.verdict import judge
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import datamodules
-from ablations.__main__ import scripts
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.ablation import BUDGETS
 from ablations.harness.declare.precision import granted
+from ablations.harness.declare.scripts import scripts
 from ablations.harness.prepare import _run
 from ablations.harness.store.records import read_records
 from ablations.harness.trial import data_key

@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from ablations.__main__ import scripts
+from ablations.harness.declare.scripts import scripts
 from ablations.harness.store.files import write_json
 from reports.pages.evidence import find
 from reports.pages.page import write_page

@@ -12,7 +12,8 @@ import pytest
 from invented_site import HOSTILE, build, edit_json, make_roots
 from test_page import Page
 
-from ablations.__main__ import ROOT, scripts
+from ablations.harness.command.invocation import ROOT
+from ablations.harness.declare.scripts import scripts
 from modules import ARCHITECTURES
 from modules import listing as catalogue
 from reports import page as report

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ablations.harness.store.files import write_json, write_npz
 from ablations.harness.store.records import Records, write_csv
-from ablations.harness.tracking.wandb_names import figure_key
+from ablations.harness.store.wandb_names import figure_key
 from ablations.harness.verdict import t_interval
 from reports.charts import animation
 from reports.charts.animation import FIRST, LAST, animate, frame_time

@@ -11,7 +11,7 @@ import pytest
 import wandb_workspaces.reports.v2 as wr
 
 from ablations.harness.store.records import read_records
-from ablations.harness.tracking.wandb_names import PROJECT
+from ablations.harness.store.wandb_names import PROJECT
 from reports import wandb_report
 from reports.wandb_report import SPECIFICATION, build_report, main, specification
 

@@ -27,6 +27,7 @@ from ablations.harness.store.folders import is_settled, make_way_for_files, sett
 from ablations.harness.store.integrity import sha256
 from ablations.harness.store.records import Record, point, read_csv
 from ablations.harness.store.runs import TABLE, WEIGHTS, held, is_described, outcome, weights_noted
+from ablations.harness.store.wandb_names import PROBE, TRAIN
 from ablations.harness.tracking.tracking import (
     Tracker,
     description,
@@ -37,7 +38,6 @@ from ablations.harness.tracking.tracking import (
     tracker,
     trained_by,
 )
-from ablations.harness.tracking.wandb_names import PROBE, TRAIN
 from ablations.harness.training.callbacks import Diverged
 from ablations.harness.training.train import INTERRUPTED, train, write_config
 from ablations.harness.trial import Job, Trial

@@ -15,9 +15,9 @@ from typing import Any
 from ablations.harness.runtime import say
 from ablations.harness.store.files import CHART, PAGE, write_json
 from ablations.harness.store.runs import WEIGHTS
+from ablations.harness.store.wandb_names import PAGE_KEY, RUNS_KEY, SUMMARY, VERDICTS_KEY, figure_key
 from ablations.harness.tracking.lineage import model
 from ablations.harness.tracking.tracking import Tracker, tracker
-from ablations.harness.tracking.wandb_names import PAGE_KEY, RUNS_KEY, SUMMARY, VERDICTS_KEY, figure_key
 
 VERDICT_COLUMNS = (
     "claim", "says", "verdict", "estimate", "low", "high", "unit", "scale", "why", "rule", "published", "notes_value",
