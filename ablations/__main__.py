@@ -19,12 +19,12 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from ablations.harness.command.invocation import CONSOLE, ROOT, program, version
 from ablations.harness.declare.ablation import Ablation, scale_order
+from ablations.harness.declare.scripts import declared, names, scripts
 from ablations.harness.store.files import atomic_write_text
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -43,16 +43,6 @@ class Published(NamedTuple):
 
 
 Verdicts = Mapping[tuple[str, str], Sequence[Published]]
-
-
-def scripts(folder: Path = ROOT / "ablations") -> list[Ablation]:
-    """The ablations of the package, by name; files that declare none, such as this one, are passed over."""
-    found = [getattr(import_module(f"ablations.{name}"), "ABLATION", None) for name in _names(folder)]
-    return [ablation for ablation in found if isinstance(ablation, Ablation)]
-
-
-def _names(folder: Path = ROOT / "ablations") -> list[str]:
-    return sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
 
 
 def published(ablations: Iterable[Ablation], root: Path = ROOT) -> Verdicts:
@@ -123,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=shlex.join(program("ablations")),
         usage="%(prog)s [--markdown | --write FILE | --completion SHELL | --version | SCRIPT ...]",
         description=main.__doc__,
-        epilog=f"SCRIPT is one of {', '.join(_names())}; SCRIPT --help says what it takes.",
+        epilog=f"SCRIPT is one of {', '.join(names())}; SCRIPT --help says what it takes.",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -158,11 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _hand_over(name: str, argv: Sequence[str]) -> int:
     """To the script of that name, which exits by itself; 2 if there is none."""
-    known = _names()
-    ablation = getattr(import_module(f"ablations.{name}"), "ABLATION", None) if name in known else None
-    if not isinstance(ablation, Ablation):
-        close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    ablation = declared(name)
+    if ablation is None:
+        close = difflib.get_close_matches(name.replace("-", "_"), names(), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names())}"
         print(f"ablations: no script {name!r}; {hint}", file=sys.stderr)
         return 2
     from ablations.harness.launch import main as launch

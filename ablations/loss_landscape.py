@@ -54,7 +54,7 @@ TEST_ERROR = "test/top1_error"
 
 def plan(budget: str, data: ImageData) -> Plan:
     """ResNets of two depths with and without shortcuts; a VGG with small and large batches, with and without decay."""
-    from modules.families.vgg import LI2017_CIFAR
+    from modules.training.recipe import LI2017_CIFAR
 
     at = Scale.of(budget, data)
     recipe, width, vgg_width, batches = asdict(LI2017_CIFAR), 16, 64, (128, 8192)

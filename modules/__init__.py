@@ -1,117 +1,35 @@
-"""Architectures on one block equation. `build(name)` gives a network; `ARCHITECTURES` is the registry."""
+"""Architectures on one block equation. `build(name)` gives a network; `ARCHITECTURES` is the registry.
 
-from __future__ import annotations
+Importing this package costs nothing: torch and the families come with the first name that is asked for.
+"""
 
-import difflib
-import inspect
-from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from modules.architecture import Architecture
-from modules.blocks.block import Block
-from modules.blocks.network import Network
-from modules.blocks.surgery import removed, reordered, routed, set_survival
-from modules.families import (
-    alexnet,
-    colocalisation,
-    densenet,
-    googlenet,
-    highway,
-    lenet,
-    mlp,
-    nin,
-    resnet,
-    resnext,
-    unet,
-    vgg,
-)
-from modules.families import transformer_networks as transformed
-from modules.training.recipe import HE2015_IMAGENET, Recipe
+if TYPE_CHECKING:
+    from modules.architecture import Architecture
+    from modules.blocks.block import Block
+    from modules.blocks.network import Network
+    from modules.blocks.surgery import removed, reordered, routed, set_survival
+    from modules.catalogue import ARCHITECTURES, build, fitted, recipe_for, resolve
 
 __all__ = [
     "ARCHITECTURES", "Architecture", "Block", "Network", "build", "fitted", "recipe_for", "removed", "reordered",
     "resolve", "routed", "set_survival",
 ]  # fmt: skip
 
-ARCHITECTURES: dict[str, Architecture] = {
-    **mlp.ARCHITECTURES,
-    **lenet.ARCHITECTURES,
-    **alexnet.ARCHITECTURES,
-    **vgg.ARCHITECTURES,
-    **nin.ARCHITECTURES,
-    **googlenet.ARCHITECTURES,
-    **highway.ARCHITECTURES,
-    **resnet.ARCHITECTURES,
-    **resnext.ARCHITECTURES,
-    **densenet.ARCHITECTURES,
-    **unet.ARCHITECTURES,
-    **transformed.ARCHITECTURES,
-    **colocalisation.ARCHITECTURES,
+_HOMES = {
+    "Block": "blocks.block",
+    **dict.fromkeys(("removed", "reordered", "routed", "set_survival"), "blocks.surgery"),
 }
-
-# How a network computes, not what: no part of a run's identity.
-EXECUTION_ARGUMENTS = frozenset(["recompute"])
+"""Where a name stands that `catalogue` does not have."""
 
 
-def _architecture(name: str) -> Architecture:
-    if name not in ARCHITECTURES:
-        close = difflib.get_close_matches(name, ARCHITECTURES, n=5)
-        hint = f"; close are {', '.join(close)}" if close else ""
-        if ":" in name:
-            hint = "; those of libraries are timm:NAME and torchvision:NAME"
-        raise ValueError(f"unknown network {name!r}{hint}; `python -m modules` lists all {len(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'catalogue')}"), name)
 
 
-def resolve(name: str, arguments: Mapping[str, object] | None = None) -> dict[str, object]:
-    """Everything that decides what `build` makes: the builder's name and all its arguments, defaults included.
-
-    Two names for the same network resolve to the same dictionary. Raises ValueError for an unknown name or argument.
-    """
-    architecture, given = _architecture(name), dict(arguments or {})
-    parameters = architecture.parameters
-    unknown = set(given) - set(parameters)
-    if unknown:
-        raise ValueError(f"{name} takes no argument {', '.join(sorted(unknown))}; it takes {', '.join(parameters)}")
-    fixed = sorted(set(architecture.fixed) & set(given))
-    if fixed:
-        values = ", ".join(f"{key}={architecture.fixed[key]!r}" for key in fixed)
-        raise ValueError(f"{name} fixes {values}; choose another network")
-    defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
-    resolved = {**defaults, **architecture.fixed, **given}
-    deciding = {key: resolved[key] for key in sorted(resolved) if key not in EXECUTION_ARGUMENTS}
-    return {"builder": architecture.builder.__name__, **deciding}
-
-
-def fitted(name: str, arguments: Mapping[str, object], image_size: int) -> dict[str, object]:
-    """The arguments, and the images' width for a network that must know it (one with a fully connected layer).
-
-    Raises ValueError for an unknown name.
-    """
-    architecture = _architecture(name)
-    asks = "image_size" in architecture.parameters and "image_size" not in {**architecture.fixed, **arguments}
-    return {**arguments, "image_size": image_size} if asks else dict(arguments)
-
-
-def recipe_for(name: str) -> Recipe:
-    """The published recipe of an architecture, by its registered name; that of He et al. 2015 for a library's."""
-    return HE2015_IMAGENET if name.startswith(("timm:", "torchvision:")) else _architecture(name).recipe
-
-
-# Arguments that count something.
-COUNTS = (
-    "depth", "width", "hidden", "image_size", "growth_rate", "cardinality", "base_width", "widening",
-    "num_transformers",
-)  # fmt: skip
-
-
-def build(name: str, num_classes: int = 10, in_channels: int = 3, **arguments: object) -> Network:
-    """Builds a network by its name in `ARCHITECTURES`, freshly initialised from torch's global generator.
-
-    Raises ValueError for an unknown name, argument or value, naming what is allowed.
-    """
-    resolved = {**resolve(name, arguments), "num_classes": num_classes, "in_channels": in_channels}
-    for key in (*COUNTS, "num_classes", "in_channels"):
-        value = resolved.get(key, 1)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{key} of {name} must be a whole number of at least 1, got {value!r}")
-    return ARCHITECTURES[name](num_classes, in_channels, **arguments)
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -38,7 +38,7 @@ def main() -> int:
         return 2
     print(json.dumps(rows, indent=1) if options.json else catalogue.table(rows))
     if options.name and not options.json and not options.keys:
-        from modules import ARCHITECTURES, recipe_for
+        from modules.catalogue import ARCHITECTURES, recipe_for
 
         totals = [sum(int(str(row[key])) for row in rows) for key in ("parameters", "multiply_adds")]
         print(f"\n{options.name}: {totals[0]:,} parameters, {totals[1]:,} multiply-adds")

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from modules import ARCHITECTURES, Network, build, resolve
 from modules.architecture import Architecture
 from modules.blocks.cost import Cost, cost, cost_by_part
 from modules.blocks.features import shapes
 from modules.blocks.meta import QuickShapes
+from modules.blocks.network import Network
+from modules.catalogue import ARCHITECTURES, build, resolve
 from modules.foreign.libraries import is_foreign, library_model
 from modules.training.recipe import Recipe
 

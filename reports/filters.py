@@ -196,8 +196,8 @@ def prepare(request: Request, name: str, network: Network, data: ImageData) -> t
     from ablations.probes.filters.randomised import randomised
     from datamodules.order import generator
     from modules.errors import first_line
-    from reports.charts.tiles import Album
     from reports.filters_page.look import GIVEN, RANDOM, Look
+    from reports.filters_page.tiles import Album
 
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

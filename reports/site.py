@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
-from ablations.__main__ import scripts
 from ablations.harness.command.command_line import Parser, WrongInput
 from ablations.harness.command.invocation import ROOT, program
 from ablations.harness.declare.ablation import Ablation
-from ablations.harness.store.files import atomic_write_bytes
+from ablations.harness.declare.scripts import scripts
+from ablations.harness.store.files import PAGE, atomic_write_bytes
 
 if TYPE_CHECKING:
     from modules.listing import Row
@@ -82,8 +82,6 @@ def linked(trial: Trial, start: Path) -> Trial:
 
     Raises OSError if that is not possible.
     """
-    from reports.page import PAGE
-
     page = trial.folder / PAGE
     if not page.is_file():
         return trial
@@ -109,8 +107,8 @@ def write_site(
     """
     from markupsafe import Markup
 
-    from reports.page import VERDICTS
     from reports.pages import evidence
+    from reports.pages.claim_cards import VERDICTS, counts
     from reports.pages.reading import environment
 
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -123,11 +121,11 @@ def write_site(
     page = environment().get_template("site.html.j2").render(
         scales=names,
         rows=table,
-        summary=list(zip(names, map(evidence.counts, firsts), strict=True)),
+        summary=list(zip(names, map(counts, firsts), strict=True)),
         tried=sum(any(row["cells"]) for row in table),
         verdicts=VERDICTS,
         ablations=about(ablations, trials),
-        count=evidence.counts,
+        count=counts,
         networks=networks,
         problems=problems,
         script=Markup(script),

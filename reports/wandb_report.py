@@ -21,9 +21,10 @@ from typing import Any
 from ablations.harness.command.command_line import WrongInput
 from ablations.harness.command.invocation import program
 from ablations.harness.declare.ablation import BUDGETS
+from ablations.harness.declare.scripts import names
 from ablations.harness.store.files import write_json
-from ablations.harness.store.records import Records, read_csv
-from ablations.harness.tracking.wandb_names import (
+from ablations.harness.store.records import Records, read_records, records_file
+from ablations.harness.store.wandb_names import (
     PAGE_KEY,
     PROBE,
     PROJECT,
@@ -74,11 +75,11 @@ def build_report(folder: Path, project: str, entity: str) -> Any:
 
 
 def _read(folder: Path) -> tuple[Json, list[Json], Records]:
-    for name in ("ablation.json", "verdicts.json", "records.csv"):
+    for name in ("ablation.json", "verdicts.json", records_file(folder).name):
         if not (folder / name).is_file():
             raise WrongInput(f"{folder} holds no {name}; give the folder of a finished ablation")
     ablation, verdicts = (json.loads((folder / name).read_text()) for name in ("ablation.json", "verdicts.json"))
-    return ablation, verdicts, read_csv(folder / "records.csv")
+    return ablation, verdicts, read_records(folder)
 
 
 def _prose(verdict: Json) -> list[Any]:
@@ -281,9 +282,8 @@ def find_folder(ablation: str, out: Path, budget: str | None, data: str | None) 
         if not Path(ablation).is_dir():
             raise WrongInput(f"{ablation} is no folder")
         return Path(ablation)
-    scripts = sorted(file.stem for file in (Path(__file__).parents[1] / "ablations").glob("[!_]*.py"))
-    if ablation not in scripts:
-        raise WrongInput(f"unknown ablation {ablation!r}; there are {', '.join(scripts)}")
+    if ablation not in names():
+        raise WrongInput(f"unknown ablation {ablation!r}; there are {', '.join(names())}")
     found = sorted(file.parent for file in (out / "ablations" / ablation).glob("*/ablation.json"))
     wanted = [each for each in found if _matches(each.name, budget, data)]
     if len(wanted) != 1:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ablations.harness.probing import Subject
 from PIL import Image
 
 import datamodules
@@ -34,7 +35,6 @@ from ablations.bird_parts import (
 from ablations.harness.declare.ablation import BUDGETS, check
 from ablations.harness.declare.precision import granted
 from ablations.harness.launch import main
-from ablations.harness.probing import Subject
 from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from ablations.probes.transformers.poses import transformers

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from ablations.__main__ import scripts
 from ablations.harness.declare.ablation import Ablation, Claim, Test
+from ablations.harness.declare.scripts import scripts
 from ablations.harness.store.records import Record, Records
 from ablations.harness.verdict import judge
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from ablations.harness.probing import Subject
 
 from ablations.first_layer_filters import (
     ABLATION,
@@ -22,7 +23,6 @@ from ablations.first_layer_filters import (
     split,
 )
 from ablations.harness.declare.ablation import BUDGETS, check
-from ablations.harness.probing import Subject
 from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from modules import build, fitted

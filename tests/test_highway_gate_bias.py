@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from ablations.harness.probing import Subject
 
 from ablations.harness.declare.ablation import BUDGETS, check
 from ablations.harness.declare.precision import granted
-from ablations.harness.probing import Subject
 from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from ablations.highway_gate_bias import (

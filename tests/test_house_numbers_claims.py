@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from ablations.harness.probing import Subject
 from PIL import Image
 
 import datamodules
 from ablations.harness.declare.ablation import BUDGETS, check
 from ablations.harness.declare.precision import granted
 from ablations.harness.launch import main
-from ablations.harness.probing import Subject
 from ablations.harness.store.records import Record, Records, point
 from ablations.house_numbers import (
     ABLATION,

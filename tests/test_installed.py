@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablations.__main__ import ROOT, main, scripts
+from ablations.__main__ import ROOT, main
 from ablations.harness.command.command_line import parse, parser_for
 from ablations.harness.command.invocation import program, version
+from ablations.harness.declare.scripts import scripts
 from ablations.remove_layers import ABLATION
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ablations.harness.declare.ablation import BUDGETS, check
 from ablations.harness.declare.precision import granted
 from ablations.harness.launch import main
-from ablations.harness.store.records import Record, Records, point, read_csv
+from ablations.harness.store.records import Record, Records, point, read_csv, read_records
 from ablations.loss_landscape import (
     ABLATION,
     ALL,
@@ -192,7 +192,7 @@ def test_a_users_own_network_is_drawn(capsys, tmp_path):
     assert {"plane.npz", "plane.vtk", "towards.npz", "spectrum.npz"} <= kept
     plane = Surface.load(folder / "files" / "resnet20-s0" / "plane.npz")
     assert plane.open == 0
-    records = read_csv(folder / "records.csv")
+    records = read_records(folder)
     centre = records.where(probe="centre", metric="train/loss").values()
     assert centre == [plane.values["train/loss"][plane.centre]]
     figures = {figure["file"] for figure in json.loads((folder / "ablation.json").read_text())["figures"]}

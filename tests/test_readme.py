@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from ablations.__main__ import BEGIN, END, ROOT, Published, as_markdown, as_text, main, published, scripts, with_table
+from ablations.__main__ import BEGIN, END, ROOT, Published, as_markdown, as_text, main, published, with_table
 from ablations.harness.command.command_line import parse, parser_for
 from ablations.harness.declare.ablation import check
+from ablations.harness.declare.scripts import scripts
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from ablations.harness.command.command_line import Options
 from ablations.harness.declare.ablation import BUDGETS, check
 from ablations.harness.execution.execute import carry_out
 from ablations.harness.prepare import prepare
-from ablations.harness.store.records import Record, Records, point, read_csv
+from ablations.harness.store.records import Record, Records, point, read_records
 from ablations.harness.verdict import judge
 from ablations.remove_layers import (
     ABLATION,
@@ -59,7 +59,7 @@ def test_smoke_leaves_everything(smoke, folder):
 
 def test_smoke_records_every_question(smoke, folder):
     out, _ = smoke
-    records = read_csv(folder / "records.csv")
+    records = read_records(folder)
     assert {row.ablation for row in records} == {"remove_layers"}
     for arm, blocks in ((RESIDUAL, 6), ("original_resnet", 6), (STOCHASTIC, 6), (PLAIN, 14), (PLAIN_BN, 14)):
         for seed in (0, 1):
@@ -78,7 +78,7 @@ def test_smoke_records_every_question(smoke, folder):
 
 def test_verdicts_follow_from_the_records_alone(folder):
     written = json.loads((folder / "verdicts.json").read_text())
-    again = judge(CLAIMS, read_csv(folder / "records.csv"), [0, 1], "smoke", "digits", num_claims=4)
+    again = judge(CLAIMS, read_records(folder), [0, 1], "smoke", "digits", num_claims=4)
     assert again == written
     assert [verdict["claim"] for verdict in written] == ["RL1", "RL2", "RL3", "RL4"]
     assert {verdict["verdict"] for verdict in written} == {"undecided"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ablations.__main__ import scripts
 from ablations.harness.declare.ablation import Ablation
-from ablations.harness.store.records import read_csv
+from ablations.harness.declare.scripts import scripts
+from ablations.harness.store.records import read_records
 from ablations.harness.verdict import judge
 
 pytestmark = pytest.mark.timeout(280)
@@ -60,7 +60,7 @@ def test_its_verdicts_follow_from_the_records_alone(carried_out: tuple[Ablation,
     ablation, folder, _ = carried_out
     told = json.loads((folder / "verdicts.json").read_text())
     seeds = json.loads((folder / "ablation.json").read_text())["seeds"]
-    records = read_csv(folder / "records.csv")
+    records = read_records(folder)
     found = judge(ablation.claims, records, seeds, "smoke", "digits", num_claims=len(ablation.claims))
     assert json.loads(json.dumps(found)) == told
     judged_by_seeds = [verdict for verdict in told if verdict["seeds"] > 1]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import datamodules
 from ablations.harness.declare.ablation import BUDGETS, check
-from ablations.harness.store.records import Record, Records, point, read_csv
+from ablations.harness.store.records import Record, Records, point, read_records
 from ablations.harness.verdict import judge
 from ablations.spatial_transformer import (
     ABLATION,
@@ -212,7 +212,7 @@ def test_arms_have_data_of_their_own_and_leave_pictures(command: Callable[..., t
     configs = [json.loads(file.read_text())["data"] for file in (out / "trained").glob("*/config.json")]
     assert {data["made"]["maker"] for data in configs} == {"DistortedDigits", "DigitAddition", "SameDigits"}
     folder = out / "ablations" / "spatial_transformer" / "smoke-digits"
-    records = read_csv(folder / "records.csv")
+    records = read_records(folder)
     losses = {record.arm: record.unit for record in records if record.metric == "test/loss"}
     assert losses == {**dict.fromkeys(ARMS[1:], "nats"), TRANSLATED: ""}, "the loss of triplets is a distance"
     poses = {row.metric: row.value for row in records.where(FULL, 0, "pose") if row.metric.endswith("removed")}

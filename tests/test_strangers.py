@@ -16,7 +16,7 @@ from ablations.harness.command.command_line import Options
 from ablations.harness.foreign import network as external
 from ablations.harness.foreign.normalisation import IMAGENET, Normalisation
 from ablations.harness.launch import main
-from ablations.harness.store.records import read_csv
+from ablations.harness.store.records import read_csv, read_records
 from modules import build
 from modules.weights import save_weights
 
@@ -50,7 +50,7 @@ def test_a_network_of_timm_is_probed(command, tmp_path, name):
     if name == "vgg11_bn":
         words += ["--data", "folder", "--data-root", write_folder(tmp_path / "few", sizes=[(32, 32)] * 3)]
     folder, _ = probed(command, tmp_path / "runs", *words)
-    records = read_csv(folder / "records.csv")
+    records = read_records(folder)
     assert records.arms == (name,)
     assert len(records.where(probe="delete")) == 8
     assert len(records.where(probe="intact")) == 1
@@ -219,7 +219,7 @@ def test_weights_of_a_file_are_probed_once(command, tmp_path):
     folder, _ = probed(command, tmp_path / "runs", *words)
     assert "brought from outside" in json.dumps(json.loads((folder / "ablation.json").read_text())["not_done"])
     first = (folder / "records.csv").read_bytes()
-    assert len(read_csv(folder / "records.csv").where(probe="delete")) == 9
+    assert len(read_records(folder).where(probe="delete")) == 9
     again, _ = probed(command, tmp_path / "runs", *words)
     assert again == folder
     assert (folder / "records.csv").read_bytes() == first

@@ -11,7 +11,7 @@ from ablations.harness.declare import chart
 from ablations.harness.estimate import Estimate
 from ablations.harness.runtime import environment, say
 from ablations.harness.store.answers import kept_beside
-from ablations.harness.store.files import sweep, write_json
+from ablations.harness.store.files import PAGE, sweep, write_json
 from ablations.harness.store.folders import make_way, make_way_for_files, remove
 from ablations.harness.store.records import Records, write_csv
 from ablations.harness.store.runs import locked, outcome
@@ -56,7 +56,7 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], forei
     sweep(folder, below=False)  # there may lie answers of a foreign network, which have a lock of their own
     sweep(folder / "figures")
     make_way_for_files(folder / "figures", [path.name for path in (folder / "figures").glob("*")])  # it holds files
-    make_way_for_files(folder, ("records.csv", "verdicts.json", "ablation.json", "report.html"))
+    make_way_for_files(folder, ("records.csv", "verdicts.json", "ablation.json", PAGE))
     write_csv(folder / "records.csv", records)
     options = trial.options
     verdicts = judge(
@@ -146,7 +146,10 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
         "charts": [chart.written(each) for each in ablation.charts],
         "probes": [
             {
-                "name": probe.name, "version": probe.version, "settings": probe.settings, "units": dict(probe.units),
+                "name": probe.name,
+                "version": probe.version,
+                "settings": probe.settings,
+                "units": dict(probe.units),
                 "arms": [arm.name for arm in trial.arms if probe.asks(arm.name)],
             }
             for probe in trial.plan.probes

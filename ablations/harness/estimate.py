@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import torch
 
-from ablations.harness.training.lengths import batches
 from ablations.harness.stopwatch import Loss, label_loss, now, training_steps
 from ablations.harness.store.runs import Run
+from ablations.harness.training.lengths import batches
 from datamodules.images import ImageData
 from modules import ARCHITECTURES, Network, build
 from modules.blocks.cost import Cost, cost

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ablations.harness.training.lengths import steps
 from ablations.harness.declare.probe import Probe
 from ablations.harness.estimate import Estimate, count, describe, estimate, evaluation_time, in_words
 from ablations.harness.execution.perform import evaluating, is_asked, is_finished
 from ablations.harness.foreign.network import ForeignNetwork
 from ablations.harness.runtime import say
+from ablations.harness.training.lengths import steps
 from ablations.harness.trial import Trial
 from modules.blocks.cost import Cost
 

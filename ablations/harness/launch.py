@@ -56,18 +56,24 @@ def report(folder: Path) -> bool:
 
     The only door from here to `reports`: whatever fails behind it, records and verdicts stand.
     """
+    from ablations.harness.store.records import read_records
     from reports.pages.figures import redraw
-    from reports.pages.page import write_page, warnings
+    from reports.pages.page import write_page
+    from reports.pages.run_warnings import run_warnings
+
+    def page() -> None:
+        for warning in run_warnings(read_records(folder)):
+            print(f"warning: {warning}", flush=True)
+        print(f"report: {write_page(folder)}", flush=True)
 
     failed = False
-    for make in (redraw, warnings, write_page):
+    for what, make in (("figures", lambda: redraw(folder)), ("page", page)):
         try:
-            for line in make(folder):
-                print(line, flush=True)
+            make()
         except Exception:  # whatever a plot or a template raises
             failed = True
             traceback.print_exc()
-            print(f"the report failed; records and verdicts are in {folder}", file=sys.stderr)
+            print(f"the {what} failed; records and verdicts are in {folder}", file=sys.stderr)
     return failed
 
 

@@ -32,6 +32,10 @@ def keep_freed_memory() -> bool:
         return False
 
 
+progress_line: int | None = None
+"""On which line of the terminal this process shows its progress, where several do."""
+
+
 def quiet() -> None:
     """Keeps advertising and advice of the libraries off the terminal; errors still come through."""
     import lightning.pytorch  # noqa: F401  (first, because it sets its own level when it is imported)

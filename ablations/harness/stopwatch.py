@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from modules import Network
-from modules.training.recipe import Recipe, optimiser, training_loss
+from modules.training.optimisation import optimiser, training_loss
+from modules.training.recipe import Recipe
 
 Loss = Callable[[Network, Tensor, Tensor, Recipe], Tensor]
 """Of a network on one batch of (images, labels), by a recipe."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from ablations.harness.declare.ablation import ALPHA, BUDGETS, LEVEL, MAX_SEEDS, Claim, Test
+from ablations.harness.declare.ablation import ALPHA, LEVEL, MAX_SEEDS, Claim, Test
+from ablations.harness.declare.scale import BUDGETS
 from ablations.harness.store.records import Records
 
 

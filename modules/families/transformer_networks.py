@@ -3,10 +3,6 @@
 - `st_fcn`, `st_cnn`: the networks for distorted digits (table 1), with and without a transformer in front.
 - `st_addition`: two transformers in parallel for the sum of two digits in two channels (appendix A.1).
 - `st_svhn`: house numbers, one transformer in front or four inside (appendix A.5).
-- `transformed`: one or several transformers in front of any network of the suite, as the birds of section 4.3 have
-  them (there, translations at a fixed scale of 0.5 that start as tiles: `transform="translation", scale=0.5,
-  tile=True, num_transformers=2`). Differs: there each crop has the trunk's features for itself; here one trunk reads
-  all crops as channels.
 
 Where the paper is silent: the numbers of units follow from `num_parameters`, about equal in all arms, localisation
 included; the CNN has 32 filters in both layers, padded so that images of 16 to 60 pixels and more fit; parallel
@@ -23,7 +19,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_args
 
-import torch
 from torch import nn
 
 from modules.architecture import Architecture
@@ -307,44 +302,6 @@ def st_svhn(
     return network
 
 
-def transformed(
-    num_classes: int = 10,
-    in_channels: int = 3,
-    *,
-    image_size: int = 32,
-    network: str = "resnet20",
-    network_arguments: Mapping[str, object] | None = None,
-    transform: Transform = "affine",
-    num_transformers: int = 1,
-    output_size: int | None = None,
-    localisation: LocalisationName = "conv",
-    sampling: Sampling = "bilinear",
-    start: Start = "identity",
-    scale: float = 1.0,
-    tile: bool = False,
-    control_points: int = 4,
-) -> Network:
-    """Any network of the suite with transformers in front of its stem; blocks and heads stay as they are.
-
-    network, network_arguments: as for `modules.build`; the network has num_transformers * in_channels channels and
-    images of output_size pixels. The other arguments as `st_fcn`.
-    Raises ValueError for unknown and impossible values, and for an output that the network cannot take.
-    """
-    from modules import build, fitted  # the registry knows this file
-
-    stem = parallel_transformers(
-        num_transformers, in_channels, image_size, transform=transform, output_size=output_size,
-        localisation=localisation, sampling=sampling, start=start, scale=scale, tile=tile,
-        control_points=control_points,
-    )  # fmt: skip
-    size, channels = output_size or image_size, num_transformers * in_channels
-    trunk = build(network, num_classes, channels, **fitted(network, network_arguments or {}, size))
-    trunk.input_size.check(torch.Size((1, channels, size, size)))
-    trunk.stem = nn.Sequential(OrderedDict(transformer=stem, trunk=trunk.stem))
-    trunk.input_size = InputSize(image_size, 0)
-    return trunk
-
-
 def _digits(builder: Callable[..., Network], **fixed: object) -> Architecture:
     return Architecture(builder, PAPER, JADERBERG2015_MNIST, fixed, image_size=28, in_channels=1)
 
@@ -358,6 +315,4 @@ ARCHITECTURES = {
     **{f"st_cnn_{transform}": _digits(st_cnn, transform=transform) for transform in ("affine", "projective", "tps")},
     "st_addition": Architecture(st_addition, PAPER, JADERBERG2015_MNIST, image_size=42, in_channels=2, num_classes=19),
     "st_svhn": Architecture(st_svhn, PAPER, JADERBERG2015_SVHN, image_size=64, num_classes=11),
-    "transformed": Architecture(transformed, PAPER, ST_CIFAR),
-    "st_resnet20": Architecture(transformed, PAPER, ST_CIFAR, {"network": "resnet20"}),
 }

@@ -23,7 +23,7 @@ from modules.architecture import Architecture
 from modules.blocks.block import Block
 from modules.blocks.layers import ResponseNorm, conv, initialise, plain_block
 from modules.blocks.network import InputSize, Network
-from modules.training.recipe import Recipe
+from modules.training.recipe import LI2017_CIFAR, Recipe
 
 SIMONYAN2014 = Recipe(
     epochs=74,
@@ -39,13 +39,6 @@ VGG_CIFAR = Recipe(
     weight_decay=5e-4,
     warmup_steps=400,
     source="optimiser of Simonyan & Zisserman 2014, schedule of He et al. 2015; Veit et al. 2016 do not give theirs",
-)
-LI2017_CIFAR = Recipe(
-    epochs=300,
-    nesterov=True,
-    weight_decay=5e-4,
-    milestones=(0.5, 0.75, 275 / 300),
-    source="Li et al. 2017, 1712.09913, authors' code: 10x down at epochs 150, 225, 275",
 )
 
 CONVS_PER_GROUP = {

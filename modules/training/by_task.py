@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modules import ARCHITECTURES, resolve
+from modules.catalogue import ARCHITECTURES, resolve
 from modules.training.classifier import Classifier
 from modules.training.colocaliser import Colocaliser
 from modules.training.lightning_base import Wrapped

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from modules.blocks.network import TrainingOutputs
 from modules.training.lightning_base import EpochSums, Wrapped
-from modules.training.recipe import training_loss
+from modules.training.optimisation import training_loss
 
 
 class Classifier(Wrapped):

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
-from modules import build, fitted, recipe_for, resolve
 from modules.blocks.network import Network
-from modules.training.recipe import Fields, Recipe, learning_rate, optimiser, with_overrides
+from modules.catalogue import build, fitted, recipe_for, resolve
+from modules.training.optimisation import optimiser
+from modules.training.recipe import Fields, Recipe, learning_rate, with_overrides
 
 SPLITS = ("train", "val", "test")
 

@@ -1,7 +1,8 @@
 """How networks are trained: every optimiser setting and schedule of the suite, each with its source.
 
 A recipe's learning rate belongs to its global batch size; the batch is divided among processes, the rate never scaled.
-Each family's file says which recipe its networks have by default (`modules.recipe_for` looks it up).
+Each family's file says which recipe its networks have by default (`modules.recipe_for` looks it up). Those that several
+files name stand here; this file needs no torch, so that what names one costs no time to import.
 Differs from the papers: milestones are fractions of all steps, so that a shorter budget keeps the schedule's shape; the
 last, incomplete batch of an epoch is left out; where a paper lowers the rate "on plateaus", the fractions are ours;
 augmentation is the data's own (`datamodules`), or none, never a paper's colour shifts or weight averaging.
@@ -13,11 +14,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
-
-from torch import Tensor, nn
-from torch.optim import SGD
-
-from modules.blocks.network import TrainingOutputs
 
 Precision = Literal["32-true", "bf16-mixed"]
 Schedule = Literal["milestones", "linear", "cosine", "exponential"]
@@ -101,39 +97,6 @@ def learning_rate(recipe: Recipe, step: int, total_steps: float) -> float:
     return recipe.learning_rate * left
 
 
-def optimiser(recipe: Recipe, network: nn.Module) -> SGD:
-    """SGD as the recipe says, in PyTorch's fused form (one kernel for all tensors).
-
-    A parameter belongs to a localisation network if a module named `localisation` holds it. Each group keeps its
-    factor under `factor`, for schedules.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        factor = recipe.localisation_factor if "localisation" in name.split(".") else 1.0
-        weight_decay = recipe.weight_decay if recipe.decay == "all" or parameter.ndim > 1 else 0.0
-        groups.setdefault((factor, weight_decay), []).append(parameter)
-    return SGD(
-        [
-            {"params": parameters, "lr": recipe.learning_rate * factor, "weight_decay": weight_decay, "factor": factor}
-            for (factor, weight_decay), parameters in groups.items()
-        ],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        fused=True,
-    )
-
-
-def training_loss(outputs: Tensor | TrainingOutputs, targets: Tensor, recipe: Recipe) -> Tensor:
-    """Mean cross-entropy in fp32 of logits (N, K, ...) with targets (N, ...), plus the weighted auxiliary heads'."""
-    if not isinstance(outputs, TrainingOutputs):
-        return nn.functional.cross_entropy(outputs.float(), targets)
-    loss = nn.functional.cross_entropy(outputs.logits.float(), targets)
-    for logits in outputs.auxiliary:
-        loss = loss + recipe.auxiliary_weight * nn.functional.cross_entropy(logits.float(), targets)
-    return loss
-
-
 HE2015_CIFAR = Recipe(epochs=182, source="He et al. 2015, 1512.03385, section 4.2: 64k steps on the 45k split")
 HE2015_CIFAR_DEEP = replace(
     HE2015_CIFAR,
@@ -145,10 +108,13 @@ HE2016_CIFAR = replace(HE2015_CIFAR_DEEP, source="He et al. 2016, 1603.05027, ap
 HE2015_IMAGENET = Recipe(
     epochs=120, batch_size=256, milestones=(0.25, 0.5, 0.75), source="He et al. 2015, section 3.4: 60e4 steps of 256"
 )
-HUANG2016_CIFAR = Recipe(
-    epochs=500,
+HUANG2016_CIFAR = Recipe(epochs=500, nesterov=True, source="Huang et al. 2016, 1603.09382, section 4")
+LI2017_CIFAR = Recipe(
+    epochs=300,
     nesterov=True,
-    source="Huang et al. 2016, 1603.09382, section 4",
+    weight_decay=5e-4,
+    milestones=(0.5, 0.75, 275 / 300),
+    source="Li et al. 2017, 1712.09913, authors' code: 10x down at epochs 150, 225, 275",
 )
 
 

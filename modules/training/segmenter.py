@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardInde
 
 from modules.blocks.network import TrainingOutputs
 from modules.training.lightning_base import SPLITS, EpochSums, Wrapped
-from modules.training.recipe import training_loss
+from modules.training.optimisation import training_loss
 from modules.training.segmentation_metrics import BoundaryF1
 
 METRICS = ("dice", "iou", "boundary_f1")

@@ -87,11 +87,11 @@ def _(chart: Against, records: Records, folder: Path) -> list[Drawn]:
 @draw.register
 def _(chart: AgainstField, records: Records, folder: Path) -> list[Drawn]:
     series: dict[str, dict[float, list[float]]] = {}
-    found = records.where(probe=chart.quantity.probe, metric=chart.quantity.metric, **chart.quantity.where)
+    found = records.where(None, None, chart.quantity.probe, chart.quantity.metric, **chart.quantity.where)
     for arm in chart.arms or found.arms:
         for row in found.where(arm):
             line = series.setdefault(chart.names.get(arm, arm), {})
-            line.setdefault(float(row.fields[chart.field]), []).append(row.value)
+            line.setdefault(float(row.fields[chart.over]), []).append(row.value)
     return draw_against(
         folder, chart.name, chart.title, chart.x_label, chart.label, series, caption=chart.caption,
         logarithmic=chart.logarithmic,

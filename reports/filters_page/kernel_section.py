@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ablations.probes.filters import kernels
-from reports.charts import tiles
 from reports.charts.style import BLUE, FAINT, panels, save, style
-from reports.charts.tiles import Tile
+from reports.filters_page import tiles
 from reports.filters_page.look import GIVEN, Group, Look, Row, Section, Table
+from reports.filters_page.tiles import Tile
 from reports.pages.embedding import data_uri
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ablations.probes.filters import maps
 from datamodules.images import ImageData
 from modules import Network
-from reports.charts.tiles import Album, Tile
+from reports.filters_page.tiles import Album, Tile
 
 GIVEN, RANDOM = "this network", "random weights"
 SEARCHED = 2000  # test images among which the patches are sought

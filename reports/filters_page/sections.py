@@ -13,10 +13,10 @@ from ablations.probes.filters.randomised import similarity
 from ablations.probes.filters.receptive_field import ReceptiveField
 from modules import Network
 from modules.blocks.spatial_transformer import SpatialTransformer
-from reports.charts import tiles
 from reports.charts.style import number
-from reports.charts.tiles import Tile
+from reports.filters_page import tiles
 from reports.filters_page.look import GIVEN, RANDOM, Group, Look, Row, Section, Table
+from reports.filters_page.tiles import Tile
 
 PATCHES = 6  # of every channel
 

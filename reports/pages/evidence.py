@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.harness.declare.ablation import BUDGETS, scale_order
-from reports.page import PAGE, VERDICTS, claim_card
+from ablations.harness.declare.scale import BUDGETS, scale_order
+from ablations.harness.store.files import PAGE
+from reports.pages.claim_cards import claim_card
 from reports.pages.reading import Json, one_of, read_ablation, read_each, read_json, read_records
 
 Scale = tuple[str, str]  # budget and data
@@ -63,7 +64,7 @@ def _trial(origin: str, folder: Path, problems: list[str]) -> Trial:
     ablation = read_ablation(folder, elsewhere)
     judged = read_json(folder / "verdicts.json", list, problems) or []
     verdicts = read_each(judged, _verdict, "verdicts.json, claim", problems)
-    read_records(folder / "records.csv", elsewhere)
+    read_records(folder, elsewhere)
     if not (folder / PAGE).is_file():
         elsewhere.append(f"{PAGE} is missing; python -m reports.page with this folder writes it.")
     environment = ablation["environment"]
@@ -100,8 +101,3 @@ def scales(trials: list[Trial]) -> list[Scale]:
     """What claims were tried on, in the order of `scale_order`."""
     found = {(verdict["budget"], verdict["data"]) for trial in trials for verdict in trial.verdicts}
     return sorted(found, key=lambda scale: scale_order(*scale))
-
-
-def counts(verdicts: list[Json]) -> list[tuple[str, int]]:
-    """How many of the verdicts are which word, in the order of the words."""
-    return [(word, sum(verdict["verdict"] == word for verdict in verdicts)) for word in VERDICTS]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ablations.harness.store.files import write_json
-from ablations.harness.store.records import read_csv
+from ablations.harness.store.records import read_records
 from reports.charts.declared import draw_all
 
 FAILED = "The figures: drawing them failed; the records are complete."
@@ -22,7 +22,7 @@ def redraw(folder: Path) -> None:
     said = json.loads(file.read_text(encoding="utf-8"))
     said["not_done"] = [line for line in said["not_done"] if line != FAILED]
     try:
-        drawn = draw_all(said["charts"], said["name"], read_csv(folder / "records.csv"), folder)
+        drawn = draw_all(said["charts"], said["name"], read_records(folder), folder)
     except Exception:
         said["not_done"].append(FAILED)
         write_json(file, said)

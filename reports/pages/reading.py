@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ablations.harness.store.records import Records, read_csv
+from ablations.harness.store.records import Records, records_file
+from ablations.harness.store.records import read_records as stored_records
 from reports.charts.style import number
 
 Json = dict[str, Any]
@@ -75,10 +76,11 @@ def read_ablation(folder: Path, problems: list[str]) -> Json:
     return known
 
 
-def read_records(path: Path, problems: list[str]) -> Records | None:
-    """The records, or None after naming the problem."""
+def read_records(folder: Path, problems: list[str]) -> Records | None:
+    """The records of an ablation's folder, or None after naming the problem."""
+    path = records_file(folder)
     try:
-        return read_csv(path)
+        return stored_records(folder)
     except OSError as error:
         problems.append(f"{path.name} cannot be read: {error.strerror}.")
     except ValueError as error:  # its text begins with the path, which is not the reader's

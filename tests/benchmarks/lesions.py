@@ -43,7 +43,8 @@ def samples(num_images: int, seed: int) -> tuple[Tensor, Tensor]:
 def trained(network_name: str, steps: int, file: Path) -> None:
     """Writes weights after so many steps: realistic batch norm statistics, and an error that deletions change."""
     from modules import build
-    from modules.training.recipe import Recipe, optimiser
+    from modules.training.optimisation import optimiser
+    from modules.training.recipe import Recipe
 
     torch.manual_seed(0)
     network = build(network_name).train().to(memory_format=torch.channels_last)

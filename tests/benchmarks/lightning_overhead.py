@@ -29,7 +29,8 @@ from datamodules.augment import Augment
 from datamodules.images import ImageData
 from datamodules.pixels import Decoded, Pixels
 from modules import build
-from modules.training.recipe import Recipe, learning_rate, optimiser
+from modules.training.optimisation import optimiser
+from modules.training.recipe import Recipe, learning_rate
 
 TARGET = 1.03
 WARM_UP = 3

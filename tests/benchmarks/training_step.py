@@ -117,7 +117,8 @@ def ours(network_name: str, precision: str, compiled: bool) -> Steps:
     from datamodules.images import ImageData
     from datamodules.pixels import Decoded, Pixels
     from modules.training.classifier import Classifier
-    from modules.training.recipe import HE2015_CIFAR, optimiser
+    from modules.training.optimisation import optimiser
+    from modules.training.recipe import HE2015_CIFAR
 
     runtime.keep_freed_memory()
     torch.manual_seed(0)

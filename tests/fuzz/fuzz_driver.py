@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
+from ablations.harness.probing import Measurement, Subject
 from hypothesis import HealthCheck, Phase, settings
 
 from ablations.harness.declare.ablation import Ablation, Arm, Plan
 from ablations.harness.launch import main
-from ablations.harness.probing import Measurement, Subject
 from ablations.harness.store.files import write_npz
 from ablations.harness.store.records import Records
 from ablations.remove_layers import ABLATION

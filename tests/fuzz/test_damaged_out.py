@@ -58,7 +58,7 @@ class Finished:
 
         with (
             patch("ablations.harness.execution.execute.conclude", concluding),
-            patch("reports.page.write_page", page_of_one_line),
+            patch("reports.pages.page.write_page", page_of_one_line),
         ):
             seen = carry_out([*self.words, *more], out)
         return seen, [repr(row) for records in judged for row in records if "seconds" not in row.metric]

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 import datamodules
-from ablations.__main__ import scripts
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.precision import granted
 from ablations.harness.declare.scale import BUDGETS, Scale
+from ablations.harness.declare.scripts import scripts
 from ablations.harness.prepare import _run
-from ablations.harness.store.records import read_csv
+from ablations.harness.store.records import read_records
 from ablations.harness.trial import data_key
 from ablations.harness.verdict import judge
 from datamodules import made
@@ -108,7 +108,7 @@ def test_published_verdicts_come_out_again_from_their_records(folder: Path) -> N
     wanted = [verdict["claim"] for verdict in published]
     claims = [claim for claim in ablation.claims if claim.id in wanted]
     again = judge(
-        claims, read_csv(folder / "records.csv"), summary["seeds"], summary["budget"], summary["data"],
+        claims, read_records(folder), summary["seeds"], summary["budget"], summary["data"],
         num_claims=len(ablation.claims),
     )  # fmt: skip
     assert json.loads(json.dumps(again)) == published

@@ -1,5 +1,6 @@
 """The tidy table: points, narrowing down, exact round trips, damage, and files written whole or not at all."""
 
+import contextlib
 import json
 import math
 import os
@@ -8,12 +9,24 @@ import struct
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablations.harness.store.files import atomic_write_bytes, atomic_write_text, write_json
-from ablations.harness.store.records import COLUMNS, Record, Records, point, read_csv, write_csv
+from ablations.harness.store.records import (
+    COLUMNS,
+    CSV,
+    PARQUET,
+    Record,
+    Records,
+    point,
+    read_csv,
+    read_records,
+    write_csv,
+    write_parquet,
+)
 
 ROW = Record("remove_layers", "resnet", 0, "delete block=a position=3", "top1_error", 7.25, "%", "resnet20-s0-ab12")
 TABLE = Records(
@@ -112,13 +125,18 @@ def test_values_are_grouped_by_ascending_seed():
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8)
 
 
+SEED = st.integers(-(2**63), 2**63 - 1)
+FORMS = [(CSV, write_csv), (PARQUET, write_parquet)]
+
+
+@pytest.mark.parametrize(("name", "write"), FORMS)
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(TEXT, TEXT, st.integers(), TEXT, st.floats(), TEXT, TEXT), max_size=4))
-def test_the_csv_round_trip_is_exact(tmp_path_factory, cells):
+@given(st.lists(st.tuples(TEXT, TEXT, SEED, TEXT, st.floats(), TEXT, TEXT), max_size=4))
+def test_the_round_trip_is_exact(tmp_path_factory, name, write, cells):
     rows = Records(Record(a, b, seed, ROW.point, m, value, unit, run) for a, b, seed, m, value, unit, run in cells)
-    path = tmp_path_factory.mktemp("records") / "records.csv"
-    write_csv(path, rows)
-    back = read_csv(path)
+    folder = tmp_path_factory.mktemp("records")
+    write(folder / name, rows)
+    back = read_records(folder)
     assert [replace(row, value=0.0) for row in back] == [replace(row, value=0.0) for row in rows]
     assert [row.value for row in back if row.value == row.value] == [
         row.value for row in rows if row.value == row.value
@@ -126,12 +144,43 @@ def test_the_csv_round_trip_is_exact(tmp_path_factory, cells):
     assert [math.isnan(row.value) for row in back] == [math.isnan(row.value) for row in rows]
 
 
+@pytest.mark.parametrize(("name", "write"), FORMS)
 @pytest.mark.parametrize(
     "value", [float("nan"), float("inf"), -0.0, 0.1 + 0.2, 5e-324, 7, np.float32(0.1), np.float64(1 / 3)]
 )
-def test_awkward_values_survive_to_the_last_bit(tmp_path, value):
-    write_csv(tmp_path / "records.csv", [replace(ROW, value=value)])
-    assert bits(read_csv(tmp_path / "records.csv")) == bits([replace(ROW, value=float(value))])
+def test_awkward_values_survive_to_the_last_bit(tmp_path, name, write, value):
+    write(tmp_path / name, [replace(ROW, value=value)])
+    assert bits(read_records(tmp_path)) == bits([replace(ROW, value=float(value))])
+
+
+def test_a_csv_is_newer_than_a_parquet_and_another_table_is_named(tmp_path):
+    write_parquet(tmp_path / PARQUET, TABLE)
+    whole = (tmp_path / PARQUET).read_bytes()
+    write_parquet(tmp_path / PARQUET, TABLE)
+    assert (tmp_path / PARQUET).read_bytes() == whole
+    assert read_records(tmp_path) == TABLE
+    write_csv(tmp_path / CSV, [ROW])
+    assert read_records(tmp_path) == Records([ROW])
+    (tmp_path / CSV).unlink()
+    pq.write_table(pq.read_table(tmp_path / PARQUET).drop(["unit"]), tmp_path / PARQUET)
+    with pytest.raises(ValueError, match=r"records\.parquet: its columns are not ablation, arm, seed"):
+        read_records(tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_damage_of_a_parquet_passes_for_other_records(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("records")
+    write_parquet(folder / PARQUET, TABLE)
+    content = bytearray((folder / PARQUET).read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:at]
+    else:
+        content[at] ^= data.draw(st.integers(1, 255))
+    (folder / PARQUET).write_bytes(content)
+    with contextlib.suppress(ValueError):  # what tells nothing of the table, such as the writer's name, may be damaged
+        assert read_records(folder) == TABLE
 
 
 def test_a_diverged_run_reads_as_nan_in_the_file(tmp_path):

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import datamodules
-from ablations.__main__ import scripts
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare import scale
 from ablations.harness.declare.precision import FAST_TRAINING
 from ablations.harness.declare.scale import LEAST_STEPS, Scale
+from ablations.harness.declare.scripts import scripts
 from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.trial import Trial

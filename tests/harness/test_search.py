@@ -21,7 +21,7 @@ from ablations.harness.prepare import prepare
 from ablations.harness.search import SEED, Search, drawn, final_loss
 from ablations.harness.trial import Trial
 from modules.weights import save_weights
-from reports.page import write_page
+from reports.pages.page import write_page
 
 ARM = Arm(
     "a", "mlp", {"depth": 2}, {"epochs": 1}, "a note", {"learning_rate": (1e-3, 1.0), "activation": ("relu", "tanh")}

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from ablations.harness.probing import Measurement
 
 from ablations.harness.command.command_line import Options
 from ablations.harness.execution.execute import carry_out
 from ablations.harness.prepare import prepare
-from ablations.harness.probing import Measurement
 from ablations.harness.store.runs import held, snapshot_files
 from modules.weights import read_weights
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ablations.harness.tracking.wandb_names import DIVERGED_KEY, STEP_LOSS_KEY
+from ablations.harness.store.wandb_names import DIVERGED_KEY, STEP_LOSS_KEY
 from ablations.harness.training import step_losses
 from ablations.harness.training.callbacks import Diverged
 from ablations.harness.training.train import train as training

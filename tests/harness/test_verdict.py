@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ablations.harness.declare.ablation import Claim, Test
 from ablations.harness.declare.measure import computed
-from ablations.harness.store.records import Record, Records, point, read_csv, write_csv
+from ablations.harness.store.records import Record, Records, point, read_records, write_csv
 from ablations.harness.verdict import holm, judge, sign_flip_p, smallest_p, t_interval
 
 CONTRACT = {"claim", "says", "verdict", "estimate", "interval", "unit", "rule", "seeds", "budget", "data"}
@@ -321,7 +321,7 @@ def test_nonsense_is_refused(changes, message):
 def test_a_verdict_is_recomputed_from_the_file_alone(tmp_path):
     records = gap_records([value + 0.1 for value in AROUND_40])
     write_csv(tmp_path / "records.csv", records)
-    assert judge_one([gap_test()], read_csv(tmp_path / "records.csv")) == judge_one([gap_test()], records)
+    assert judge_one([gap_test()], read_records(tmp_path)) == judge_one([gap_test()], records)
 
 
 @settings(max_examples=40, deadline=None)

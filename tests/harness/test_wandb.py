@@ -15,10 +15,10 @@ from ablations.harness.command.command_line import Options
 from ablations.harness.execution.execute import carry_out
 from ablations.harness.prepare import prepare
 from ablations.harness.store.records import Record, Records, read_csv
+from ablations.harness.store.wandb_names import PROJECT, figure_key, means
 from ablations.harness.tracking import lineage, tracking
 from ablations.harness.tracking.summary_run import log_summary
 from ablations.harness.tracking.tracking import Tracker
-from ablations.harness.tracking.wandb_names import PROJECT, figure_key, means
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from ablations.harness.execution.workers import WORTH_STEPS, worth
 from safetensors.torch import load_file
 
 from ablations.harness.command.command_line import Options
-from ablations.harness.execution.workers import WORTH_STEPS, worth
 from ablations.remove_layers import ABLATION
 
 ROOT = Path(__file__).parents[2]

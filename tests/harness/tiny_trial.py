@@ -6,12 +6,12 @@ import io
 import json
 
 import numpy as np
+from ablations.harness.probing import Measurement
 
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.declare.measure import Quantity
 from ablations.harness.estimate import Estimate, describe
 from ablations.harness.launch import main
-from ablations.harness.probing import Measurement
 from ablations.harness.store.files import atomic_write_text, write_npz
 from reports.charts.tables import write_table
 
@@ -48,7 +48,7 @@ TINY = Ablation("tiny", "Tiny", "Does it hold?", CLAIMS, plan, probe, figures, l
 def make_cheap(patch):
     """Leaves out what takes longer than the training and has no part in how files are kept."""
     patch.setattr("ablations.harness.forecast.estimate", without_a_clock)
-    patch.setattr("reports.page.write_page", page_of_one_line)
+    patch.setattr("reports.pages.page.write_page", page_of_one_line)
     patch.setattr("os.fsync", lambda number: None)  # see test_durable.py
 
 

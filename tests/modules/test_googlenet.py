@@ -17,7 +17,8 @@ from modules.blocks.cost import cost
 from modules.blocks.features import features
 from modules.blocks.network import TrainingOutputs
 from modules.families.googlenet import SZEGEDY2014, TABLE1, inception
-from modules.training.recipe import learning_rate, training_loss
+from modules.training.optimisation import training_loss
+from modules.training.recipe import learning_rate
 
 # 1409.4842, table 1: channels read, parameters and millions of multiply-adds of each block, both computed from it.
 BLOCKS = {

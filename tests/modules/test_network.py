@@ -10,7 +10,8 @@ from modules import Block, Network, build, removed, routed
 from modules.blocks.features import features, shapes
 from modules.blocks.network import InputSize, TrainingOutputs, evaluating
 from modules.blocks.parallel import Parallel, Zeros, parallel
-from modules.training.recipe import HE2015_CIFAR, training_loss
+from modules.training.optimisation import training_loss
+from modules.training.recipe import HE2015_CIFAR
 
 
 def nested() -> Network:

@@ -10,7 +10,7 @@ from torch import nn
 
 from modules import Network, build, recipe_for, removed
 from modules.blocks.spatial_transformer import SpatialTransformer, tiles
-from modules.training.recipe import optimiser
+from modules.training.optimisation import optimiser
 
 
 def transformers(network: Network) -> list[SpatialTransformer]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ablations.harness.probing import Subject
 from torch import Tensor, nn
 
 import datamodules
-from ablations.harness.probing import Subject
 from ablations.harness.store.records import Record, Records
 from ablations.probes.transformers import questions as ask
 from ablations.probes.transformers.poses import transformers

@@ -3,10 +3,10 @@
 import json
 import shutil
 
-from ablations.__main__ import scripts
+from ablations.harness.declare.scripts import scripts
 from ablations.harness.store.files import write_json
-from reports.page import write_page
 from reports.pages.evidence import find
+from reports.pages.page import write_page
 from reports.site import write_site
 
 HOSTILE = 'odd "<i>#?%41&:'  # a folder's name that every layer of an address could stumble over

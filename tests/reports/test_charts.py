@@ -13,8 +13,8 @@ import pytest
 from invented_surfaces import LOSS, bowl, holed, rough
 
 from reports.charts.interactive import lines, surface_3d
-from reports.page import write_page
 from reports.pages import embedding as page_figures
+from reports.pages.page import write_page
 
 NASTY = "</script><script>alert(1)</script><b>&amp;"
 SERIES = {"one": {1.0: [3.0, 5.0], 2.0: [1.0, math.nan]}, NASTY: {2.0: [7.0], 1.0: [8.0]}, "lost": {1.0: [math.nan]}}

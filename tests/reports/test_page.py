@@ -14,7 +14,8 @@ from invented_ablation import ARMS, CLAIMS, make_folder, synthetic_records
 from ablations.harness.store.files import write_json
 from ablations.harness.verdict import judge
 from reports.charts.style import number
-from reports.page import main, write_page
+from reports.page import main
+from reports.pages.page import write_page
 
 VOID = {"meta", "link", "img", "br", "input"}
 

@@ -10,7 +10,7 @@ from invented_surfaces import LOSS, bowl, holed, rough
 
 from ablations.harness.store.files import write_json
 from reports.charts.interactive import surface_3d
-from reports.page import write_page
+from reports.pages.page import write_page
 
 pytestmark = [
     pytest.mark.slow,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from invented_ablation import make_folder
 
-from ablations.harness.store.records import Record, Records, point, read_csv, write_csv
-from reports.page import write_page
+from ablations.harness.store.records import Record, Records, point, read_records, write_csv
+from reports.pages.page import write_page
 from reports.pages.run_warnings import run_warnings
 
 
@@ -64,7 +64,7 @@ def test_a_run_whose_loss_rose_again_is_told_with_its_rise() -> None:
 def test_the_page_shows_them_only_where_there_are_some(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     assert "may have failed" not in write_page(folder).read_text(encoding="utf-8")
-    kept = list(read_csv(folder / "records.csv"))
+    kept = list(read_records(folder))
     write_csv(folder / "records.csv", [*kept, *rows("vgg", 0, "transformers_blank", [0.0, 25.0])])
     page = write_page(folder).read_text(encoding="utf-8")
     assert page.count("Some runs may have failed") == 1

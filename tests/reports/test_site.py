@@ -12,12 +12,14 @@ import pytest
 from invented_site import HOSTILE, build, edit_json, make_roots
 from test_page import Page
 
-from ablations.__main__ import ROOT, scripts
+from ablations.harness.command.invocation import ROOT
+from ablations.harness.declare.scripts import scripts
 from modules import ARCHITECTURES
 from modules import listing as catalogue
 from reports import page as report
 from reports import site
 from reports.charts.style import number
+from reports.pages.claim_cards import claim_card
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_a_cell_holds_word_estimate_interval_and_seeds_and_own_evidence_first(ro
     digits, _, cifar = cells(page, "RL1")
     own, published = digits.split('<div class="evidence">')[1:]
     verdicts = json.loads((roots[0] / "ablations/remove_layers/laptop-digits/verdicts.json").read_text())
-    test = report.claim_card(verdicts[0])["tests"][0]
+    test = claim_card(verdicts[0])["tests"][0]
     assert ">own run<" in own.replace("</span>", "<")
     assert "reproduced" in own
     assert f"<strong>{number(test['estimate'])} {test['unit']}</strong>, {test['interval']}, 8 seeds" in own

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ablations.harness.store.files import write_json, write_npz
 from ablations.harness.store.records import Records, write_csv
-from ablations.harness.tracking.wandb_names import figure_key
+from ablations.harness.store.wandb_names import figure_key
 from ablations.harness.verdict import t_interval
 from reports.charts import animation
 from reports.charts.animation import FIRST, LAST, animate, frame_time
@@ -21,8 +21,8 @@ from reports.drawings.spatial_transformer import PAIRS, SUMS, draw
 from reports.drawings.transformer_errors import PAPER, draw_gaps, draw_table, left_out, name_of, values
 from reports.drawings.transformer_pictures import Kept, read_arrays
 from reports.drawings.transformer_poses import draw_removed
-from reports.page import write_page
 from reports.pages.embedding import figure
+from reports.pages.page import write_page
 
 PICTURES = [
     "table1.png", "gaps.png", "against_cnn.png", "training_rts.gif", "training_tc.gif", "looks_r.png", "looks_rts.png",

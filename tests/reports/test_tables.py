@@ -9,7 +9,7 @@ from ablations.harness.store.records import Record, Records, point
 from reports.charts.curves import curves, draw_against, draw_curves
 from reports.charts.paired_seeds import draw_pairs
 from reports.charts.tables import write_table
-from reports.page import write_page
+from reports.pages.page import write_page
 
 
 def row(arm, seed, epoch, value):

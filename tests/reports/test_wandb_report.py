@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import wandb_workspaces.reports.v2 as wr
 
-from ablations.harness.store.records import read_csv
-from ablations.harness.tracking.wandb_names import PROJECT
+from ablations.harness.store.records import read_records
+from ablations.harness.store.wandb_names import PROJECT
 from reports import wandb_report
 from reports.wandb_report import SPECIFICATION, build_report, main, specification
 
@@ -73,7 +73,7 @@ def test_claims_and_verdicts_are_told_in_prose(folder):
 
 def test_each_arm_is_a_set_of_runs_with_its_seeds_in_one_group(folder, grids):
     runs = {}
-    for row in read_csv(folder / "records.csv"):
+    for row in read_records(folder):
         runs.setdefault(row.arm, set()).add(row.run)
     probes = grids["What the probe measured, means over its points"]
     assert [runset["name"] for runset in probes["runSets"]] == list(runs)

@@ -17,7 +17,8 @@ from jsonargparse import ArgumentParser
 
 from ablations.harness.command import config_file
 from ablations.harness.command.invocation import program, version
-from ablations.harness.declare.ablation import BUDGETS, Ablation
+from ablations.harness.declare.ablation import Ablation
+from ablations.harness.declare.scale import BUDGETS
 from ablations.harness.foreign import normalisation
 from ablations.harness.foreign.normalisation import Normalisation
 from ablations.harness.training import trainer_options
@@ -38,10 +39,7 @@ class WrongInput(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for. trainer, probe: of the options of Trainer and the probe, those that were given.
-
-    bf16_is_fast: what the wishes of plans come to (see `precision`); None until it is asked, once for a command.
-    """
+    """What the user asked for. trainer, probe: of the options of Trainer and the probe, those that were given."""
 
     budget: str
     data: str
@@ -64,7 +62,6 @@ class Options:
     trainer: dict[str, Any] = field(default_factory=dict)
     probe: dict[str, str] = field(default_factory=dict)
     command: str = ""
-    bf16_is_fast: bool | None = None
 
 
 def _in_words(found: re.Match[str]) -> str:

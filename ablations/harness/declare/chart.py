@@ -68,14 +68,14 @@ class Against:
 class AgainstField:
     """A quantity against a field of its points, such as an epoch or a layer; a line for each arm.
 
-    arms: those that are shown, all where empty. names: what to call them, where not as they are called.
+    over: the field. arms: those that are shown, all where empty. names: what to call them, where not as they are called.
     """
 
     name: str
     title: str
     quantity: Quantity
     label: str
-    field: str
+    over: str
     x_label: str
     arms: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)

@@ -59,9 +59,7 @@ class Scale:
     def of(cls, budget: str, data: ImageData) -> Scale:
         """The scale of a budget on data."""
         places = data.test.labels.shape[1] if data.test.labels.ndim > 1 else 1
-        return cls(
-            budget, str(data.name), data.image_size, len(data.train), len(data.test), data.in_channels, places
-        )
+        return cls(budget, str(data.name), data.image_size, len(data.train), len(data.test), data.in_channels, places)
 
     @property
     def large(self) -> bool:
@@ -93,10 +91,10 @@ class Scale:
         changes: words as above -> fields of `Recipe`. `short` changes the base alone; `laptop` changes the base,
         `cifar` that, and `smoke` changes what a laptop would take.
         """
-        fields = {} if base is None else dict(base) if isinstance(base, Mapping) else asdict(base)
+        fields: dict[str, Any] = {} if base is None else dict(base) if isinstance(base, Mapping) else asdict(base)
         for word in self._ladder:
             if word != "short" or self.budget == "short":
-                fields |= changes.get(word, {})
+                fields.update(changes.get(word, {}))
         return fields
 
     @property

@@ -40,8 +40,10 @@ class Asked:
 
     def answers(self, probe: Probe) -> list[Record]:
         """The answers that are kept, as records of this arm."""
-        mine = {"ablation": self.ablation, "arm": self.arm}
-        return [replace(row, **mine, seed=self.seed, run=self.run) for row in read_csv(self.file(probe))]
+        return [
+            replace(row, ablation=self.ablation, arm=self.arm, seed=self.seed, run=self.run)
+            for row in read_csv(self.file(probe))
+        ]
 
 
 def ask(asked: Asked, probes: Sequence[Probe], subject: Subject) -> tuple[list[Record], list[Record]]:

@@ -25,7 +25,6 @@ from ablations.harness.store.runs import (
     damage,
     outcome,
     snapshot_damage,
-    snapshot_files,
 )
 
 

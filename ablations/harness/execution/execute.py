@@ -28,8 +28,8 @@ from ablations.harness.store.files import sweep
 from ablations.harness.store.folders import discard, make_way, settle
 from ablations.harness.store.records import Record, Records
 from ablations.harness.store.runs import locked
+from ablations.harness.store.wandb_names import PROBE
 from ablations.harness.tracking.tracking import description, log_answers, tracker
-from ablations.harness.tracking.wandb_names import PROBE
 from ablations.harness.trial import Trial
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def write(job: Job, file: Path, **more: Any) -> None:
     write_json(file, {"job": job.written(), **more})
 
 
-@lru_cache(maxsize=None)
+@cache
 def loaded(load: str, make: str) -> ImageData:
     """The data of jobs, by the arguments of `datamodules.load` and `datamodules.make` as JSON text."""
     if make != "{}":
@@ -120,4 +120,3 @@ def probing_device(trainer: Mapping[str, Any]) -> torch.device:
     """Where probes run, by the options of lightning.Trainer: one GPU if there is one and they do not say otherwise."""
     cpu = trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
     return torch.device("cpu" if cpu else "cuda")
-

@@ -33,6 +33,7 @@ from ablations.harness.store.folders import is_settled, make_way_for_files, sett
 from ablations.harness.store.integrity import sha256
 from ablations.harness.store.records import Record, point
 from ablations.harness.store.runs import TABLE, WEIGHTS, final_loss, held, is_described, outcome
+from ablations.harness.store.wandb_names import PROBE, TRAIN
 from ablations.harness.tracking import lineage
 from ablations.harness.tracking.tracking import (
     Tracker,
@@ -43,7 +44,6 @@ from ablations.harness.tracking.tracking import (
     tracker,
     trained_by,
 )
-from ablations.harness.tracking.wandb_names import PROBE, TRAIN
 from ablations.harness.training.callbacks import Diverged
 from ablations.harness.training.train import train, write_config
 from ablations.harness.training.units import unit
@@ -153,7 +153,8 @@ def _asked(job: Job, tracked: Tracker | None) -> list[Record]:
     data, folder = job.data, job.folder
     network = build(job.run.network, data.num_classes, data.in_channels, **job.run.arguments)
     load_weights(network, folder / WEIGHTS)
-    with tqdm(desc=f"{job.label}: probing", unit="pass", disable=not sys.stderr.isatty(), leave=False) as bar:
+    hidden, line = not sys.stderr.isatty(), runtime.progress_line
+    with tqdm(desc=f"{job.label}: probing", unit="pass", disable=hidden, leave=False, position=line) as bar:
         subject = Subject(
             evaluating(network, job.device), data, job.arm, job.run.seed, job.device, bar.update,
             job.snapshot_files(folder), processes=job.processes,
@@ -171,7 +172,7 @@ def _asked(job: Job, tracked: Tracker | None) -> list[Record]:
 
 def evaluating(network: Network, device: torch.device) -> Network:
     """The network where and how probes ask it."""
-    return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+    return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _described(job: Job, job_type: str) -> dict[str, Any]:

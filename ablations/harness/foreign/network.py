@@ -26,9 +26,9 @@ from modules.weights import Misfit, digest, load_weights
 
 @dataclass(frozen=True)
 class ForeignNetwork:
-    """A network that was not trained here; run: its name and the hash of its weights, which stand for a run in the records.
+    """A network that was not trained here.
 
-    weights: as they were given. taken: what of their file was taken or changed. whole: why a library's model has no
+    run: its name and the hash of its weights, which stand for a run in the records. weights: as they were given. taken: what of their file was taken or changed. whole: why a library's model has no
     blocks, "" if it has. images: the hash of the data.
     """
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+PAGE = "report.html"  # in the folder of an ablation
 CHART = ".plotly.json"  # how the name of an interactive chart ends, beside .png and .csv
 
 

@@ -1,4 +1,7 @@
-"""Records: the one tidy table (records.csv) from which every verdict, figure and report is computed."""
+"""Records: the one tidy table from which every verdict, figure and report is computed.
+
+Runs leave it as records.csv; what is published holds the same rows as records.parquet, in a twenty-fifth of the room.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import overload
+from typing import Any, overload
 
-from ablations.harness.store.files import atomic_write_text
+from ablations.harness.store.files import atomic_write_bytes, atomic_write_text
+
+CSV, PARQUET = "records.csv", "records.parquet"  # in the folder of an ablation
 
 # `Records.where` takes these as arguments of its own, so that no field of a point may be called the same.
 RESERVED = ("arm", "seed", "probe", "metric")
@@ -56,7 +61,7 @@ def _parse(text: str) -> tuple[str, Mapping[str, str]]:
 
 @dataclass(frozen=True)
 class Record:
-    """One row of records.csv: one value that one probe measured on one trained network.
+    """One row: one value that one probe measured on one trained network.
 
     point: see `point`; value: in `unit`, NaN for a diverged run; run: identity of the run that was measured.
     Raises ValueError if `point` is malformed.
@@ -214,3 +219,49 @@ def _record(cells: list[str]) -> Record:
         raise ValueError(f"{len(cells)} cells instead of {len(COLUMNS)}")
     ablation, arm, seed, where, metric, value, unit, run = cells
     return Record(ablation, arm, int(seed), where, metric, float(value), unit, run)
+
+
+def write_parquet(path: str | Path, records: Iterable[Record]) -> None:
+    """Write the table atomically, numbers to the last bit; the same records and pyarrow give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = list(records)
+    table = pa.table({name: [getattr(row, name) for row in rows] for name in COLUMNS}, _schema())
+    stream = io.BytesIO()
+    pq.write_table(table, stream, compression="zstd", compression_level=19, write_page_checksum=True)
+    atomic_write_bytes(path, stream.getvalue())
+
+
+def _schema() -> Any:
+    """The columns of records.parquet."""
+    import pyarrow as pa
+
+    types = {"seed": pa.int64(), "value": pa.float64()}
+    return pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+
+
+def records_file(folder: Path) -> Path:
+    """The file of an ablation's folder that holds its records, which may be missing; a CSV is newer than a Parquet."""
+    csv_file, published = folder / CSV, folder / PARQUET
+    return published if published.is_file() and not csv_file.exists() else csv_file
+
+
+def read_records(folder: Path) -> Records:
+    """The records of an ablation's folder; raises ValueError naming the file if it is damaged, OSError without one."""
+    path = records_file(folder)
+    return _read_parquet(path) if path.name == PARQUET else read_csv(path)
+
+
+def _read_parquet(path: Path) -> Records:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = path.read_bytes()  # apart, because pyarrow raises OSError for damage too
+    try:
+        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        if not table.schema.equals(_schema()):
+            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+        return Records(map(Record, *table.to_pydict().values()))
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error

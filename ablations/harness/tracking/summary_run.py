@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ablations.harness.runtime import say
-from ablations.harness.store.files import CHART, write_json
+from ablations.harness.store.files import CHART, PAGE, write_json
 from ablations.harness.store.runs import WEIGHTS
+from ablations.harness.store.wandb_names import PAGE_KEY, RUNS_KEY, SUMMARY, VERDICTS_KEY, figure_key
 from ablations.harness.tracking.lineage import model
 from ablations.harness.tracking.tracking import Tracker, tracker
-from ablations.harness.tracking.wandb_names import PAGE_KEY, RUNS_KEY, SUMMARY, VERDICTS_KEY, figure_key
 
 VERDICT_COLUMNS = (
     "claim", "says", "verdict", "estimate", "low", "high", "unit", "scale", "why", "rule", "published", "notes_value",
@@ -92,8 +92,6 @@ def _description(ablation: Mapping[str, Any]) -> dict[str, Any]:
 
 def _log(tracked: Tracker, folder: Path, ablation: Mapping[str, Any]) -> None:
     import wandb
-
-    from reports.page import PAGE
 
     verdicts = json.loads((folder / "verdicts.json").read_text())
     rows = [[run[key] for key in RUN_COLUMNS] for run in ablation["runs"]]

@@ -25,8 +25,8 @@ from ablations.harness import runtime
 from ablations.harness.runtime import say
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Record, Records
+from ablations.harness.store.wandb_names import PROJECT, STEP, SUMMARY, means
 from ablations.harness.tracking import lineage
-from ablations.harness.tracking.wandb_names import PROJECT, STEP, SUMMARY, means
 
 if TYPE_CHECKING:
     from modules.blocks.cost import Cost

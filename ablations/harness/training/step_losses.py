@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from ablations.harness.tracking.wandb_names import DIVERGED_KEY, STEP_LOSS_KEY
+from ablations.harness.store.wandb_names import DIVERGED_KEY, STEP_LOSS_KEY
 
 EVERY, BEYOND = 50, 200  # steps
 

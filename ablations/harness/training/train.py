@@ -21,7 +21,6 @@ from lightning.pytorch.loggers import Logger
 from tqdm import tqdm
 
 from ablations.harness import runtime
-from ablations.harness.training.lengths import steps
 from ablations.harness.store.files import atomic_write_text, write_json
 from ablations.harness.store.integrity import noted, sealed
 from ablations.harness.store.runs import CHECKPOINT, CONFIG, TABLE, WEIGHTS, Run, snapshot_files
@@ -34,6 +33,7 @@ from ablations.harness.training.callbacks import (
     StopsOnNan,
     as_csv,
 )
+from ablations.harness.training.lengths import steps
 from ablations.harness.training.step_losses import StepLosses
 from ablations.harness.training.transformer_watch import watches
 from datamodules.augment import Augment
@@ -41,12 +41,12 @@ from datamodules.images import ImageData
 from modules.blocks.cost import cost
 from modules.training.by_task import wrapped
 from modules.training.lightning_base import Wrapped
-from modules.training.recipe import Recipe
 from modules.weights import save_weights
 
 # Compiling takes 30 to 60 s on a CPU and halves a step at best: worth it from about seven epochs of CIFAR-10 on
 # ResNet-20. Decided from the size of the work, not from a clock, so that a resumed run decides alike.
 COMPILE_FROM_MULTIPLY_ADDS = 1.3e13
+
 
 def compiles(run: Run, device: str) -> bool:
     """Whether the run is long enough for torch.compile; random routes would be compiled anew at every draw."""
@@ -94,7 +94,15 @@ def train(
     accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     options = {"devices": 1, "accelerator": accelerator, **run.trainer, "precision": run.precision}
     hidden = not show_progress
-    with tqdm(total=steps(run), desc=label, unit="step", disable=hidden, leave=False, mininterval=0.5) as bar:
+    with tqdm(
+        total=steps(run),
+        desc=label,
+        unit="step",
+        disable=hidden,
+        leave=False,
+        mininterval=0.5,
+        position=runtime.progress_line,
+    ) as bar:
         history, losses = History(folder, logger, bar), StepLosses(logger)
         stops = StopsOnCtrlC()
         kept = Snapshots(module.network, snapshot_files(folder, run.recipe.epochs, snapshots))
