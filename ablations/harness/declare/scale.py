@@ -59,9 +59,7 @@ class Scale:
     def of(cls, budget: str, data: ImageData) -> Scale:
         """The scale of a budget on data."""
         places = data.test.labels.shape[1] if data.test.labels.ndim > 1 else 1
-        return cls(
-            budget, str(data.name), data.image_size, len(data.train), len(data.test), data.in_channels, places
-        )
+        return cls(budget, str(data.name), data.image_size, len(data.train), len(data.test), data.in_channels, places)
 
     @property
     def large(self) -> bool:
