@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
 from ablations.harness.store.files import atomic_write_bytes
+from reports.charts.pictures import Array, Kept
 from reports.charts.style import FAINT, INK, ORANGE, Drawn
-from reports.drawings.transformer_pictures import Array, Kept
 
 SIDE, MARGIN, HEAD = 100, 14, 34  # pixels: an image, what is left around it for its window, the line of text above
 CELL = SIDE + 2 * MARGIN

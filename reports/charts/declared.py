@@ -14,20 +14,24 @@ from ablations.harness.declare import chart as declared
 from ablations.harness.declare.chart import (
     Against,
     AgainstField,
+    Animation,
     ArmTable,
     Chart,
     Curves,
     Drawing,
+    Looks,
     LossAndError,
     Pairs,
     Strips,
 )
 from ablations.harness.declare.measure import Quantity
 from ablations.harness.store.records import Records
+from reports.charts.animation import animate
 from reports.charts.curves import draw_against, draw_curves
 from reports.charts.loss_error import draw_loss_and_error
 from reports.charts.named_strips import draw_strips
 from reports.charts.paired_seeds import draw_pairs
+from reports.charts.pictures import Kept, draw_looks
 from reports.charts.style import BLUE, Drawn
 from reports.charts.tables import write_table
 
@@ -69,13 +73,15 @@ def _(chart: LossAndError, records: Records, folder: Path) -> list[Drawn]:
 
 @draw.register
 def _(chart: Against, records: Records, folder: Path) -> list[Drawn]:
-    series = {
-        line: {float(place): values(chart.quantity, records, arm) for arm, place in arms.items()}
-        for line, arms in chart.series.items()
-    }
+    series: dict[str, dict[float, list[float]]] = {}
+    for line, arms in chart.series.items():
+        for arm, number in arms.items():
+            found = [number] if chart.across is None else finite(values(chart.across, records, arm))
+            if found:
+                series.setdefault(line, {}).setdefault(fmean(found), []).extend(values(chart.quantity, records, arm))
     references = {}
     for line, value in chart.references.items():
-        found = finite(values(chart.quantity, records, value)) if isinstance(value, str) else [float(value)]
+        found = finite(values(chart.quantity, records, value)) if isinstance(value, str) else [value]
         if found:
             references[line] = fmean(found)
     return draw_against(
@@ -100,35 +106,69 @@ def _(chart: AgainstField, records: Records, folder: Path) -> list[Drawn]:
 
 @draw.register
 def _(chart: Pairs, records: Records, folder: Path) -> list[Drawn]:
-    drawn = draw_pairs(records, folder, chart.arms, chart.quantity.metric, chart.label, chart.names)
-    return [each._replace(title=chart.title) for each in drawn] if chart.title else drawn
+    arms = [arm for arm in chart.arms if arm in records.arms]
+    return [
+        each._replace(title=chart.title or each.title, caption=f"{each.caption} {chart.caption}".strip())
+        for each in draw_pairs(records, folder, arms, chart.quantity.metric, chart.label, chart.names)
+    ]
 
 
 @draw.register
 def _(chart: Strips, records: Records, folder: Path) -> list[Drawn]:
     rows = {
-        name: (chart.quantity(arm).by_seed(records), BLUE, chart.published.get(name, ()))
+        name: (by_seed(chart.quantity, records, arm), BLUE, chart.published.get(name, ()))
         for name, arm in chart.rows.items()
     }
-    return draw_strips(folder, chart.name, chart.title, chart.label, rows, chart.caption)
+    caption = chart.caption + left_out(chart.quantity, records, list(chart.rows.values()))
+    return draw_strips(folder, chart.name, chart.title, chart.label, rows, caption)
 
 
 @draw.register
 def _(chart: ArmTable, records: Records, folder: Path) -> list[Drawn]:
-    arms = [arm for arm in (chart.arms or records.arms) if arm in records.arms]
-    if not arms:
-        return []
     rows = [
-        [chart.names.get(arm, arm), *(_cell(column, records, arm) for column in chart.columns.values())] for arm in arms
+        [
+            chart.names.get(arm, arm),
+            *place.values(),
+            *(_cell(each, records, arm, place) for each in chart.columns.values()),
+        ]
+        for arm in chart.arms or records.arms
+        if arm in records.arms
+        for place in _places(chart, records, arm)
     ]
-    return [write_table(folder, chart.name, chart.title, chart.caption, ["arm", *chart.columns], rows)]
+    columns = ["arm", *chart.by.values(), *chart.columns]
+    return [write_table(folder, chart.name, chart.title, chart.caption, columns, rows)] if rows else []
 
 
-def _cell(column: Quantity | Mapping[str, str | float], records: Records, arm: str) -> object:
+def _places(chart: ArmTable, records: Records, arm: str) -> list[dict[str, str]]:
+    """The values of the fields by which an arm has rows, in the order in which they were measured."""
+    if not chart.by:
+        return [{}]
+    measured = (
+        row
+        for quantity in chart.columns.values()
+        if isinstance(quantity, Quantity)
+        for row in records.where(arm, None, quantity.probe, quantity.metric, **quantity.where)
+    )
+    found = dict.fromkeys(tuple(row.fields[name] for name in chart.by) for row in measured)
+    return [dict(zip(chart.by, place, strict=True)) for place in found]
+
+
+def _cell(column: Quantity | Mapping[str, str | float], records: Records, arm: str, place: Mapping[str, str]) -> object:
     if not isinstance(column, Quantity):
         return column.get(arm)
-    found = finite(values(column, records, arm))
+    found = finite(list(column(arm, **place).by_seed(records).values()))
     return fmean(found) if found else None
+
+
+@draw.register
+def _(chart: Looks, records: Records, folder: Path) -> list[Drawn]:
+    kept = [Kept(folder, arm, records.seeds(arm), label) for arm, label in chart.arms.items()]
+    return draw_looks(folder, chart.name, chart.title, kept, chart.caption)
+
+
+@draw.register
+def _(chart: Animation, records: Records, folder: Path) -> list[Drawn]:
+    return animate(Kept(folder, chart.arm, records.seeds(chart.arm), chart.label), chart.name, chart.title)
 
 
 def values(quantity: Quantity, records: Records, arm: str) -> list[float]:
@@ -139,3 +179,19 @@ def values(quantity: Quantity, records: Records, arm: str) -> list[float]:
 def finite(found: Sequence[float]) -> list[float]:
     """The values that are numbers."""
     return [value for value in found if math.isfinite(value)]
+
+
+def by_seed(quantity: Quantity, records: Records, arm: str) -> dict[int, float]:
+    """Seed -> the finite value of a quantity of an arm."""
+    return {seed: value for seed, value in quantity(arm).by_seed(records).items() if math.isfinite(value)}
+
+
+def left_out(quantity: Quantity, records: Records, arms: Sequence[str]) -> str:
+    """A sentence for a caption, after a space: arms without a value, and seeds that others have; "" if none."""
+    seeds = {seed for arm in arms for seed in records.seeds(arm)}
+    found = []
+    for arm in arms:
+        missing = sorted(seeds - set(by_seed(quantity, records, arm)))
+        if missing:
+            found.append(arm if len(missing) == len(seeds) else f"{arm} seed {', '.join(map(str, missing))}")
+    return f" Left out, without a value: {'; '.join(found)}." if found else ""

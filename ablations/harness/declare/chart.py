@@ -6,9 +6,10 @@ ablation's own in `reports/drawings/`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from ablations.harness.declare.measure import Quantity, top1_error
 
@@ -49,8 +50,8 @@ class LossAndError:
 class Against:
     """A quantity of trained networks against a number that their arms differ in.
 
-    series: name of a line -> arm -> that number. references: name of a horizontal line -> the arm whose mean it is, or
-    a number.
+    series: name of a line -> arm -> that number. across: a quantity whose mean is that number instead. references: name
+    of a horizontal line -> the arm whose mean it is, or a number.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Against:
     references: Mapping[str, str | float] = field(default_factory=dict)
     caption: str = ""
     logarithmic: bool = False
+    across: Quantity | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class AgainstField:
     over: str
     x_label: str
     arms: Sequence[str] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     caption: str = ""
     logarithmic: bool = False
 
@@ -93,6 +95,7 @@ class Pairs:
     title: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     name: str = "pairs"
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ class ArmTable:
     """A table with a row for each arm: means over seeds of quantities, and numbers that were published.
 
     columns: heading -> quantity, or arm -> what is printed there. arms: the rows, all where empty. names: what to call
-    them, where not as they are called.
+    them, where not as they are called. by: field of the quantities' points -> heading; an arm then has a row for each
+    value of these fields.
     """
 
     name: str
@@ -125,6 +129,30 @@ class ArmTable:
     caption: str = ""
     arms: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    by: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What spatial transformers take from images and give, of one seed: `looks.npz` of their probe.
+
+    arms: arm -> the label in front of its two rows.
+    """
+
+    name: str
+    title: str
+    arms: Mapping[str, str]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Animation:
+    """What a spatial transformer gives in the course of training, of one seed: `training.npz` of its probe."""
+
+    name: str
+    title: str
+    arm: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -138,10 +166,8 @@ class Drawing:
     name: str = ""
 
 
-Chart = Curves | LossAndError | Against | AgainstField | Pairs | Strips | ArmTable | Drawing
-KINDS: Mapping[str, type[Chart]] = {
-    each.__name__: each for each in (Curves, LossAndError, Against, AgainstField, Pairs, Strips, ArmTable, Drawing)
-}
+Chart = Curves | LossAndError | Against | AgainstField | Pairs | Strips | ArmTable | Looks | Animation | Drawing
+KINDS: Mapping[str, type[Chart]] = {each.__name__: each for each in get_args(Chart)}
 
 
 def written(chart: Chart) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Pictures of what spatial transformers do: images with the outline of the window, and what is sampled there."""
+"""Pictures from what probes kept: images in rows with what lies over them, and what spatial transformers give."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reports.charts.style import GREEN, INK, ORANGE, SKY, WIDTH, Drawn, save, style
+from reports.charts.style import INK, ORANGE, SKY, WIDTH, Drawn, save, style
 
 Array = NDArray[Any]
 COLUMNS = 6  # images side by side, as many as are told apart on a phone
@@ -76,17 +76,19 @@ class Row(NamedTuple):
 
 
 def draw_looks(folder: Path, name: str, title: str, shown: Sequence[Kept], said: str = "") -> list[Drawn]:
-    """What transformers take from the same images and give, two rows each; draws nothing without one.
+    """What transformers take from the same images and give, two rows each, to `folder`/figures/`name`.png.
 
-    said: goes to the end of the caption.
+    said: goes to the end of the caption, before what has no file. Draws nothing without one.
     """
-    rows = []
+    rows, missing = [], []
     for kept in shown:
         file = kept.file("looks.npz", "images", "outputs", "outlines")
-        if file is not None:
-            images = file["images"]
-            rows.append(Row(kept.label, images, [[line] for line in _outlines(file["outlines"], images, 0)]))
-            rows.append(Row("gives", file["outputs"]))
+        if file is None:
+            missing.append(kept.arm)
+            continue
+        images = file["images"]
+        rows.append(Row(kept.label, images, [[line] for line in outlines_over(file["outlines"], images)]))
+        rows.append(Row("gives", file["outputs"]))
     if not rows:
         return []
     sheet(rows, folder / "figures" / f"{name}.png")
@@ -94,62 +96,11 @@ def draw_looks(folder: Path, name: str, title: str, shown: Sequence[Kept], said:
         "Test digits of one seed, the same in every pair of rows: above with the window from which the transformer "
         "samples (the dot is its upper left corner), below what it gives to the network."
     )
-    return [Drawn(f"figures/{name}.png", title, caption + said)]
+    left_out = f"Left out, without a file: {', '.join(missing)}." if missing else ""
+    return [Drawn(f"figures/{name}.png", title, " ".join(filter(None, (caption, said, left_out))))]
 
 
-def draw_sums(shown: Iterable[Kept]) -> list[Drawn]:
-    """For each arm that kept pictures: both channels with the windows of its transformers, and what each one gives."""
-    drawn = []
-    for kept in shown:
-        file = kept.file("looks.npz", "images", "outputs", "outlines", "labels")
-        if file is None:
-            continue
-        images, outputs, outlines = file["images"], file["outputs"], file["outlines"]
-        if outlines.ndim == 3:  # of a single transformer
-            outputs, outlines = outputs[None], outlines[None]
-        lines = [_outlines(each, images, t) for t, each in enumerate(outlines)]
-        over = list(zip(*lines, strict=True))  # the windows are the same in both channels
-        rows = [Row(f"digit {c + 1}", images[:, c], over) for c in range(2)]
-        for t, each in enumerate(outputs):
-            colour = ("orange", "blue")[t % 2]
-            rows += [Row(f"{colour}\ngives" if c == 0 else "and", each[:, c]) for c in range(2)]
-        name = f"looks_{kept.arm}"
-        sheet(rows, kept.folder / "figures" / f"{name}.png", [f"sum {label}" for label in file["labels"]])
-        caption = (
-            "Test images of one seed. A transformer has one window for both channels; rows below show what it gives of "
-            "each."
-        )
-        drawn.append(Drawn(f"figures/{name}.png", f"Adding two digits with {kept.label}", caption))
-    return drawn
-
-
-def draw_pairs_found(shown: Iterable[Kept]) -> list[Drawn]:
-    """Pairs of images, two rows for each arm, with the true and the found box of every image."""
-    rows = []
-    for kept in shown:
-        file = kept.file("pairs.npz", "images", "true_boxes", "found_boxes")
-        if file is None:
-            continue
-        for member in range(2):
-            lines = [
-                [Line(corners(true[member]), GREEN, "--"), Line(corners(found[member]), ORANGE)]
-                for true, found in zip(file["true_boxes"], file["found_boxes"], strict=True)
-            ]
-            label = kept.label.replace(" ", "\n") if member == 0 else "their\npartners"
-            rows.append(Row(label, file["images"][:, member], lines))
-    if not rows:
-        return []
-    folder = kept.folder
-    sheet(rows, folder / "figures" / "pairs_found.png")
-    caption = (
-        "Each image and below it its partner, which shows the same digit, or any where the name says so. Dashed green: "
-        "the box of the digit; orange: the box around the window of the trained transformer, whose size was given and "
-        "whose place was found; where no orange is seen, the window lies outside the image. Test images of one seed."
-    )
-    return [Drawn("figures/pairs_found.png", "Where the digits are found", caption)]
-
-
-def _outlines(outlines: Array, images: Array, transformer: int) -> list[Line]:
+def outlines_over(outlines: Array, images: Array, transformer: int = 0) -> list[Line]:
     """Of each image (n, ..., S, S) the window of outlines (n, P, 2) in pixels, 0 being the centre of the first."""
     colour, style = WINDOWS[transformer % 2]
     return [Line((outline + 0.5) / images.shape[-1], colour, style, dot=True) for outline in outlines]
