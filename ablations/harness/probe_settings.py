@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ablations.harness.command.command_line import WrongInput
 from ablations.harness.declare.probe import Probe
@@ -36,13 +36,15 @@ def with_settings(probes: Sequence[Probe], given: Mapping[str, str], ablation: s
 
 
 def _kind(probe: Probe, setting: str) -> tuple[type, bool] | None:
-    """The type of a setting, and whether it may be none; None for one that the probe has not, or of another type."""
-    hint = get_type_hints(type(probe)).get(setting) if setting in probe.settings else None
+    """The plain type of a setting, and whether it may be none; None for one that the probe has not, or not so plain."""
+    if setting not in probe.settings:
+        return None
+    hint = get_type_hints(type(probe))[setting]
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     plain = [part for part in parts if part is not type(None)]
-    if len(plain) != 1 or plain[0] not in KINDS:
-        return (str, False) if plain and all(isinstance(each, str) for each in get_args(plain[0])) else None
-    return plain[0], len(parts) > 1
+    if get_origin(plain[0]) is Literal:
+        plain[0] = str
+    return (plain[0], len(parts) > 1) if len(plain) == 1 and plain[0] in KINDS else None
 
 
 def _value(probe: Probe, setting: str, name: str, text: str) -> Any:

@@ -70,7 +70,8 @@ class Against:
 class AgainstField:
     """A quantity against a field of its points, such as an epoch or a layer; a line for each arm.
 
-    over: the field. arms: those that are shown, all where empty. names: what to call them, where not as they are called.
+    over: the field. arms: those that are shown, all where empty. names: what to call them, where not as they are
+    called.
     """
 
     name: str

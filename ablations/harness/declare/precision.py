@@ -39,7 +39,8 @@ def granted(plan: Plan, bf16_is_fast: bool) -> Plan:
         return {key: _resolved(value, bf16_is_fast) for key, value in values.items()}
 
     arms = tuple(replace(arm, recipe=plain(arm.recipe)) for arm in plan.arms)
-    return replace(plan, arms=arms, probes=tuple(replace(probe, **plain(probe.settings))  # type: ignore[arg-type] for probe in plan.probes))
+    probes = tuple(replace(probe, **plain(probe.settings)) for probe in plan.probes)  # type: ignore[arg-type]
+    return replace(plan, arms=arms, probes=probes)
 
 
 def _resolved(value: object, bf16_is_fast: bool) -> object:

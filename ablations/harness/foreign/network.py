@@ -28,8 +28,9 @@ from modules.weights import Misfit, digest, load_weights
 class ForeignNetwork:
     """A network that was not trained here.
 
-    run: its name and the hash of its weights, which stand for a run in the records. weights: as they were given. taken: what of their file was taken or changed. whole: why a library's model has no
-    blocks, "" if it has. images: the hash of the data.
+    run: its name and the hash of its weights, which stand for a run in the records. weights: as they were given. taken:
+    what of their file was taken or changed. whole: why a library's model has no blocks, "" if it has. images: the hash
+    of the data.
     """
 
     network: Network
