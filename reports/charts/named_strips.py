@@ -46,7 +46,9 @@ def draw_strips(
             ax.text(1.02, place, f"{fmean(found.values()):.3g}", va="center", transform=ax.get_yaxis_transform())
         ax.set_yticks(range(len(shown)), list(shown))
         ax.set_ylim(len(shown) - 0.45, -0.55)
-        ax.set_xscale("log" if logarithmic else "linear")
+        if logarithmic:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
         ax.set_xlim(left, right)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
