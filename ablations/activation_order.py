@@ -15,20 +15,17 @@ budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
-from ablations.harness.declare.measure import Measure, top1_error
+from ablations.harness.declare.chart import Against, ArmTable, LossAndError
+from ablations.harness.declare.measure import Measure, Quantity, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.protocols import laptop_recipe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.store.records import Records, point
-
-if TYPE_CHECKING:
-    from ablations.harness.probing import Measurement, Subject
-    from datamodules.images import ImageData
+from ablations.probes.activations.training_fit import TrainingFit
+from modules.training.recipe import HE2016_CIFAR
 
 ORIGINAL, FULL = "original", "full_preactivation"
 ORDERS = {  # as modules.blocks.residual_block.ORDERS, which is heavy to import: what stands where
@@ -40,84 +37,32 @@ ORDERS = {  # as modules.blocks.residual_block.ORDERS, which is heavy to import:
 }
 OTHERS = tuple(order for order in ORDERS if order != FULL)
 DEEPER, DEEPEST, SMALL_BATCH = "_deeper", "_deepest", "_deepest_batch64"
-ERROR = "test/top1_error"
 
 
-# -- the arms ---------------------------------------------------------------------------------------------------------
-
-
-def plan(budget: str, data: ImageData) -> Plan:
+def plan(at: Scale) -> Plan:
     """Five orders at the first of three depths, the original and full pre-activation at the two others."""
-    at = Scale.of(budget, data)
-    width = 8 if at.small else 16
-    depths, seeds, train_images = (38, 56, 110), 8, None
-    recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
-    recipe |= {"epochs": at.epochs(12, 64)}
-    if at.large:
-        depths, seeds, train_images = (20, 38, 56), 6, 2000
-    if not at.small:
-        recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
-    if budget == "smoke":
-        depths, seeds, train_images, recipe = (8, 14, 20), 2, 200, {**recipe, "epochs": 1}
-    elif budget == "short":
-        # Six seeds are the fewest that can reproduce one of two claims: an hour is spent on seeds, not on epochs.
-        depths, seeds, train_images = (56, 110, 164), 6, 10_000
-        recipe = {"epochs": at.epochs(6), "warmup_steps": 400, "warmup_rate": 0.01, "precision": FAST_TRAINING}
-    elif budget == "paper":
-        # Every CIFAR network of the paper starts with 400 steps at 0.01 (appendix).
-        depths, seeds, train_images = (110, 164, 1001), 8, 10_000
-        recipe = {"warmup_steps": 400, "warmup_rate": 0.01}
-    bottleneck = {"block": "bottleneck", "shortcut": "B"}  # of 164 and 1001 layers in the paper
+    depths = at(
+        paper=(110, 164, 1001), short=(56, 110, 164), laptop=(20, 38, 56) if at.large else (38, 56, 110),
+        smoke=(8, 14, 20),
+    )  # fmt: skip
+    width = at(paper=16, laptop=8, cifar=16)
+    deep = at(paper={"block": "bottleneck", "shortcut": "B"}, short={})  # of 164 and 1001 layers in the paper
+    short = {"epochs": at.epochs(6), "precision": FAST_TRAINING}
+    recipe = laptop_recipe(at, 12, HE2016_CIFAR, short=short)
 
     def arm(order: str, suffix: str, depth: int, **changes: Any) -> Arm:
-        shape: dict[str, Any] = bottleneck if budget == "paper" and suffix else {}
-        arguments = {"depth": depth, "width": 16 if budget in ("short", "paper") else width, "order": order, **shape}
+        arguments = {"depth": depth, "width": width, "order": order, **(deep if suffix else {})}
         return Arm(order + suffix, "resnet_cifar", arguments, recipe | changes, f"{ORDERS[order]}, {depth} layers")
 
     first, deeper, deepest = depths
     arms = [arm(order, "", first) for order in ORDERS]
-    arms += [arm(order, DEEPER, deeper) for order in (ORDERS if budget == "paper" else (ORIGINAL, FULL))]
+    arms += [arm(order, DEEPER, deeper) for order in at(paper=tuple(ORDERS), short=(ORIGINAL, FULL))]
     arms += [arm(order, DEEPEST, deepest) for order in (ORIGINAL, FULL)]
-    if budget == "paper":
-        arms.append(arm(FULL, SMALL_BATCH, deepest, batch_size=64))
-    images = min(train_images or len(data.train), len(data.train))
-    settings = {
-        "depths": {arm.name: arm.arguments["depth"] for arm in arms},
-        "train_images": images,
-        "passes": images / len(data.test),
-    }
-    return Plan(tuple(arms), seeds, settings)
-
-
-# -- the probe --------------------------------------------------------------------------------------------------------
-
-
-def probe(subject: Subject) -> Iterator[Measurement]:
-    """The network's depth, and how well it fits training images that nothing augments."""
-    from ablations.harness.probing import Measurement
-    from ablations.probes.activations.training_fit import fit
-
-    if subject.arm in subject.settings["depths"]:
-        yield Measurement(point("network"), "depth", subject.settings["depths"][subject.arm], "layers")
-    images = subject.data.evaluation_batches("train", device=subject.device, limit=subject.settings["train_images"])
-    found = fit(subject.network, images, subject.on_pass)
-    yield Measurement(point("trained_on"), "train/loss", found.loss, "nats")
-    yield Measurement(point("trained_on"), "train/top1_error", found.error, "%")
-
-
-def passes(blocks: int, settings: Mapping[str, Any]) -> float:
-    """The training images that are asked, in passes over the test images."""
-    return float(settings["passes"])
-
-
-def figures(records: Records, folder: Path) -> Sequence[Any]:
-    """Tables 2 and 3 with ours beside the paper's, figure 6, and the error over depth."""
-    from reports.drawings.activation_order import draw
-
-    return draw(records, folder)
-
-
-# -- what decides -----------------------------------------------------------------------------------------------------
+    arms += [arm(order, SMALL_BATCH, deepest, batch_size=64) for order in at(paper=(FULL,), short=())]
+    images = at(paper=10_000, laptop=2_000 if at.large else at.num_train, smoke=200)
+    # Six seeds are the fewest that can reproduce one of two claims: a short budget is spent on seeds, not on epochs.
+    seeds = at(paper=8, short=6, laptop=6 if at.large else 8, smoke=2)
+    return Plan(arms, seeds, [TrainingFit(train_images=min(images, at.num_train))])
 
 
 def advantage(order: str, suffix: str = "") -> Measure:
@@ -152,17 +97,50 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
+PUBLISHED = {  # CIFAR-10, test error in %: of tables 2 and 3 at 110, 164 and 1001 layers, of table 4 in batches of 64
+    ORIGINAL: 6.61, "bn_after_addition": 8.17, "relu_before_addition": 7.84, "relu_only_preactivation": 6.71,
+    FULL: 6.37, f"{ORIGINAL}{DEEPER}": 5.93, f"bn_after_addition{DEEPER}": 6.50, f"relu_before_addition{DEEPER}": 6.14,
+    f"relu_only_preactivation{DEEPER}": 5.91, f"{FULL}{DEEPER}": 5.46, f"{ORIGINAL}{DEEPEST}": 7.61,
+    f"{FULL}{DEEPEST}": 4.92, f"{FULL}{SMALL_BATCH}": 4.62,
+}  # fmt: skip
+TABLE = ArmTable(
+    "orders",
+    "Orders of batch norm and ReLU, and three depths",
+    {
+        "layers": "depth",
+        "paper: test error, %": PUBLISHED,
+        "here: test error, %": top1_error,
+        "here: training loss": Quantity("train/loss", probe="trained_on"),
+    },
+    "Tables 2, 3 and 4 of the paper (CIFAR-10; 110, 164 and 1001 layers, batches of 128 but for the last row). Medians "
+    "over runs, as there, with their range. Training loss: of the finished networks, on training images without "
+    "augmentation.",
+    arms=tuple(PUBLISHED),
+    medians=True,
+)
+PANELS = {order: {ORIGINAL: ORIGINAL, order: order} for order in ORDERS if order != ORIGINAL}
+PANELS[f"{FULL}, the deepest networks"] = {ORIGINAL + DEEPEST: ORIGINAL, FULL + DEEPEST: FULL}
+
 ABLATION = Ablation(
     name="activation_order",
     title="The order of batch norm and ReLU",
     question="Where should batch norm and ReLU stand in a residual block?",
     claims=CLAIMS,
     plan=plan,
-    probe=probe,
-    figures=figures,
-    passes=passes,
+    charts=(
+        TABLE,
+        LossAndError(
+            "curves", "Training curves of each order against the original", PANELS,
+            "As figure 6 of the paper, which shows test error.",
+        ),
+        Against(
+            "depth", "Test error over depth", top1_error, "test error (%)", "layers",
+            {order: {order + suffix: "depth" for suffix in ("", DEEPER, DEEPEST)} for order in (ORIGINAL, FULL)},
+            caption="The rows of the paper's table 3 as a figure.",
+        ),
+    ),
     baseline=ORIGINAL,
-)
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(ABLATION)

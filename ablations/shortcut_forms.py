@@ -20,26 +20,22 @@ describe. Option C has a batch norm after the 1x1 convolution, as in He et al. 2
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
-from ablations.harness.declare.measure import Quantity, log10, mean_of
+from ablations.harness.declare.chart import Against, ArmTable, LossAndError, Strips
+from ablations.harness.declare.measure import Quantity, log10, mean_of, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.protocols import laptop_recipe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.store.records import Records, point
-
-if TYPE_CHECKING:
-    from ablations.harness.probing import Measurement, Subject
-    from datamodules.images import ImageData
+from ablations.probes.activations.training_fit import TrainingFit
+from ablations.probes.chance import Chance
+from modules.training.recipe import HE2016_CIFAR
 
 IDENTITY, PLAIN, CONVOLUTION, DROPOUT = "identity", "plain", "convolution", "dropout"
 SCALED_SHORTCUT, SCALED_BOTH = "scaled_shortcut", "scaled_both"
-GATED = {"exclusive": "exclusive gating", "shortcut": "shortcut-only gating"}
-ERROR, LOSS = "test/top1_error", "train/loss"
+BIASES = tuple(range(0, -8, -1))  # of the exclusive gate at the start, as in the paper's table 1
 
 
 def gated(gate: str, bias: int) -> str:
@@ -56,95 +52,46 @@ RIVALS = {
     CONVOLUTION: "1x1 convolutions as shortcuts",
     DROPOUT: "dropout of 0.5 on the shortcut",
 }
-
-
-# -- the arms ---------------------------------------------------------------------------------------------------------
-
-
-def forms(exclusive_biases: Sequence[int]) -> dict[str, tuple[dict[str, Any], str]]:
-    """Arm -> arguments of `resnet_cifar` and a remark, in the order of the paper's table 1."""
-    found: dict[str, tuple[dict[str, Any], str]] = {
-        IDENTITY: ({}, "the original: identity shortcuts, option A where the shape changes"),
-        PLAIN: ({"skip": False}, "shortcut times 0: no shortcut"),
-        SCALED_SHORTCUT: ({"shortcut_scale": 0.5}, "shortcut times 0.5"),
-        SCALED_BOTH: ({"shortcut_scale": 0.5, "branch_scale": 0.5}, "shortcut and branch times 0.5"),
-    }
-    for gate, biases in (("exclusive", exclusive_biases), ("shortcut", (0, -6))):
-        for bias in biases:
-            found[gated(gate, bias)] = ({"gate": gate, "gate_bias": float(bias)}, f"{GATED[gate]}, bias {bias}")
-    found[CONVOLUTION] = ({"shortcut": "C"}, "a 1x1 convolution in every shortcut (option C)")
+# Arm -> arguments of `resnet_cifar` and a remark, in the order of the paper's table 1.
+FORMS: dict[str, tuple[dict[str, Any], str]] = {
+    IDENTITY: ({}, "the original: identity shortcuts, option A where the shape changes"),
+    PLAIN: ({"skip": False}, "shortcut times 0: no shortcut"),
+    SCALED_SHORTCUT: ({"shortcut_scale": 0.5}, "shortcut times 0.5"),
+    SCALED_BOTH: ({"shortcut_scale": 0.5, "branch_scale": 0.5}, "shortcut and branch times 0.5"),
+    **{
+        gated(gate, bias): ({"gate": gate, "gate_bias": float(bias)}, f"{name} gating, bias {bias}")
+        for gate, name, biases in (("exclusive", "exclusive", BIASES), ("shortcut", "shortcut-only", (0, -6)))
+        for bias in biases
+    },
+    CONVOLUTION: ({"shortcut": "C"}, "a 1x1 convolution in every shortcut (option C)"),
     # Half of the shortcut's activations are 0 in training, and its expectation is half: hence the factor.
-    found[DROPOUT] = ({"shortcut_dropout": 0.5, "shortcut_scale": 0.5}, "dropout of 0.5 on the shortcut")
-    return found
+    DROPOUT: ({"shortcut_dropout": 0.5, "shortcut_scale": 0.5}, "dropout of 0.5 on the shortcut"),
+}
 
 
-def plan(budget: str, data: ImageData) -> Plan:
+def plan(at: Scale) -> Plan:
     """All forms at one depth; the paper's budget sweeps every bias of the exclusive gate, the others fewer.
 
     The small budgets train for few steps: a form that fails there may only be slow, which its curve shows.
     """
-    at = Scale.of(budget, data)
-    shape = {"depth": 38 if at.large else 56, "width": 8 if at.small else 16}
-    biases: tuple[int, ...] = (0, -2, -4, -6, -7)
-    seeds, train_images = 7, None
-    recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
-    recipe |= {"epochs": at.epochs(9, 64)}
-    if at.large:
-        biases, seeds, train_images = (0, -3, -6), 5, 2000
-    if not at.small:
-        recipe |= {"batch_size": 128, "epochs": at.epochs(1), "warmup_steps": 60, "precision": FAST_TRAINING}
-    if budget == "smoke":
-        shape, seeds, train_images, recipe = {"depth": 14, "width": 8}, 2, 200, {**recipe, "epochs": 1}
-    elif budget == "short":
-        # Five seeds are the fewest that can reproduce a single claim: an hour is spent on seeds, not on epochs.
-        shape, biases, seeds, train_images = {"depth": 56, "width": 16}, (0, -3, -6, -7), 5, 10_000
-        recipe = {"epochs": at.epochs(6), "warmup_steps": 400, "warmup_rate": 0.01, "precision": FAST_TRAINING}
-    elif budget == "paper":
-        shape, biases, seeds, train_images = {"depth": 110, "width": 16}, tuple(range(0, -8, -1)), 7, 10_000
-        recipe = {"warmup_steps": 400, "warmup_rate": 0.01}  # appendix
-    arms = tuple(
+    shape = {"depth": at(paper=110, short=56, laptop=38 if at.large else 56, smoke=14)}
+    shape["width"] = at(paper=16, laptop=8, cifar=16, smoke=8)
+    short = {"epochs": at.epochs(6), "precision": FAST_TRAINING}
+    recipe = laptop_recipe(at, 9, HE2016_CIFAR, short=short)
+    biases = at(paper=BIASES, short=(0, -3, -6, -7), laptop=(0, -3, -6) if at.large else (0, -2, -4, -6, -7))
+    arms = [
         Arm(name, "resnet_cifar", {**shape, **arguments}, recipe, note)
-        for name, (arguments, note) in forms(biases).items()
-    )
-    images = min(train_images or len(data.train), len(data.train))
-    return Plan(arms, seeds, {"depth": shape["depth"], "train_images": images, "passes": images / len(data.test)})
+        for name, (arguments, note) in FORMS.items()
+        if arguments.get("gate") != "exclusive" or arguments["gate_bias"] in biases
+    ]
+    images = at(paper=10_000, laptop=2_000 if at.large else at.num_train, smoke=200)
+    # Five seeds are the fewest that can reproduce a single claim: a short budget is spent on seeds, not on epochs.
+    seeds = at(paper=7, short=5, laptop=5 if at.large else 7, smoke=2)
+    return Plan(arms, seeds, [Chance(), TrainingFit(train_images=min(images, at.num_train))])
 
 
-# -- the probe --------------------------------------------------------------------------------------------------------
-
-
-def probe(subject: Subject) -> Iterator[Measurement]:
-    """The network's depth, what guessing scores, and the fit to training images without augmentation or dropout."""
-    from ablations.harness.probing import Measurement
-    from ablations.probes.activations.training_fit import fit
-
-    classes = subject.data.num_classes
-    yield Measurement(point("network"), "depth", subject.settings["depth"], "layers")
-    yield Measurement(point("chance"), ERROR, 100.0 - 100.0 / classes, "%")
-    yield Measurement(point("chance"), LOSS, math.log(classes), "nats")
-    images = subject.data.evaluation_batches("train", device=subject.device, limit=subject.settings["train_images"])
-    found = fit(subject.network, images, subject.on_pass)
-    yield Measurement(point("trained_on"), LOSS, found.loss, "nats")
-    yield Measurement(point("trained_on"), "train/top1_error", found.error, "%")
-
-
-def passes(blocks: int, settings: Mapping[str, Any]) -> float:
-    """The training images that are asked, in passes over the test images."""
-    return float(settings["passes"])
-
-
-def figures(records: Records, folder: Path) -> Sequence[Any]:
-    """Table 1 with ours beside the paper's, figure 3, error and training loss of every form, the sweep of biases."""
-    from reports.drawings.shortcut_forms import draw
-
-    return draw(records, folder)
-
-
-# -- what decides -----------------------------------------------------------------------------------------------------
-
-
-error = Quantity(ERROR, "%", "test error", guessing=ERROR)
-loss = Quantity(LOSS, "nats", "training loss", "trained_on", guessing=LOSS)
+error = Quantity("test/top1_error", "%", "test error", guessing="test/top1_error")
+loss = Quantity("train/loss", "nats", "training loss", "trained_on", guessing="train/loss")
 
 # All thresholds are 0: the paper's closest rival is 0.30 points behind (6.91 against 6.61 %), and what it claims is
 # that the identity is best. One test per family, because the mean over families would let one that fails outright carry
@@ -173,17 +120,67 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
+PUBLISHED: dict[str, float] = {  # CIFAR-10, 110 layers, test error in %
+    IDENTITY: 6.61, SCALED_BOTH: 12.35, gated("exclusive", -6): 8.70, gated("exclusive", -7): 9.81,
+    gated("shortcut", 0): 12.86, gated("shortcut", -6): 6.91, CONVOLUTION: 12.22,
+}  # fmt: skip
+PANELS = {
+    "constant scaling": {PLAIN: "no shortcut", SCALED_SHORTCUT: "shortcut x 0.5", SCALED_BOTH: "both x 0.5"},
+    "exclusive gating": {gated("exclusive", bias): f"bias {bias}" for bias in BIASES},
+    "shortcut-only gating": {gated("shortcut", bias): f"bias {bias}" for bias in (0, -6)},
+    "1x1 convolution": {CONVOLUTION: "1x1 convolution"},
+    "dropout": {DROPOUT: "dropout 0.5"},
+}
+FAIL = 'Above 20 % is what the paper calls "fail".'
+ROWS = {arm: arm for arm in FORMS}
+
 ABLATION = Ablation(
     name="shortcut_forms",
     title="Forms of the shortcut",
     question="Is the identity the best shortcut?",
     claims=CLAIMS,
     plan=plan,
-    probe=probe,
-    figures=figures,
-    passes=passes,
+    charts=(
+        ArmTable(
+            "table1", "Forms of the shortcut",
+            {
+                "form": {arm: note for arm, (_, note) in FORMS.items()},
+                "layers": "depth",
+                "paper, 110 layers: test error, %": {**dict.fromkeys(FORMS, "fail"), **PUBLISHED},
+                "here: test error, %": top1_error,
+                "here: training loss": Quantity("train/loss", probe="trained_on"),
+                "here: training error, %": Quantity("train/top1_error", probe="trained_on"),
+            },
+            f"Table 1 of the paper (CIFAR-10). Medians over runs, as there, with their range. {FAIL} Training loss and "
+            "error: of the finished networks, on training images without augmentation; a run that diverged has none.",
+            arms=tuple(FORMS), medians=True,
+        ),
+        LossAndError(
+            "curves", "Training curves of each form against the original",
+            {family: {IDENTITY: "original", **arms} for family, arms in PANELS.items()},
+            "As figure 3 of the paper, which shows test error.",
+        ),
+        Strips(
+            "test_error", "Test error of every form", error, "test error (%)", ROWS,
+            {arm: (published,) for arm, published in PUBLISHED.items()},
+            f"Crosses: the paper's, with 110 layers. {FAIL} A run that diverged stands where guessing does.",
+            logarithmic=True,
+        ),
+        Strips(
+            "training_loss", "Is it the training that fails?", loss, "training loss", ROWS,
+            caption="Of finished networks, without augmentation and dropout.", logarithmic=True,
+        ),
+        Against(
+            "gate_bias", "The bias of the gates", top1_error, "test error (%)", "bias of the gate at the start",
+            {
+                "exclusive gating": dict.fromkeys((gated("exclusive", bias) for bias in BIASES), "gate_bias"),
+                "shortcut-only gating": dict.fromkeys((gated("shortcut", bias) for bias in (0, -6)), "gate_bias"),
+            },
+            {"original": IDENTITY}, "Column by column the gated rows of table 1.",
+        ),
+    ),
     baseline=IDENTITY,
-)
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(ABLATION)

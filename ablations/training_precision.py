@@ -10,60 +10,26 @@ same order of samples and the same augmentation; both are evaluated in fp32.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.chart import Pairs
 from ablations.harness.declare.measure import top1_error
+from ablations.harness.declare.protocols import laptop_recipe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.store.records import Records
 
-if TYPE_CHECKING:
-    from ablations.harness.probing import Measurement, Subject
-    from datamodules.images import ImageData
-
-ERROR = "test/top1_error"
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
-def plan(budget: str, data: ImageData) -> Plan:
+def plan(at: Scale) -> Plan:
     """A ResNet-20 in both precisions, with as many seeds and epochs as the budget allows."""
-    recipe: dict[str, Any] = {"schedule": "linear", "nesterov": True, "batch_size": 64, "warmup_steps": 40}
-    at = Scale.of(budget, data)
-    epochs, seeds = at.epochs(16, 64), 12
-    if not at.small:
-        recipe |= {"batch_size": 128, "warmup_steps": 60}
-        epochs, seeds = at.epochs(1), 3
-    if budget == "smoke":
-        epochs, seeds = 1, 2
-    elif budget == "short":
-        epochs, seeds = at.epochs(20), 8
-    elif budget == "paper":
-        recipe, epochs, seeds = {}, 182, 8
-    arms = tuple(
-        Arm(name, "resnet_cifar", {"depth": 20}, {**recipe, "epochs": epochs, "precision": precision})
+    short = {"schedule": "linear", "nesterov": True, "epochs": at.epochs(20)}
+    short |= {"batch_size": 64, "warmup_steps": 40} if at.small else {"batch_size": 128, "warmup_steps": 60}
+    recipe = laptop_recipe(at, 16, short=short)
+    arms = [
+        Arm(name, "resnet_cifar", {"depth": 20}, {**recipe, "precision": precision})
         for name, precision in PRECISIONS.items()
-    )
-    return Plan(arms, seeds)
-
-
-def probe(subject: Subject) -> Iterable[Measurement]:
-    """Asks nothing beyond the test error that every run records."""
-    return ()
-
-
-def passes(blocks: int, settings: Mapping[str, Any]) -> float:
-    """Nothing is asked, so nothing is passed."""
-    return 0.0
-
-
-def figures(records: Records, folder: Path) -> Sequence[Any]:
-    """Test errors of both arms, seed by seed."""
-    from reports.charts.paired_seeds import draw_pairs
-
-    return draw_pairs(records, folder, list(PRECISIONS), ERROR, "test error in %")
+    ]
+    return Plan(arms, seeds=at(paper=8, laptop=12, cifar=3, smoke=2))
 
 
 ABLATION = Ablation(
@@ -83,9 +49,7 @@ ABLATION = Ablation(
         ),
     ),
     plan=plan,
-    probe=probe,
-    figures=figures,
-    passes=passes,
+    charts=(Pairs(tuple(PRECISIONS), "test error in %"),),
     baseline="fp32",
 )  # fmt: skip
 

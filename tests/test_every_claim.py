@@ -82,14 +82,13 @@ def searched(claim: Claim, against: str = "") -> Values:
     raise AssertionError(f"{claim.id}: no values found against {against!r}")
 
 
-def around(claim: Claim, test: Test, support: Values, against: Values) -> tuple[Values, Values]:
-    """Two sets of values on the way from one to the other, next to each other, between which the test turns."""
-    near, far = support, against
-    for _ in range(40):
-        middle = {formula: (near[formula] + far[formula]) / 2 for formula in near}
-        above = test.measure.by_seed(Records(records_of(claim, middle)))[0] - test.threshold
-        near, far = (middle, far) if (above >= 0) == (test.at_least is not None) else (near, middle)
-    return near, far
+def mixed(claim: Claim, test: Test, support: Values, against: Values) -> list[Values]:
+    """Of each seed the values of one side or the other, so many of either that the mean lies near the threshold."""
+    ours, theirs = (
+        test.measure.by_seed(Records(records_of(claim, values)))[0] - test.threshold for values in (support, against)
+    )
+    number = min(SEEDS - 1, max(1, round(SEEDS * theirs / (theirs - ours))))
+    return [support] * number + [against] * (SEEDS - number)
 
 
 def verdict(ablation: Ablation, claim: Claim, *sides: Values) -> tuple[str, dict[str, str]]:
@@ -118,7 +117,7 @@ def test_every_verdict_can_come_out_whichever_test_decides(ablation: Ablation, c
         assert found == "contradicted"
         assert [name for name, outcome in outcomes.items() if outcome == "contradicted"] == [test.name]
         if not test.exact:
-            found, outcomes = verdict(ablation, claim, *around(claim, test, support, against))
+            found, outcomes = verdict(ablation, claim, *mixed(claim, test, support, against))
             assert (found == "reproduced", outcomes[test.name]) == (False, "undecided")
 
 

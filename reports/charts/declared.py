@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
@@ -33,7 +34,7 @@ from reports.charts.named_strips import draw_strips
 from reports.charts.paired_seeds import draw_pairs
 from reports.charts.pictures import Kept, draw_looks
 from reports.charts.style import BLUE, Drawn
-from reports.charts.tables import write_table
+from reports.charts.tables import medians, write_table
 
 
 def draw_all(said: Sequence[Mapping[str, Any]], ablation: str, records: Records, folder: Path) -> list[Drawn]:
@@ -75,10 +76,15 @@ def _(chart: LossAndError, records: Records, folder: Path) -> list[Drawn]:
 def _(chart: Against, records: Records, folder: Path) -> list[Drawn]:
     series: dict[str, dict[float, list[float]]] = {}
     for line, arms in chart.series.items():
-        for arm, number in arms.items():
-            found = [number] if chart.across is None else finite(values(chart.across, records, arm))
-            if found:
-                series.setdefault(line, {}).setdefault(fmean(found), []).extend(values(chart.quantity, records, arm))
+        for arm, place in arms.items():
+            if not (found := values(chart.quantity, records, arm)):
+                continue
+            if chart.across is None:
+                places = [float(_argument(folder, arm, place) if isinstance(place, str) else place)]
+            else:
+                places = finite(values(chart.across, records, arm))
+            if places:
+                series.setdefault(line, {}).setdefault(fmean(places), []).extend(found)
     references = {}
     for line, value in chart.references.items():
         found = finite(values(chart.quantity, records, value)) if isinstance(value, str) else [value]
@@ -120,16 +126,26 @@ def _(chart: Strips, records: Records, folder: Path) -> list[Drawn]:
         for name, arm in chart.rows.items()
     }
     caption = chart.caption + left_out(chart.quantity, records, list(chart.rows.values()))
-    return draw_strips(folder, chart.name, chart.title, chart.label, rows, caption)
+    return draw_strips(folder, chart.name, chart.title, chart.label, rows, caption, chart.logarithmic)
 
 
 @draw.register
 def _(chart: ArmTable, records: Records, folder: Path) -> list[Drawn]:
+    def cell(column: Quantity | str | Mapping[str, str | float], arm: str, place: Mapping[str, str]) -> object:
+        if isinstance(column, str):
+            return _argument(folder, arm, column)
+        if not isinstance(column, Quantity):
+            return column.get(arm)
+        found = list(column(arm, **place).by_seed(records).values())
+        if chart.medians:
+            return medians(found)
+        return fmean(finite(found)) if finite(found) else None
+
     rows = [
         [
             chart.names.get(arm, arm),
             *place.values(),
-            *(_cell(each, records, arm, place) for each in chart.columns.values()),
+            *(cell(each, arm, place) for each in chart.columns.values()),
         ]
         for arm in chart.arms or records.arms
         if arm in records.arms
@@ -153,11 +169,10 @@ def _places(chart: ArmTable, records: Records, arm: str) -> list[dict[str, str]]
     return [dict(zip(chart.by, place, strict=True)) for place in found]
 
 
-def _cell(column: Quantity | Mapping[str, str | float], records: Records, arm: str, place: Mapping[str, str]) -> object:
-    if not isinstance(column, Quantity):
-        return column.get(arm)
-    found = finite(list(column(arm, **place).by_seed(records).values()))
-    return fmean(found) if found else None
+def _argument(folder: Path, arm: str, name: str) -> Any:
+    """What an arm's network has for an argument, as ablation.json says."""
+    arms = json.loads((folder / "ablation.json").read_text("utf-8"))["arms"]
+    return next(each["arguments"].get(name) for each in arms if each["name"] == arm)
 
 
 @draw.register

@@ -1,11 +1,11 @@
-"""Training loss and validation error in one panel, as in figures 3 and 6 of He et al. 2016, and medians in words."""
+"""Training loss and validation error in one panel, as in figures 3 and 6 of He et al. 2016."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import matplotlib as mpl
@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from ablations.harness.store.records import Records
 from reports.charts.curves import by_epoch, curves
-from reports.charts.style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, WIDTH, Drawn, number, save, style
+from reports.charts.style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, WIDTH, Drawn, save, style
 
 LOSS, ERROR = "train/loss", "val/top1_error"
 COLOURS = (ORANGE, BLUE, GREEN, RED, PURPLE)
@@ -90,11 +90,3 @@ def _curve(
             ax.plot(list(curve)[-1], list(curve.values())[-1], "x", ms=6, color=look["color"])
     reached = by_epoch(seeds)
     ax.plot(list(reached), [mean(values) for values in reached.values()], lw=1.6, **look)
-
-
-def middle(values: Sequence[float]) -> str:
-    """The median of the seeds' values, as the paper reports it, with their range where they differ; "" for none."""
-    if not values:
-        return ""
-    low, high = number(min(values)), number(max(values))
-    return number(median(values)) + (f" ({low} to {high})" if low != high else "")

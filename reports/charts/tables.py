@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from ablations.harness.store.files import atomic_write_text
 from reports.charts.style import Drawn, number
@@ -34,3 +36,15 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return number(value) if isinstance(value, float) else str(value)
+
+
+def medians(values: Sequence[float]) -> str:
+    """The median of the seeds' values with their range where they differ, and how many are not finite; "" for none."""
+    finite = [value for value in values if math.isfinite(value)]
+    words = []
+    if finite:
+        low, high = number(min(finite)), number(max(finite))
+        words.append(number(median(finite)) + (f" ({low} to {high})" if low != high else ""))
+    if len(finite) < len(values):
+        words.append(f"{len(values) - len(finite)} diverged")
+    return ", ".join(words)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ablations.probes.activations.training_fit import fit
+from ablations.harness.declare.probe import Subject
+from ablations.probes.activations.training_fit import TrainingFit, fit
 from modules import build
 
 
@@ -54,3 +55,16 @@ def test_dropout_and_batch_norm_rest_and_the_mode_comes_back():
 def test_nothing_to_fit_is_refused():
     with pytest.raises(ValueError, match="no samples"):
         fit(Same([0.0, 1.0]), [])
+
+
+def test_it_is_asked_of_the_first_training_images(digits):
+    subject = Subject(Same([0.0] * 10), digits, "any", 0, torch.device("cpu"))
+    probe = TrainingFit(train_images=30)
+    found = {each.metric: each.value for each in probe.ask(subject)}
+    assert found["train/loss"] == pytest.approx(math.log(10))
+    (_, labels), *rest = digits.evaluation_batches("train", limit=30)
+    assert not rest
+    assert found["train/top1_error"] == pytest.approx(100 * (labels != 0).double().mean().item())
+    assert probe.evaluations(3, 1_000) == 30
+    with pytest.raises(ValueError, match=r"--probe.train_images 0"):
+        TrainingFit(train_images=0)

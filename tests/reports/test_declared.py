@@ -66,6 +66,21 @@ def test_a_quantity_stands_against_a_number_or_another_quantity(figures, tmp_pat
     assert found == {"numbers": [[1, 2], [2, 5], [3, 9]], "costs": [[10, 5], [20, 2]]}, "of c the cost is not known"
 
 
+def test_networks_say_their_arguments_and_seeds_their_median(figures, tmp_path):
+    arms = [{"name": arm, "arguments": {"depth": depth}} for arm, depth in {"a": 20, "b": 56, "c": 110}.items()]
+    (tmp_path / "ablation.json").write_text(json.dumps({"arms": arms}))
+    records = Records(rows("test/top1_error", "test", {"a": [1.0, 3.0, 9.0], "b": [5.0, 5.0, LOST], "d": [LOST]}))
+    draw(
+        ArmTable("arms", "title", {"layers": "depth", "error": top1_error}, medians=True, arms="abc"), records, tmp_path
+    )
+    assert read(tmp_path, "arms")[1:] == [["a", "20", "3 (1 to 9)"], ["b", "56", "5, 1 diverged"]]
+    draw(Against("deep", "title", top1_error, "%", "x", {"line": dict.fromkeys("abc", "depth")}), records, tmp_path)
+    assert figures["deep"].axes[0].lines[0].get_xydata()[:, 0].tolist() == [20, 56]
+    draw(Strips("decades", "title", top1_error, "%", {"first": "a"}, logarithmic=True), records, tmp_path)
+    (ax,) = figures["decades"].axes
+    assert (ax.get_xscale(), round(ax.get_xlim()[0], 3)) == ("log", 0.8)
+
+
 def test_what_has_no_value_is_left_out_and_named(figures, tmp_path):
     records = Records(rows("test/top1_error", "test", {"a": [1.0, 3.0], "b": [LOST, 5.0], "c": [LOST, LOST]}))
     assert left_out(top1_error, records, ["a"]) == ""

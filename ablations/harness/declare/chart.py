@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from ablations.harness.declare.measure import Quantity, top1_error
 
-Places = Mapping[str, Mapping[str, float]]
-"""Name of a line -> arm -> where it stands on the horizontal axis."""
+Places = Mapping[str, Mapping[str, float | str]]
+"""Name of a line -> arm -> where it stands on the horizontal axis: a number, or the network's argument that says it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Pairs:
 class Strips:
     """A row of seeds for each arm, with the published numbers as crosses.
 
-    rows: name of a row -> arm. published: name of a row -> numbers in the quantity's unit.
+    rows: name of a row -> arm. published: name of a row -> numbers in the quantity's unit. logarithmic: the axis.
     """
 
     name: str
@@ -113,23 +113,26 @@ class Strips:
     rows: Mapping[str, str]
     published: Mapping[str, Sequence[float]] = field(default_factory=dict)
     caption: str = ""
+    logarithmic: bool = False
 
 
 @dataclass(frozen=True)
 class ArmTable:
     """A table with a row for each arm: means over seeds of quantities, and numbers that were published.
 
-    columns: heading -> quantity, or arm -> what is printed there. arms: the rows, all where empty. names: what to call
-    them, where not as they are called. by: field of the quantities' points -> heading; an arm then has a row for each
-    value of these fields.
+    columns: heading -> quantity, an argument of the networks, or arm -> what is printed there. arms: the rows, all
+    where empty. names: what to call them, where not as they are called. by: field of the quantities' points -> heading;
+    an arm then has a row for each value of these fields. medians: in place of means, with the range and how many runs
+    diverged.
     """
 
     name: str
     title: str
-    columns: Mapping[str, Quantity | Mapping[str, str | float]]
+    columns: Mapping[str, Quantity | str | Mapping[str, str | float]]
     caption: str = ""
     arms: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    medians: bool = False
     by: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -6,13 +6,36 @@ dropout at work. Asked of the finished network instead, a high training loss is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below
+from ablations.harness.store.records import point
 
-from modules.blocks.network import evaluating
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFit(Probe):
+    """Loss and error of a network on training images; train_images: how many, from the first."""
+
+    units = {"train/loss": "nats", "train/top1_error": "%"}
+    needs_blocks = False
+    train_images: int
+
+    def __post_init__(self) -> None:
+        refuse_below(self, train_images=1)
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        images = subject.data.evaluation_batches("train", device=subject.device, limit=self.train_images)
+        found = fit(subject.network, images, subject.on_pass)
+        yield Measurement(point("trained_on"), "train/loss", found.loss)
+        yield Measurement(point("trained_on"), "train/top1_error", found.error)
+
+    def evaluations(self, blocks: int, num_test: int) -> float:
+        return self.train_images
 
 
 class Fit(NamedTuple):
@@ -29,11 +52,15 @@ def fit(
 
     on_pass: called after each batch. Raises ValueError if there are no samples.
     """
+    import torch
+
+    from modules.blocks.network import evaluating
+
     loss, wrong, total = 0.0, 0, 0
     with torch.no_grad(), evaluating(network):
         for images, labels in batches:
             logits = network(images).float()
-            loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+            loss += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
             wrong += int((logits.argmax(1) != labels).sum())
             total += len(labels)
             on_pass()
