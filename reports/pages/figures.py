@@ -20,6 +20,10 @@ def redraw(folder: Path) -> None:
     """
     file = folder / "ablation.json"
     said = json.loads(file.read_text(encoding="utf-8"))
+    if "charts" not in said:
+        raise ValueError(
+            f"{file} declares no charts: an earlier version wrote it; repeat the command, which trains nothing"
+        )
     said["not_done"] = [line for line in said["not_done"] if line != FAILED]
     try:
         drawn = draw_all(said["charts"], said["name"], read_records(folder), folder)

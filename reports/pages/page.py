@@ -36,7 +36,7 @@ def write_page(folder: str | Path) -> Path:
         **{key: ablation[key] for key in ("title", "question", "budget", "data", "evaluation", "command")},
         name=ablation["name"] or folder.resolve().name,
         seeds=len(ablation["seeds"]),
-        settings={key: _plain(value) for key, value in ablation["settings"].items()},
+        probes=read_each(ablation["probes"], _probe, "ablation.json, probe", problems),
         environment={key: _plain(value) for key, value in ablation["environment"].items()},
         cards=cards,
         counts=counts(cards),
@@ -45,7 +45,7 @@ def write_page(folder: str | Path) -> Path:
         scripts=scripts() if charts else None,
         arms=arms,
         differences=_differences(arms),
-        outside=next(iter(read_each(ablation["outside"], _outside, "ablation.json, network", problems)), None),
+        foreign=next(iter(read_each(ablation["foreign"], _foreign, "ablation.json, network", problems)), None),
         searches=read_each(ablation["search"], _search, "ablation.json, search", problems),
         runs=runs,
         summaries=_summaries(runs),
@@ -61,17 +61,17 @@ def write_page(folder: str | Path) -> Path:
     return path
 
 
-def _outside(outside: Json) -> Json:
-    """A network from outside: what was read, how its images were normalised, its error, what the probe found."""
-    normalisation = outside["normalisation"]
+def _foreign(foreign: Json) -> Json:
+    """A foreign network: what was read, how its images were normalised, its error, what the probe found."""
+    normalisation = foreign["normalisation"]
     return {
-        **{key: _plain(outside[key]) for key in ("run", "weights", "taken", "warning")},
-        "whole": _plain(outside.get("whole", "")),  # of reports from before it was told there is none
+        **{key: _plain(foreign[key]) for key in ("run", "weights", "taken", "warning")},
+        "whole": _plain(foreign["whole"]),
         "source": _plain(normalisation["source"]),
         **{key: ", ".join(f"{value:.4g}" for value in normalisation[key]) for key in ("mean", "std")},
-        "test_error": _optional(outside["test_error"]),
-        "guessing": float(outside["guessing"]),
-        "summary": [_plain(sentence) for sentence in outside["summary"]],
+        "test_error": _optional(foreign["test_error"]),
+        "guessing": float(foreign["guessing"]),
+        "summary": [_plain(sentence) for sentence in foreign["summary"]],
     }
 
 
@@ -83,6 +83,12 @@ def _arm(arm: Json) -> Json:
         fields |= {(group, key): _plain(value) for key, value in values.items()}
     counts = {key: int(arm[key]) for key in ("parameters", "multiply_adds", "blocks")}
     return {"name": _plain(arm["name"]), "note": _plain(arm["note"]), "fields": fields, **counts}
+
+
+def _probe(probe: Json) -> Json:
+    """What was asked, of whom, with which settings."""
+    settings = "" if not probe["settings"] else _plain(probe["settings"])
+    return {"name": _plain(probe["name"]), "settings": settings, "arms": _plain(list(probe["arms"]))}
 
 
 def _search(search: Json) -> Json:
@@ -115,8 +121,10 @@ def _differences(arms: Sequence[Json]) -> list[tuple[str, str]]:
 def _run(run: Json) -> Json:
     """One run, its state and numbers checked."""
     one_of(run["state"], STATES)
-    numbers = {key: _optional(run[key]) for key in ("train_seconds", "images_per_second", "test_top1_error")}
+    numbers = {key: _optional(run[key]) for key in ("train_seconds", "images_per_second", "test_error")}
     texts = {key: _plain(run[key]) for key in ("arm", "run", "state", "why")}
+    metric = _plain(run["test_metric"]).rpartition("/")[2]
+    texts["metric"] = "" if metric == "top1_error" else metric.replace("_", " ")
     return {**texts, "seed": int(run["seed"]), **numbers}
 
 
@@ -127,7 +135,7 @@ def _summaries(runs: Sequence[Json]) -> list[Json]:
         mine = [run for run in runs if run["arm"] == arm]
         done = [run for run in mine if run["state"] == "done"]
         summary: Json = {"arm": arm, "runs": len(mine), "done": len(done)}
-        for key in ("test_top1_error", "train_seconds", "images_per_second"):
+        for key in ("test_error", "train_seconds", "images_per_second"):
             values = [run[key] for run in done if run[key] is not None]
             deviation = statistics.stdev(values) if len(values) > 1 else None
             summary[key] = (statistics.fmean(values), deviation) if values else None

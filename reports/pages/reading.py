@@ -19,7 +19,7 @@ Built = TypeVar("Built")
 # What ablation.json must hold, and of which type; the page names what is not there.
 ABLATION_KEYS: dict[str, type] = {
     "name": str, "title": str, "question": str, "budget": str, "data": str, "evaluation": str, "command": str,
-    "seeds": list, "settings": dict, "environment": dict, "arms": list, "runs": list, "figures": list, "not_done": list,
+    "seeds": list, "probes": list, "charts": list, "environment": dict, "arms": list, "runs": list, "figures": list, "not_done": list,
 }  # fmt: skip
 
 
@@ -71,8 +71,8 @@ def read_ablation(folder: Path, problems: list[str]) -> Json:
         known[key] = value if isinstance(value, kind) else kind()
     searches = (content or {}).get("search")  # absent from the files of earlier versions
     known["search"] = searches if isinstance(searches, list) else []
-    outside = (content or {}).get("outside")  # of a network that was brought from outside alone
-    known["outside"] = [outside] if outside is not None else []
+    foreign = (content or {}).get("foreign")  # of a network that was not trained here alone
+    known["foreign"] = [foreign] if foreign is not None else []
     return known
 
 

@@ -19,6 +19,7 @@ from ablations.harness.command import config_file
 from ablations.harness.command.invocation import program, version
 from ablations.harness.declare.ablation import Ablation
 from ablations.harness.declare.scale import BUDGETS
+from ablations.harness.explain import KNOWN, explanation
 from ablations.harness.foreign import normalisation
 from ablations.harness.foreign.normalisation import Normalisation
 from ablations.harness.training import trainer_options
@@ -142,6 +143,7 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     add("--wandb-weights", **switch, help="send the trained weights there too, as artifacts")
     add("--dry-run", **switch, help="show arms, runs, costs and expected time; train nothing")
     add("--fresh", **switch, help="ignore finished runs")
+    add("--explain", action="store_true", help="print claims, rules, arms of every budget and probes; train nothing")
     add("--version", action="store_true", help="print the version")
     if with_trainer:
         trainer_options.add(parser)
@@ -172,6 +174,11 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     parser.words = argv
     parser.files = {name: file for file, options in files.items() for name in options if f"--{name}" not in names}
     found = parser.parse_args(list(argv))
+    if found.explain:
+        if found.data not in KNOWN:
+            raise WrongInput(f"--explain knows the sizes of {', '.join(KNOWN)}; --dry-run looks at {found.data}")
+        print(explanation(ablation, found.data, found.image_size), end="")
+        raise SystemExit(0)
     given = {}
     if with_trainer:
         default = parser.get_defaults().trainer

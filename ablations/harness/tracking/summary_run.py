@@ -23,7 +23,7 @@ VERDICT_COLUMNS = (
     "claim", "says", "verdict", "estimate", "low", "high", "unit", "scale", "why", "rule", "published", "notes_value",
     "source",
 )  # fmt: skip
-RUN_COLUMNS = ("arm", "seed", "run", "state", "test_top1_error", "train_seconds", "images_per_second")
+RUN_COLUMNS = ("arm", "seed", "run", "state", "test_error", "test_metric", "train_seconds", "images_per_second")
 
 
 def log_summary(folder: Path, out: Path, mode: str, with_weights: bool = False) -> bool:
