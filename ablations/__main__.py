@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ablations.harness.command.invocation import CONSOLE, ROOT, program, version
-from ablations.harness.declare.ablation import Ablation, scale_order
+from ablations.harness.declare.ablation import Ablation
+from ablations.harness.declare.scale import scale_order
 from ablations.harness.declare.scripts import declared, names, scripts
 from ablations.harness.store.files import atomic_write_text
 

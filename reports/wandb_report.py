@@ -20,7 +20,7 @@ from typing import Any
 
 from ablations.harness.command.command_line import WrongInput
 from ablations.harness.command.invocation import program
-from ablations.harness.declare.ablation import BUDGETS
+from ablations.harness.declare.scale import BUDGETS
 from ablations.harness.declare.scripts import names
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Records, read_records, records_file
