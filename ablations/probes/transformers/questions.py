@@ -23,7 +23,8 @@ from ablations.probes.transformers.undoing import correlations, kept_upside_down
 from datamodules.distorted_digits import DistortedDigits
 from datamodules.made import MadeData
 from modules import Network
-from modules.blocks.spatial_transformer import SpatialTransformer, sample
+from modules.blocks.sampling import sample
+from modules.blocks.spatial_transformer import SpatialTransformer
 from modules.families.colocalisation import localiser
 
 SHOWN = 500  # true and found poses for the scatter
