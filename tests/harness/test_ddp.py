@@ -133,12 +133,12 @@ def test_one_process_that_diverges_ends_both(odd):
     assert not (folder / "done").exists()
 
 
-def test_the_command_trains_in_two_processes(python, smoke, digits, tmp_path):
+def test_the_command_trains_in_two_processes(program, smoke, digits, tmp_path):
     arms = ["preact_resnet", "stochastic_depth"]
     hiding = tmp_path / "elsewhere" / "modules" / "__init__.py"  # `python -m` would import it
     hiding.parent.mkdir(parents=True)
     hiding.touch()
-    done = python(
+    done = program(
         ROOT / "ablations" / "remove_layers.py", "--budget", "smoke", "--seeds", "1", "--arms", *arms,
         "--out", tmp_path,
         "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu", "--wandb-weights",
