@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
-HEAVY = "torch torchvision torchmetrics lightning.pytorch jsonargparse timm wandb scipy.stats sklearn.datasets"
+# Not wandb, nor timm, which imports it: a temporary folder of its would end with the first fork.
+HEAVY = "torch torchvision torchmetrics lightning.pytorch jsonargparse scipy.stats sklearn.datasets"
 FORKS.set_forkserver_preload([*HEAVY.split(), "pyarrow.parquet", "matplotlib.pyplot", "plotly.graph_objects", "jinja2"])
 
 
