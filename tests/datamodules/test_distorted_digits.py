@@ -10,8 +10,8 @@ from torch import Tensor
 
 import datamodules
 from datamodules import ImageData
-from datamodules.decoding import resized
-from datamodules.distorted_digits import KINDS, DistortedDigits, distorted_digits
+from datamodules.made.distorted_digits import KINDS, DistortedDigits, distorted_digits
+from datamodules.sources.decoding import resized
 from modules.blocks.grids import MatrixGrid
 from modules.blocks.sampling import sample
 

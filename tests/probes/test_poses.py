@@ -10,7 +10,7 @@ import datamodules
 from ablations.probes.transformers.poses import local_affine, matrices, overlap, poses, thetas, transformers, windows
 from ablations.probes.transformers.sampler_gradients import deviation
 from ablations.probes.transformers.undoing import correlations, kept_upside_down, removed, undoing
-from datamodules.made import MadeData
+from datamodules.made.made_data import MadeData
 from modules import build
 from modules.blocks.grids import MatrixGrid, SplineGrid
 from modules.blocks.spatial_transformer import SpatialTransformer, TransformerDesign, transformer_block

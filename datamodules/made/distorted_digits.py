@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from datamodules.made import Description
-from datamodules.painting import (
+from datamodules.made.made_data import Description
+from datamodules.made.painting import (
     CLUTTER_DRAWS,
     centres,
     clutter,
