@@ -22,8 +22,9 @@ help:
 demo: $(VENV)/.installed
 	$(RUN) ablations/remove_layers.py
 
+# As many tests at once as there are cores; plain `pytest` does the same one after the other.
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

@@ -7,7 +7,7 @@ transformer, two and four of them, and a control of our own.
     python ablations/bird_parts.py
     python ablations/bird_parts.py --data birds --data-root CUB --probe.parts CUB --image-size 448 --budget paper
 
-Single digits in grey are made into images of two parts (`datamodules/bird_parts.py`), whose places are known.
+Single digits in grey are made into images of two parts (`datamodules/made/bird_parts.py`), whose places are known.
 Photographs need --probe.parts, the folder CUB_200_2011, because what is asked is where the parts are.
 Differs from the paper: all networks start from scratch, so that they have a recipe of their own (a rate of 0.05 along a
 cosine, weight decay 1e-4, no dropout; there 0.1 in steps of ten, 1e-5, 0.7). One trunk reads all crops as channels;
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ablations.harness.probing import Measurement, Subject
-    from datamodules.birds import Parts
     from datamodules.images import ImageData
+    from datamodules.sources.birds import Parts
 
 CNN, TWO, FOUR, SHARP = "cnn", "two", "four", "cnn_sharp"
 COUNTS = {TWO: 2, FOUR: 4}  # transformers
@@ -190,7 +190,7 @@ def true_parts(subject: Subject) -> tuple[Tensor, Tensor]:
 
     boxes = _true_boxes(subject)
     if boxes is None:
-        from datamodules.birds import read_parts
+        from datamodules.sources.birds import read_parts
 
         return heads_and_bodies(read_parts(Path(subject.settings["parts"]))[1])
     return (boxes[..., :2] + boxes[..., 2:]) / 2, torch.ones(boxes.shape[:2], dtype=torch.bool)
@@ -255,7 +255,7 @@ def check(settings: Mapping[str, Any], network: Any) -> dict[str, str] | None:
         raise ValueError(
             "--probe.parts is missing: allowed are single digits in grey, or photographs with their CUB_200_2011"
         )
-    from datamodules.birds import read_parts
+    from datamodules.sources.birds import read_parts
     from modules.weights import digest
 
     centres, visible = heads_and_bodies(read_parts(Path(settings["parts"]))[1])

@@ -8,7 +8,7 @@ Arms: the convolutional network, one transformer in front (`single`), four befor
     python ablations/house_numbers.py --data house_numbers --data-root SVHN_FULL --budget paper
 
 `--data house_numbers` is SVHN's full numbers; any single digits in grey are set side by side instead
-(`datamodules.digit_sequences`). Differs from the paper at the laptop budget: numbers of 48 pixels, convolutions a sixth
+(`made/digit_sequences.py`). Differs from the paper at the laptop budget: numbers of 48 pixels, convolutions a sixth
 as wide, hidden layers a twelfth (256 of 3072), neither dropout nor weight decay, 2000 steps of 32 in bf16 with Nesterov
 momentum, at a rate of 0.03 that falls along a cosine after 40 steps of warm-up. A step is timed on networks of the
 published width at 64 pixels, in fp32 but for `short`, whatever the arms are, because how sampling compares with
@@ -157,7 +157,7 @@ def found_windows(subject: Subject) -> Iterator[Measurement]:
 
     from ablations.harness.probing import Measurement
     from ablations.probes.transformers.poses import overlap
-    from datamodules.made import MadeData
+    from datamodules.made.made_data import MadeData
 
     data = subject.data
     through = seen_through(subject, data.evaluation_batches("test", device=subject.device))

@@ -136,7 +136,7 @@ def costs() -> Iterator[Measurement]:
         for name, (network, arguments) in IMAGENET.items():
             counted[name] = cost(build(network, 1000, 3, **arguments), (3, 224, 224))
         for name, (kind, width, channels) in BLOCKS.items():
-            design = BlockDesign(kind=kind)  # type: ignore[arg-type]
+            design = BlockDesign(kind)  # type: ignore[arg-type]
             counted[name] = cost(residual_block(design, channels, width, 1, is_first=False), (channels, 56, 56))
     for name, found in counted.items():
         yield Measurement(point("cost", network=name), MULTIPLY_ADDS, found.multiply_adds, "")

@@ -6,7 +6,7 @@ Jaderberg et al. 2015, "Spatial transformer networks", arXiv:1506.02025, section
     python ablations/spatial_transformer.py --data mnist --budget paper --trainer.devices 8
     python ablations/spatial_transformer.py --claims ST4a --arms rts_st_cnn_affine
 
-Digits of any grey source are distorted on the fly (`datamodules.distorted_digits`). Arms have about equal parameters.
+Digits of any grey source are distorted on the fly (`made/distorted_digits.py`). Arms have about equal parameters.
 Differs from the paper at the laptop budget: digits of 16 pixels in images of 16 (R, P, E), 24 (RTS, addition) and 34
 (TC), of 10 in 30 for co-localisation; 100,000 parameters (addition: 400,000, and digits are placed only), 16 filters;
 360 steps of 64 images (addition 720, co-localisation 640) at 0.05, falling linearly to 0 (the paper: 150,000 steps of

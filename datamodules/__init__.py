@@ -21,11 +21,11 @@ NAMES = (
 )  # fmt: skip
 
 MAKERS = {
-    "distorted_digits": "datamodules.distorted_digits",
-    "digit_addition": "datamodules.digit_pairs",
-    "same_digits": "datamodules.digit_pairs",
-    "digit_sequences": "datamodules.digit_sequences",
-    "two_parts": "datamodules.bird_parts",
+    "distorted_digits": "datamodules.made.distorted_digits",
+    "digit_addition": "datamodules.made.digit_pairs",
+    "same_digits": "datamodules.made.digit_pairs",
+    "digit_sequences": "datamodules.made.digit_sequences",
+    "two_parts": "datamodules.made.bird_parts",
 }
 """What can be made from a source of digits -> the file with the function of that name."""
 
@@ -55,10 +55,10 @@ def load(
     Raises DataError, in one line, if the name is unknown, files are missing or damaged, or they hold something else;
     ValueError for an argument out of range.
     """
-    from datamodules import cache as kept
     from datamodules.images import ImageData
-    from datamodules.pixels import check_decoded
-    from datamodules.sources import find, locate, reported_name
+    from datamodules.sources import cache as kept
+    from datamodules.sources.pixels import check_decoded
+    from datamodules.sources.registry import find, locate, reported_name
 
     if not isinstance(root, str | Path):
         raise ValueError(f"root is {root!r}; allowed: a path")
@@ -107,7 +107,7 @@ def make(source: "ImageData", name: str, *, fresh: bool = True, **arguments: Any
     """
     from inspect import signature
 
-    from datamodules.made import MadeData
+    from datamodules.made.made_data import MadeData
 
     if name not in MAKERS:
         raise ValueError(f"unknown maker {name!r}; allowed: {', '.join(MAKERS)}")

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.augment import Augment, normalise
 from datamodules.order import Batches, BatchIndex, EvaluationBatches, generator
-from datamodules.pixels import Decoded, Pixels
+from datamodules.sources.pixels import Decoded, Pixels
 
 EVALUATION_BATCH_SIZE = 500
 

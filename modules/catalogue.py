@@ -10,10 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from modules.architecture import Architecture
-from modules.blocks.localisation import LocalisationName
+from modules.architecture import Architecture, taking
 from modules.blocks.network import InputSize, Network
-from modules.blocks.spatial_transformer import Sampling, Start, Transform, parallel_transformers
+from modules.blocks.spatial_transformer import TransformerDesign, parallel_transformers
 from modules.families import (
     alexnet,
     colocalisation,
@@ -32,6 +31,7 @@ from modules.families import (
 from modules.training.recipe import HE2015_IMAGENET, Recipe
 
 
+@taking("design", TransformerDesign())
 def transformed(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -39,31 +39,19 @@ def transformed(
     image_size: int = 32,
     network: str = "resnet20",
     network_arguments: Mapping[str, object] | None = None,
-    transform: Transform = "affine",
-    num_transformers: int = 1,
-    output_size: int | None = None,
-    localisation: LocalisationName = "conv",
-    sampling: Sampling = "bilinear",
-    start: Start = "identity",
-    scale: float = 1.0,
-    tile: bool = False,
-    control_points: int = 4,
+    design: TransformerDesign,
 ) -> Network:
     """Any network of the suite with transformers in front of its stem; blocks and heads stay as they are.
 
     The birds of Jaderberg et al. 2015, section 4.3, have translations at a fixed scale of 0.5 that start as tiles
     (`transform="translation", scale=0.5, tile=True, num_transformers=2`). Differs: there each crop has the trunk's
     features for itself; here one trunk reads all crops as channels.
-    network, network_arguments: as for `modules.build`; the network has num_transformers * in_channels channels and
-    images of output_size pixels. The other arguments as `st_fcn`.
+    network, network_arguments: as for `build`; the network has num_transformers * in_channels channels and images of
+    output_size pixels.
     Raises ValueError for unknown and impossible values, and for an output that the network cannot take.
     """
-    stem = parallel_transformers(
-        num_transformers, in_channels, image_size, transform=transform, output_size=output_size,
-        localisation=localisation, sampling=sampling, start=start, scale=scale, tile=tile,
-        control_points=control_points,
-    )  # fmt: skip
-    size, channels = output_size or image_size, num_transformers * in_channels
+    stem = parallel_transformers(in_channels, image_size, design)
+    size, channels = design.output_size or image_size, design.num_transformers * in_channels
     trunk = build(network, num_classes, channels, **fitted(network, network_arguments or {}, size))
     trunk.input_size.check(torch.Size((1, channels, size, size)))
     trunk.stem = nn.Sequential(OrderedDict(transformer=stem, trunk=trunk.stem))

@@ -25,7 +25,7 @@ from ablations.harness.foreign.normalisation import Normalisation, add_flags
 from datamodules import NAMES
 
 if TYPE_CHECKING:
-    from ablations.harness.foreign.network import Stranger
+    from ablations.harness.foreign.network import ForeignNetwork
     from datamodules.images import ImageData
     from modules import Network
     from reports.filters_page.look import Look, Section
@@ -101,24 +101,24 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     argv = sys.argv[1:] if argv is None else argv
     try:
         request = parse(argv)
-        name, network, data, stranger = _subject(request)
+        name, network, data, foreign = _subject(request)
         look, folder = prepare(request, name, network, data)
     except (WrongInput, ValueError, OSError) as error:
         print(f"filters: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(WRONG) from None
     from ablations.harness.runtime import say
 
-    notes = [] if stranger is None else stranger.notes(look.error, data.num_classes)
+    notes = [] if foreign is None else foreign.notes(look.error, data.num_classes)
     for note in notes:
         say(note)
     say(f"page: {write(look, folder, name, shlex.join([*program('reports.filters'), *argv]), notes)}")
     raise SystemExit(DONE)
 
 
-def _subject(request: Request) -> tuple[str, Network, ImageData, Stranger | None]:
+def _subject(request: Request) -> tuple[str, Network, ImageData, ForeignNetwork | None]:
     """Name, network in evaluation mode, data, and what it is if from outside; raises ValueError if any is wrong."""
     import datamodules
-    from ablations.harness.foreign import network as external
+    from ablations.harness.foreign import network as foreign_network
     from modules import ARCHITECTURES
 
     if request.run is not None:
@@ -134,8 +134,8 @@ def _subject(request: Request) -> tuple[str, Network, ImageData, Stranger | None
         "laptop", str(data.name), request.data_root, Path("runs"), network=name, weights=request.weights,
         normalisation=request.normalisation,
     )  # fmt: skip
-    stranger = external.load(options, data, needs_blocks=False)
-    return stranger.run, stranger.network, data, stranger
+    foreign = foreign_network.load(options, data, needs_blocks=False)
+    return foreign.run, foreign.network, data, foreign
 
 
 def _of_run(request: Request, folder: Path) -> tuple[str, Network, ImageData]:

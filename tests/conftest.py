@@ -1,5 +1,7 @@
 """What tests of whole runs share: the digits, tiny networks, programs of their own; nothing is left in the home."""
 
+import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -7,8 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from programs import Program
 
 ROOT = Path(__file__).parents[1]
+# Before torch is imported: tiny networks gain nothing from more, and tests run side by side.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,9 +29,28 @@ def folders_of_its_own(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """`once(name, make)`: a folder that `make(folder)` fills, and the JSON it gives; made once for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "once"
+    shared.mkdir(exist_ok=True)
+
+    def share(name, make):
+        folder, told = shared / name, shared / f"{name}.json"
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not told.exists():
+                folder.mkdir()  # and not twice: what failed once fails every test that needs it, at once
+                told.write_text(json.dumps(make(folder)))
+        return folder, json.loads(told.read_text())
+
+    return share
+
+
+@pytest.fixture(scope="session")
 def environment(folders_of_its_own):
-    """For a program of its own: one thread, because tiny networks gain nothing from more."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    """For a program of its own."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="session")
@@ -43,23 +67,53 @@ def python(environment):
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory, python):
-    """The root and the words of `python ablations/remove_layers.py --budget smoke`, run once; tests only read it."""
-    out = tmp_path_factory.mktemp("smoke") / "runs"
-    done = python("ablations/remove_layers.py", "--budget", "smoke", "--trainer.accelerator", "cpu", "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
+def start(environment, tmp_path_factory):
+    """Starts `python *words` without waiting and at once, as programs.py says; it ends with the tests at the latest."""
+    started = []
+
+    def begin(*words, folder=ROOT, **changes):
+        streams = tmp_path_factory.mktemp("streams")
+        started.append(Program([*map(str, words)], folder, {**environment, **changes}, streams))
+        return started[-1]
+
+    yield begin
+    for program in started:
+        program.kill()
 
 
-@pytest.fixture
-def one_thread():
-    """torch in this process computes as `environment` makes it compute in others."""
-    import torch
+@pytest.fixture(scope="session")
+def program(start):
+    """As `python`, but of a program that starts at once: where neither the start nor imports are the point."""
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    def run(*words, **given):
+        started = start(*words, **given)
+        out, err = started.communicate(240)
+        return subprocess.CompletedProcess(words, started.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke_of(once, program):
+    """The root and the words of `python ablations/NAME.py --budget smoke`, run once; tests only read it."""
+
+    def run(name):
+        def make(out):
+            words = ["--budget", "smoke", "--trainer.accelerator", "cpu", "--out", out]
+            tracked = "offline" if name == "remove_layers" else "disabled"  # once is enough, and it takes its time
+            done = program(f"ablations/{name}.py", *words, "--wandb", tracked)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        return once(name, make)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke(smoke_of):
+    """As `smoke_of`, of remove_layers.py."""
+    return smoke_of("remove_layers")
 
 
 @pytest.fixture(scope="session")

@@ -38,10 +38,10 @@ from ablations.harness.launch import main
 from ablations.harness.store.records import Record, Records, point
 from ablations.harness.verdict import judge
 from ablations.probes.transformers.poses import transformers
-from datamodules.birds import Parts
 from datamodules.images import ImageData
-from datamodules.made import MadeData
-from datamodules.pixels import Pixels
+from datamodules.made.made_data import MadeData
+from datamodules.sources.birds import Parts
+from datamodules.sources.pixels import Pixels
 from modules import build, fitted, recipe_for
 from modules.blocks.cost import cost
 from modules.training.recipe import with_overrides

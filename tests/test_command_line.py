@@ -12,9 +12,6 @@ from modules import build
 ARMS = "preact_resnet, original_resnet, stochastic_depth, vgg, vgg_bn"
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

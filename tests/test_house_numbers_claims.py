@@ -34,7 +34,7 @@ from ablations.house_numbers import (
     true_boxes,
 )
 from datamodules.images import ImageData
-from datamodules.made import MadeData
+from datamodules.made.made_data import MadeData
 from modules import build, recipe_for
 from modules.training.recipe import with_overrides
 

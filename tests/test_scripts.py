@@ -14,8 +14,6 @@ from ablations.harness.declare.scripts import scripts
 from ablations.harness.store.records import read_records
 from ablations.harness.verdict import judge
 
-pytestmark = pytest.mark.timeout(280)
-
 # Figures of what no seed, interval or verdict is needed for, so that a smoke run has them too.
 FIGURES = {
     "bird_parts": {"errors.png", "windows.png", "parts.png", "windows.csv", "training_loss.png"},
@@ -25,15 +23,11 @@ FIGURES = {
 
 @pytest.fixture(scope="module", params=scripts(), ids=lambda ablation: ablation.name)
 def carried_out(
-    request: pytest.FixtureRequest, python: Callable[..., object], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, smoke_of: Callable[..., tuple[Path, str]]
 ) -> tuple[Ablation, Path, str]:
     """An ablation, its folder after a smoke run, and what was printed."""
-    ablation = request.param
-    out = tmp_path_factory.mktemp(ablation.name)
-    words = [f"ablations/{ablation.name}.py", "--budget", "smoke", "--trainer.accelerator", "cpu", "--out", out]
-    done = python(*words, "--wandb", "disabled")
-    assert done.returncode == 0, done.stderr[-2000:]  # type: ignore[attr-defined]
-    return ablation, out / "ablations" / ablation.name / "smoke-digits", done.stdout  # type: ignore[attr-defined]
+    out, printed = smoke_of(request.param.name)
+    return request.param, out / "ablations" / request.param.name / "smoke-digits", printed
 
 
 def test_it_leaves_every_file(carried_out: tuple[Ablation, Path, str]) -> None:

@@ -189,17 +189,17 @@ def test_it_takes_no_network_from_outside() -> None:
 
 
 @pytest.fixture(scope="module")
-def command(python: Callable[..., object], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, str]]:
+def command(program: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, str]]:
     """Runs the script's smoke budget with some arms; gives --out and what was printed."""
 
     def run(name: str, *words: object) -> tuple[Path, str]:
         out = tmp_path_factory.mktemp(name)
-        done = python(
+        done = program(
             "ablations/spatial_transformer.py", "--budget", "smoke", "--wandb", "disabled", "--out", out, *words,
             "--trainer.accelerator", "cpu",
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
-        return out, done.stdout  # type: ignore[attr-defined]
+        assert done.returncode == 0, done.stderr
+        return out, done.stdout
 
     return run
 

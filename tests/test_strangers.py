@@ -20,8 +20,6 @@ from ablations.harness.store.records import read_csv, read_records
 from modules import build
 from modules.weights import save_weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FILES = {"records.csv", "verdicts.json", "ablation.json", "report.html", "figures", "probes"}
 
 

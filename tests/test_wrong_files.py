@@ -18,9 +18,6 @@ from ablations.remove_layers import ABLATION
 from modules import build
 from modules.weights import save_weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # --- data ---
 
 

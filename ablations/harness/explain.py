@@ -50,7 +50,10 @@ def _lines(ablation: Ablation, data: str, image_size: int | None) -> Iterator[st
         asked = tuple(line for probe in plan.probes for line in _probe(probe))
         yield from asked if asked != before else ("  asked as above",) if asked else ()
         before = asked
-    names = [chart.name or ablation.name if isinstance(chart, Drawing) else chart.title or chart.name for chart in ablation.charts]
+    names = [
+        chart.name or ablation.name if isinstance(chart, Drawing) else chart.title or chart.name
+        for chart in ablation.charts
+    ]
     yield from ("", *_wrapped("charts: ", "; ".join(name for name in names if name)))
 
 

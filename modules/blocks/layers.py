@@ -15,8 +15,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "si
 
 def activation_layer(name: str) -> nn.Module:
     """A new module of that activation; raises ValueError for an unknown name."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    check_choice("activation", name, tuple(ACTIVATIONS))
     return ACTIVATIONS[name]()
 
 
@@ -134,3 +133,9 @@ def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raises ValueError naming the value and what is allowed."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+
+
+def check_least(name: str, value: object, least: int = 1) -> None:
+    """Raises ValueError for anything but a whole number of at least `least`."""
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")

@@ -16,13 +16,9 @@ from typing import Literal
 
 from torch import nn
 
+from modules.blocks.layers import check_least
+
 LocalisationName = Literal["fc", "conv", "fc_svhn", "conv_svhn"]
-
-
-def check_least(name: str, value: object, least: int = 1) -> None:
-    """Raises ValueError for anything but a whole number of at least `least`."""
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def fc_localisation(in_channels: int, image_size: int, hidden: tuple[int, ...]) -> tuple[nn.Sequential, int]:

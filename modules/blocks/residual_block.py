@@ -79,7 +79,7 @@ class BlockDesign:
     Raises ValueError for an unknown variant, a number out of its range, or parts that exclude each other.
     """
 
-    kind: BlockKind = "basic"
+    block: BlockKind = "basic"
     order: OrderName = "original"
     shortcut: Shortcut = "A"
     stride_on: StrideOn = "3x3"
@@ -95,7 +95,7 @@ class BlockDesign:
     form: Form = "grouped"
 
     def __post_init__(self) -> None:
-        check_choice("block", self.kind, get_args(BlockKind))
+        check_choice("block", self.block, get_args(BlockKind))
         check_choice("order", self.order, tuple(ORDERS))
         check_choice("shortcut", self.shortcut, get_args(Shortcut))
         check_choice("stride_on", self.stride_on, get_args(StrideOn))
@@ -210,7 +210,7 @@ def _paths(design: BlockDesign, words: str, in_channels: int, inner: int, out_ch
 
 
 def _residual(design: BlockDesign, words: str, in_channels: int, width: int, stride: int) -> nn.Module:
-    if design.kind == "basic":
+    if design.block == "basic":
         return sequence(words, in_channels, [conv(in_channels, width, 3, stride), conv(width, width, 3)])
     inner = max(1, width * design.base_width // 64) * design.cardinality
     if design.form != "grouped":
@@ -244,12 +244,12 @@ def residual_block(design: BlockDesign, in_channels: int, width: int, stride: in
     is_first: the network's first block moves its prefix before the split, because no addition precedes it (1603.05027,
     appendix); so does every block with a projection, whose shortcut then reads the pre-activated signal.
     """
-    order, out_channels = ORDERS[design.order], width * EXPANSION[design.kind]
+    order, out_channels = ORDERS[design.order], width * EXPANSION[design.block]
     changes_shape = stride != 1 or in_channels != out_channels
     projects = design.skip and (design.shortcut == "C" or (design.shortcut != "A" and changes_shape))
     shares_prefix = bool(order.prefix) and (is_first or projects)
     words = [] if shares_prefix else [order.prefix]
-    words += [f" {order.joint} ".join([order.unit] * (2 if design.kind == "basic" else 3)), order.suffix]
+    words += [f" {order.joint} ".join([order.unit] * (2 if design.block == "basic" else 3)), order.suffix]
     branch = _residual(design, " ".join(words), in_channels, width, stride)
     if projects:
         path = _projection(design, in_channels, out_channels, stride)

@@ -1,11 +1,7 @@
 """Spatial transformers: Jaderberg et al. 2015, arXiv:1506.02025, section 3.
 
 A localisation network reads the input and gives theta; theta says where each output pixel lies on the input; the input
-is sampled there. Positions run from -1 at the left and upper edge of the image to 1 at the right and lower edge, x
-first. They are edges of pixels, not centres (`align_corners=False` in torch): the first of W pixels has its centre at
-1 / W - 1. So equal numbers mean the same place at every resolution, an output of half the size samples between pixels
-as average pooling does, and the identity at equal size gives the input back up to rounding (1e-5 of its range at 60
-pixels). Outside the image there are zeros.
+is sampled there (`modules.blocks.grids`, `modules.blocks.sampling`). Outside the image there are zeros.
 
 theta of a forward pass is what the layer `localisation.theta` gives: `register_forward_hook` sees it.
 
@@ -16,205 +12,26 @@ digits of a position).
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from modules.blocks.block import Block
-from modules.blocks.layers import check_choice, initialise
-from modules.blocks.localisation import LOCALISATIONS, LocalisationName, check_least
+from modules.blocks.grids import Grid, MatrixGrid, SplineGrid, Transform, pixel_centres
+from modules.blocks.layers import check_choice, check_least, initialise
+from modules.blocks.localisation import LOCALISATIONS, LocalisationName
 from modules.blocks.parallel import Parallel
+from modules.blocks.sampling import Sampling, autocast_off, sample
 
-Transform = Literal["affine", "attention", "translation", "projective", "tps"]
-Sampling = Literal["bilinear", "nearest"]
 Start = Literal["identity", "random"]
-
-# Which entries of the 3 x 3 matrix, counted row by row, each number of theta fills.
-ENTRIES: dict[str, tuple[tuple[int, ...], ...]] = {
-    "affine": ((0,), (1,), (2,), (3,), (4,), (5,)),
-    "attention": ((0, 4), (2,), (5,)),
-    "translation": ((2,), (5,)),
-    "projective": ((0,), (1,), (2,), (3,), (4,), (5,), (6,), (7,)),
-}
-NEAREST_HORIZON = 0.01  # the least denominator of a projection
-
-
-def _autocast_off(x: Tensor) -> torch.autocast:
-    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)  # the meta device knows no autocast
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:
     last = x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
-
-
-def pixel_centres(size: int) -> Tensor:
-    """The centres of size x size pixels, row by row: (size * size, 2), x first, in double precision."""
-    along = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
-    return torch.cartesian_prod(along, along).flip(1)
-
-
-class Grid(nn.Module, ABC):
-    """Where the pixels of a size x size output lie on the input, given theta (N, num_numbers).
-
-    Positions are the points of the output plus a linear function of what theta differs by from the identity, so that
-    the identity is exact in any arithmetic.
-    start: the theta of a sampled square of `scale` times the image's width, its centre at `offset`.
-    basis_at: the functions, one per column, that this linear function weighs, at points (P, 2).
-    """
-
-    points: Tensor
-    basis: Tensor
-    start: Tensor
-
-    def __init__(self, size: int, start: Tensor, basis_at: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.size, self.num_numbers, self.basis_at = size, len(start), basis_at
-        points = pixel_centres(size)
-        # Computed from the arguments alone: no part of the weights.
-        self.register_buffer("points", points.float(), persistent=False)
-        self.register_buffer("basis", basis_at(points).float(), persistent=False)
-        self.register_buffer("start", start.float(), persistent=False)
-
-    @abstractmethod
-    def positions(self, theta: Tensor, points: Tensor, basis: Tensor) -> Tensor:
-        """Where points (P, 2) of the output, with their basis, lie on the input: (N, P, 2)."""
-
-    def forward(self, theta: Tensor) -> Tensor:
-        """Maps theta to the positions of all pixels: (N, size, size, 2)."""
-        theta = _at_least_fp32(theta)
-        with _autocast_off(theta):
-            positions = self.positions(theta, self.points.to(theta.dtype), self.basis.to(theta.dtype))
-        return positions.unflatten(1, (self.size, self.size))
-
-    def at(self, theta: Tensor, points: Tensor) -> Tensor:
-        """Where any points (P, 2) of the output lie on the input: (N, P, 2)."""
-        return self.positions(theta, points.to(theta), self.basis_at(points.double().cpu()).to(theta))
-
-
-class MatrixGrid(Grid):
-    """Transforms that a 3 x 3 matrix writes: affine, attention, translation, projective.
-
-    theta: row by row, what the transform leaves free: affine (a, b, x, c, d, y), attention (scale, x, y), translation
-    (x, y) at a fixed scale, projective all but the last entry, which is 1. Points of a projection that lie behind the
-    horizon or almost on it (a denominator below 0.01) are taken to stand just before it, usually far outside the image.
-    """
-
-    spread: Tensor
-    change: Tensor
-
-    def __init__(self, size: int, transform: Transform, scale: float, offset: tuple[float, float]) -> None:
-        start = torch.tensor([scale, 0, offset[0], 0, scale, offset[1], 0, 0, 1])
-        entries = ENTRIES[transform]
-        super().__init__(size, torch.stack([start[places[0]] for places in entries]), _plane)
-        self.projective = transform == "projective"
-        # The matrix minus the identity is theta @ spread + change.
-        spread = torch.zeros(len(entries), 9)
-        fixed = start.clone()
-        for number, places in enumerate(entries):
-            spread[number, list(places)] = 1
-            fixed[list(places)] = 0
-        self.register_buffer("spread", spread, persistent=False)
-        self.register_buffer("change", fixed - torch.eye(3).flatten(), persistent=False)
-
-    def positions(self, theta: Tensor, points: Tensor, basis: Tensor) -> Tensor:
-        change = (theta @ self.spread.to(theta.dtype) + self.change.to(theta.dtype)).unflatten(1, (3, 3)).mT
-        if not self.projective:
-            return points + basis @ change[:, :, :2]
-        moved = basis @ change
-        return (points + moved[:, :, :2]) / (1 + moved[:, :, 2:]).clamp(min=NEAREST_HORIZON)
-
-
-class SplineGrid(Grid):
-    """Thin plate spline through num x num control points, spread evenly from edge to edge.
-
-    theta: where the control points lie on the input, row by row, (x, y) each. The spline is linear in them, so its
-    system of equations is solved once, in double precision.
-    """
-
-    controls: Tensor
-
-    def __init__(self, size: int, num: int, scale: float, offset: tuple[float, float]) -> None:
-        controls = _controls(num)
-        super().__init__(size, (scale * controls + torch.tensor(offset)).flatten(), partial(_spline, num=num))
-        self.register_buffer("controls", controls.float(), persistent=False)
-
-    def positions(self, theta: Tensor, points: Tensor, basis: Tensor) -> Tensor:
-        return points + basis @ (theta.unflatten(1, (-1, 2)) - self.controls.to(theta.dtype))
-
-
-def _plane(points: Tensor) -> Tensor:
-    """(x, y, 1)."""
-    return torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
-
-
-def _controls(num: int) -> Tensor:
-    """num x num control points from edge to edge, row by row: (num * num, 2), x first, in double precision."""
-    along = torch.linspace(-1, 1, num, dtype=torch.float64)
-    return torch.cartesian_prod(along, along).flip(1)
-
-
-def _spline(points: Tensor, num: int) -> Tensor:
-    """At points (P, 2) the splines that are 1 at one control point and 0 at the others: (P, num * num)."""
-    controls = _controls(num)
-    above = torch.cat([_bending(controls, controls), _plane(controls)], dim=1)
-    below = torch.cat([_plane(controls).mT, controls.new_zeros(3, 3)], dim=1)
-    weights = torch.linalg.inv(torch.cat([above, below]))[:, : len(controls)]
-    return torch.cat([_bending(points, controls), _plane(points)], dim=1) @ weights
-
-
-def _bending(points: Tensor, controls: Tensor) -> Tensor:
-    """r^2 log r^2 of the distances: (P, 2) and (K, 2) to (P, K); 0 at distance 0."""
-    squares = (points[:, None] - controls).square().sum(-1)
-    return torch.xlogy(squares, squares)
-
-
-# An operation of its own, so that torch.compile takes torch's sampling as it is: what it writes instead is slower and
-# fails for some shapes, and left out of the compiled graph, sampling would break that in two.
-@torch.library.custom_op("cnn_ablations::sample", mutates_args=())
-def _sample(x: Tensor, positions: Tensor, nearest: bool) -> Tensor:
-    return torch.ops.aten.grid_sampler_2d(x, positions, int(nearest), 0, False).contiguous()
-
-
-@_sample.register_fake
-def _(x: Tensor, positions: Tensor, nearest: bool) -> Tensor:
-    return x.new_empty(*x.shape[:2], *positions.shape[1:3])
-
-
-def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:2])
-    ctx.nearest = inputs[2]
-
-
-def _sample_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    x, positions = ctx.saved_tensors
-    needed = list(ctx.needs_input_grad[:2])
-    to_x, to_positions = torch.ops.aten.grid_sampler_2d_backward(
-        gradient, x, positions, int(ctx.nearest), 0, False, needed
-    )
-    return to_x if needed[0] else None, to_positions if needed[1] else None, None
-
-
-_sample.register_autograd(_sample_backward, setup_context=_remember)
-
-
-def sample(x: Tensor, positions: Tensor, sampling: Sampling) -> Tensor:
-    """The values of x (N, C, H, W) at positions (N, H', W', 2): (N, C, H', W'), zeros outside, in the type of x.
-
-    bilinear: the sum over all pixels n, m of x[n, m] * max(0, 1 - |v - n|) * max(0, 1 - |u - m|), with (u, v) the
-    position in pixels (equation 5). nearest: the nearest pixel (equation 4), without a gradient for the positions.
-    """
-    values = _at_least_fp32(x)
-    return _sample(values, positions.to(values.dtype), sampling == "nearest").to(x.dtype)
 
 
 class _Planes(torch.autograd.Function):
@@ -258,7 +75,7 @@ class Theta(nn.Linear):
     """The last layer of a localisation network, in its weights' precision also under autocast."""
 
     def forward(self, features: Tensor) -> Tensor:
-        with _autocast_off(features):
+        with autocast_off(features):
             return super().forward(features.to(self.weight.dtype))
 
 
@@ -314,44 +131,61 @@ class SpatialTransformer(nn.Module):
         return ((self.grid.at(theta, points) + 1) * self.image_size - 1) / 2
 
 
+@dataclass(frozen=True)
+class TransformerDesign:
+    """What decides a transformer, or several in parallel, besides the images that they read.
+
+    transform: `none` is for networks that can do without one. output_size: of each, in pixels; None keeps the input's.
+    scale: width of the sampled square at the start, as a fraction of the image's; a translation keeps it for good.
+    control_points: of a thin plate spline, per side. num_transformers: in parallel, their outputs side by side.
+    tile: they start spread over the image instead of all in its middle.
+    Raises ValueError for an unknown or impossible value.
+    """
+
+    transform: Transform | Literal["none"] = "affine"
+    num_transformers: int = 1
+    output_size: int | None = None
+    localisation: LocalisationName = "conv"
+    sampling: Sampling = "bilinear"
+    start: Start = "identity"
+    scale: float = 1.0
+    tile: bool = False
+    control_points: int = 4
+
+    def __post_init__(self) -> None:
+        check_choice("transform", self.transform, (*get_args(Transform), "none"))
+        check_choice("localisation", self.localisation, tuple(LOCALISATIONS))
+        check_choice("sampling", self.sampling, get_args(Sampling))
+        check_choice("start", self.start, get_args(Start))
+        if self.output_size is not None:
+            check_least("output_size", self.output_size)
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be positive, got {self.scale}")
+        if self.transform == "tps":
+            check_least("control_points", self.control_points, 2)
+
+
 def transformer_block(
-    in_channels: int,
-    image_size: int,
-    *,
-    transform: Transform = "affine",
-    output_size: int | None = None,
-    localisation: LocalisationName = "conv",
-    sampling: Sampling = "bilinear",
-    start: Start = "identity",
-    scale: float = 1.0,
-    offset: tuple[float, float] = (0.0, 0.0),
-    control_points: int = 4,
+    in_channels: int, image_size: int, design: TransformerDesign, offset: tuple[float, float] = (0.0, 0.0)
 ) -> Block:
     """A spatial transformer as a block; deleted, it leaves the input, resized where the output has another size.
 
-    output_size: width of the output in pixels, None for the input's. scale, offset: width of the sampled square at the
-        start, as a fraction of the image's, and its centre; a translation keeps its scale for good.
-    control_points: of a thin plate spline, per side. Raises ValueError for an unknown or impossible value.
+    offset: centre of the sampled square at the start. Raises ValueError for a design without a transform.
     """
-    check_choice("transform", transform, get_args(Transform))
-    check_choice("localisation", localisation, tuple(LOCALISATIONS))
-    check_choice("sampling", sampling, get_args(Sampling))
-    check_choice("start", start, get_args(Start))
-    size = image_size if output_size is None else output_size
-    check_least("output_size", size)
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale must be positive, got {scale}")
+    if design.transform == "none":
+        raise ValueError(f"transform must be one of {', '.join(get_args(Transform))}, got 'none'")
+    size = design.output_size or image_size
     grid: Grid
-    if transform == "tps":
-        check_least("control_points", control_points, 2)
-        grid = SplineGrid(size, control_points, scale, offset)
+    if design.transform == "tps":
+        grid = SplineGrid(size, design.control_points, design.scale, offset)
     else:
-        grid = MatrixGrid(size, transform, scale, offset)
+        grid = MatrixGrid(size, design.transform, design.scale, offset)
     transformer = SpatialTransformer(
-        *LOCALISATIONS[localisation](in_channels, image_size), grid, sampling, start, image_size
+        *LOCALISATIONS[design.localisation](in_channels, image_size), grid, design.sampling, design.start, image_size
     )
     same = size == image_size
-    return Block(transformer, None if same else Resize(size, sampling), merge="replace", changes_shape=not same)
+    shortcut = None if same else Resize(size, design.sampling)
+    return Block(transformer, shortcut, merge="replace", changes_shape=not same)
 
 
 def tiles(num: int) -> list[tuple[float, float]]:
@@ -361,13 +195,8 @@ def tiles(num: int) -> list[tuple[float, float]]:
     return [((2 * (i % columns) + 1) / columns - 1, (2 * (i // columns) + 1) / rows - 1) for i in range(num)]
 
 
-def parallel_transformers(
-    num: int, in_channels: int, image_size: int, tile: bool = False, **arguments: Any
-) -> nn.Module:
-    """One transformer block, or several named 1, 2, ... that read the same input, their outputs side by side.
-
-    Gives num * in_channels channels. tile: start spread over the image instead of all in its middle.
-    """
-    offsets = tiles(num) if tile else [(0.0, 0.0)] * num
-    blocks = [transformer_block(in_channels, image_size, offset=offset, **arguments) for offset in offsets]
-    return blocks[0] if num == 1 else Parallel({str(i): block for i, block in enumerate(blocks, start=1)})
+def parallel_transformers(in_channels: int, image_size: int, design: TransformerDesign) -> nn.Module:
+    """One transformer block, or several named 1, 2, ... that read the same input: num_transformers * in_channels."""
+    offsets = tiles(design.num_transformers) if design.tile else [(0.0, 0.0)] * design.num_transformers
+    blocks = [transformer_block(in_channels, image_size, design, offset) for offset in offsets]
+    return blocks[0] if len(blocks) == 1 else Parallel({str(i): block for i, block in enumerate(blocks, start=1)})

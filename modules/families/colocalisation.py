@@ -28,10 +28,11 @@ from torch import Tensor, nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import check_choice, conv, initialise, plain_block
-from modules.blocks.localisation import LocalisationName, check_least
+from modules.blocks.layers import check_choice, check_least, conv, initialise, plain_block
+from modules.blocks.localisation import LocalisationName
 from modules.blocks.network import InputSize, Network
-from modules.blocks.spatial_transformer import Resize, SpatialTransformer, sample, transformer_block
+from modules.blocks.sampling import sample
+from modules.blocks.spatial_transformer import Resize, SpatialTransformer, TransformerDesign, transformer_block
 from modules.families.transformer_networks import JADERBERG2015_MNIST
 
 Window = Literal["attention", "translation"]
@@ -115,9 +116,8 @@ def st_colocalisation(
     check_least("embedding", embedding)
     size = round(scale * image_size)
     check_least("width in pixels of the window", size, 4 if encoder == "cnn" else grid)
-    transformer = transformer_block(
-        1, image_size, transform=transform, output_size=size, localisation=localisation, scale=scale
-    )
+    design = TransformerDesign(transform, output_size=size, localisation=localisation, scale=scale)
+    transformer = transformer_block(1, image_size, design)
     blocks: OrderedDict[str, Block] = OrderedDict()
     head: OrderedDict[str, nn.Module] = OrderedDict()
     if encoder == "thumbnail":

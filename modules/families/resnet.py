@@ -14,11 +14,12 @@ trained like the original, not by the recipe of their paper.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from torch import nn
 
-from modules.architecture import Architecture
+from modules.architecture import Architecture, taking
 from modules.blocks.block import Block, DropPer
 from modules.blocks.layers import check_choice, conv, initialise, pooled_head, sequence
 from modules.blocks.network import Network
@@ -28,10 +29,7 @@ from modules.blocks.residual_block import (
     BlockDesign,
     BlockKind,
     Gate,
-    Gating,
     OrderName,
-    Shortcut,
-    StrideOn,
     residual_block,
 )
 from modules.blocks.surgery import set_kept_blocks, set_survival
@@ -81,7 +79,7 @@ def residual_network(
             stage_width = width * 2**stage
             name = f"stage{stage + 1}_block{index + 1}"
             blocks[name] = residual_block(design, channels, stage_width, stride, is_first=not blocks)
-            channels = stage_width * EXPANSION[design.kind]
+            channels = stage_width * EXPANSION[design.block]
     first = _stem(stem, design.order, in_channels, stem_channels)
     network = Network(first, blocks, pooled_head(channels, num_classes, ORDERS[design.order].prefix))
     initialise(network)
@@ -91,9 +89,19 @@ def residual_network(
     return network
 
 
-def surviving(network: Network, last: float, rule: SurvivalRule, per: DropPer) -> Network:
-    """The network with stochastic depth (see `surgery.set_survival`), or as it is if `last` is 1."""
-    return network if last == 1.0 else set_survival(network, last, rule, per)
+@dataclass(frozen=True)
+class Survival:
+    """Stochastic depth, see `surgery.set_survival`; survival_prob: of the last block, 1 is none."""
+
+    survival_prob: float = 1.0
+    survival_rule: SurvivalRule = "linear"
+    drop_per: DropPer = "batch"
+
+    def of(self, network: Network) -> Network:
+        """The network with it."""
+        if self.survival_prob == 1.0:
+            return network
+        return set_survival(network, self.survival_prob, self.survival_rule, self.drop_per)
 
 
 def stages_of(depth: int, kind: BlockKind) -> tuple[int, int, int]:
@@ -108,45 +116,34 @@ def stages_of(depth: int, kind: BlockKind) -> tuple[int, int, int]:
     return ((depth - 2) // layers,) * 3
 
 
+FORMS = ("order", "shortcut", "stride_on", "average_shortcut", "skip")
+
+
+@taking("survival", Survival())
+@taking(
+    "design", BlockDesign(), "block", *FORMS, "shortcut_scale", "branch_scale", "shortcut_dropout", "gate", "gate_bias"
+)
 def resnet_cifar(
     num_classes: int = 10,
     in_channels: int = 3,
     *,
     depth: int = 20,
     width: int = 16,
-    block: BlockKind = "basic",
-    order: OrderName = "original",
-    shortcut: Shortcut = "A",
-    stride_on: StrideOn = "3x3",
-    average_shortcut: bool = False,
-    skip: bool = True,
-    shortcut_scale: float = 1.0,
-    branch_scale: float = 1.0,
-    shortcut_dropout: float = 0.0,
-    gate: Gating = "none",
-    gate_bias: float = 0.0,
-    survival_prob: float = 1.0,
-    survival_rule: SurvivalRule = "linear",
-    drop_per: DropPer = "batch",
     kept_blocks: int = 0,
+    design: BlockDesign,
+    survival: Survival,
 ) -> Network:
     """The CIFAR residual network of `depth` layers: 6n + 2 with basic blocks, 9n + 2 with bottlenecks.
 
-    width: channels of the first stage (16 in the papers); stages have width, 2 width and 4 width. The block's arguments
-    are explained at `BlockDesign`; survival_prob: of the last block, 1 is no stochastic depth. kept_blocks: exactly so
-    many random blocks per mini-batch instead (see `surgery.set_kept_blocks`), 0 for all.
+    width: channels of the first stage (16 in the papers); stages have width, 2 width and 4 width. kept_blocks: exactly
+    so many random blocks per mini-batch instead of stochastic depth (see `surgery.set_kept_blocks`), 0 for all.
     Raises ValueError for a depth that the formula does not allow, an unknown variant, or both kinds of random depth.
     """
-    stages = stages_of(depth, block)
-    design = BlockDesign(
-        block, order, shortcut, stride_on, average_shortcut, skip, shortcut_scale, branch_scale, shortcut_dropout,
-        gate, gate_bias,
-    )  # fmt: skip
-    network = residual_network(design, stages, width, num_classes, in_channels)
+    network = residual_network(design, stages_of(depth, design.block), width, num_classes, in_channels)
     if kept_blocks == 0:
-        return surviving(network, survival_prob, survival_rule, drop_per)
-    if survival_prob != 1.0:
-        raise ValueError(f"kept_blocks {kept_blocks} excludes survival_prob {survival_prob}; give one of them")
+        return survival.of(network)
+    if survival.survival_prob != 1.0:
+        raise ValueError(f"kept_blocks {kept_blocks} excludes survival_prob {survival.survival_prob}; give one of them")
     return set_kept_blocks(network, kept_blocks)
 
 
@@ -159,23 +156,19 @@ IMAGENET_STAGES: dict[int, tuple[BlockKind, tuple[int, int, int, int]]] = {
 }
 
 
+@taking("survival", Survival())
+@taking("design", BlockDesign(shortcut="B"), *FORMS)
 def resnet_imagenet(
     num_classes: int = 1000,
     in_channels: int = 3,
     *,
     depth: int,
     width: int = 64,
-    order: OrderName = "original",
-    shortcut: Shortcut = "B",
     stem: Stem = "7x7",
-    stride_on: StrideOn = "3x3",
-    average_shortcut: bool = False,
-    skip: bool = True,
-    survival_prob: float = 1.0,
-    survival_rule: SurvivalRule = "linear",
-    drop_per: DropPer = "batch",
+    design: BlockDesign,
+    survival: Survival,
 ) -> Network:
-    """The ImageNet residual network of 18, 34, 50, 101 or 152 layers (2015, table 1); arguments as `resnet_cifar`.
+    """The ImageNet residual network of 18, 34, 50, 101 or 152 layers (2015, table 1).
 
     stem: one 7x7 convolution, or three of 3x3 with width / 2, width / 2 and width channels (ResNet-C).
     Raises ValueError for another depth or an unknown variant.
@@ -183,9 +176,9 @@ def resnet_imagenet(
     check_choice("depth", depth, tuple(IMAGENET_STAGES))
     check_choice("stem", stem, get_args(Stem))
     kind, stages = IMAGENET_STAGES[depth]
-    design = BlockDesign(kind, order, shortcut, stride_on, average_shortcut, skip)
-    network = residual_network(design, stages, width, num_classes, in_channels, stem=stem)
-    return surviving(network, survival_prob, survival_rule, drop_per)
+    return survival.of(
+        residual_network(replace(design, block=kind), stages, width, num_classes, in_channels, stem=stem)
+    )
 
 
 def _imagenet(paper: str, **fixed: object) -> Architecture:

@@ -19,12 +19,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from modules.architecture import Architecture
-from modules.blocks.block import DropPer
+from modules.architecture import Architecture, taking
 from modules.blocks.layers import check_choice
 from modules.blocks.network import Network
-from modules.blocks.residual_block import BlockDesign, Form, OrderName, Shortcut
-from modules.families.resnet import IMAGENET_STAGES, StemKind, SurvivalRule, residual_network, stages_of, surviving
+from modules.blocks.residual_block import BlockDesign
+from modules.families.resnet import IMAGENET_STAGES, StemKind, Survival, residual_network, stages_of
 from modules.training.recipe import HE2015_IMAGENET, Recipe
 
 XIE2016_CIFAR = Recipe(
@@ -74,64 +73,49 @@ def _resnext(
     return network
 
 
+PATHS = ("cardinality", "base_width", "form", "order", "shortcut", "skip")
+
+
+@taking("survival", Survival())
+@taking("design", BlockDesign("bottleneck", shortcut="B", cardinality=8), *PATHS)
 def resnext_cifar(
     num_classes: int = 10,
     in_channels: int = 3,
     *,
     depth: int = 29,
     width: int = 64,
-    cardinality: int = 8,
-    base_width: int = 64,
-    form: Form = "grouped",
-    order: OrderName = "original",
-    shortcut: Shortcut = "B",
-    skip: bool = True,
-    survival_prob: float = 1.0,
-    survival_rule: SurvivalRule = "linear",
-    drop_per: DropPer = "batch",
+    design: BlockDesign,
+    survival: Survival,
 ) -> Network:
     """The CIFAR network of `depth` = 9n + 2 layers; stages give 4, 8 and 16 times `width` channels.
 
-    base_width: channels of a path in the first stage where width is 64, otherwise in proportion and at least 1.
-    Other arguments as `BlockDesign` and `resnet_cifar`.
     Raises ValueError for a depth that the formula does not allow or an unknown variant.
     """
-    stages = stages_of(depth, "bottleneck")
-    design = BlockDesign(
-        "bottleneck", order, shortcut, skip=skip, cardinality=cardinality, base_width=base_width, form=form
-    )
-    network = _resnext(design, stages, width, num_classes, in_channels, "small")
-    return surviving(network, survival_prob, survival_rule, drop_per)
+    stages = stages_of(depth, design.block)
+    return survival.of(_resnext(design, stages, width, num_classes, in_channels, "small"))
 
 
+@taking("survival", Survival())
+@taking("design", BlockDesign("bottleneck", shortcut="B", cardinality=32, base_width=4), *PATHS)
 def resnext_imagenet(
     num_classes: int = 1000,
     in_channels: int = 3,
     *,
     depth: int = 50,
     width: int = 64,
-    cardinality: int = 32,
-    base_width: int = 4,
-    form: Form = "grouped",
-    order: OrderName = "original",
-    shortcut: Shortcut = "B",
-    skip: bool = True,
-    survival_prob: float = 1.0,
-    survival_rule: SurvivalRule = "linear",
-    drop_per: DropPer = "batch",
+    design: BlockDesign,
+    survival: Survival,
 ) -> Network:
     """The ImageNet network of 50, 101 or 152 layers; arguments as `resnext_cifar`.
 
     Raises ValueError for another depth or an unknown variant.
     """
     check_choice("depth", depth, (50, 101, 152))
-    design = BlockDesign(
-        "bottleneck", order, shortcut, skip=skip, cardinality=cardinality, base_width=base_width, form=form
-    )
-    network = _resnext(design, IMAGENET_STAGES[depth][1], width, num_classes, in_channels, "7x7")
-    return surviving(network, survival_prob, survival_rule, drop_per)
+    return survival.of(_resnext(design, IMAGENET_STAGES[depth][1], width, num_classes, in_channels, "7x7"))
 
 
+@taking("survival", Survival())
+@taking("design", BlockDesign(order="full_preactivation", shortcut="B"), "skip")
 def wide_resnet_cifar(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -139,10 +123,8 @@ def wide_resnet_cifar(
     depth: int = 28,
     width: int = 16,
     widening: int = 10,
-    skip: bool = True,
-    survival_prob: float = 1.0,
-    survival_rule: SurvivalRule = "linear",
-    drop_per: DropPer = "batch",
+    design: BlockDesign,
+    survival: Survival,
 ) -> Network:
     """The pre-activation network of `depth` = 6n + 4 layers: a stem of `width` channels, basic blocks `widening` wider.
 
@@ -150,10 +132,8 @@ def wide_resnet_cifar(
     """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"depth must be 6n + 4 with n >= 1, got {depth}")
-    design = BlockDesign("basic", "full_preactivation", "B", skip=skip)
     stages = ((depth - 4) // 6,) * 3
-    network = residual_network(design, stages, width * widening, num_classes, in_channels, stem_width=width)
-    return surviving(network, survival_prob, survival_rule, drop_per)
+    return survival.of(residual_network(design, stages, width * widening, num_classes, in_channels, stem_width=width))
 
 
 def _imagenet(depth: int, cardinality: int, base_width: int, paper: str, recipe: Recipe) -> Architecture:

@@ -14,23 +14,20 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import nn
 
-from modules.architecture import Architecture
-from modules.blocks.block import Block, shape_match
-from modules.blocks.layers import check_choice, conv, initialise
-from modules.blocks.localisation import LocalisationName, check_least
+from modules.architecture import Architecture, Builder, taking
+from modules.blocks.block import Block
+from modules.blocks.layers import check_choice, check_least, conv, initialise, plain_block
+from modules.blocks.localisation import LocalisationName
 from modules.blocks.network import InputSize, Network
 from modules.blocks.spatial_transformer import (
-    Sampling,
     SpatialTransformer,
-    Start,
-    Transform,
+    TransformerDesign,
     parallel_transformers,
     transformer_block,
 )
@@ -65,58 +62,39 @@ ST_CIFAR = replace(
 )
 
 
-def _initialise(network: Network) -> None:
+def _network(
+    stem: nn.Module, blocks: OrderedDict[str, Block], head: Mapping[str, nn.Module], image_size: int
+) -> Network:
+    network = Network(stem, blocks, nn.Sequential(OrderedDict(head)), input_size=InputSize(image_size, 0))
     initialise(network)
     for module in network.modules():
         if isinstance(module, SpatialTransformer):
             module.initialise()
+    return network
 
 
-def _plain(layers: Mapping[str, nn.Module], shortcut: nn.Module, post: nn.Module | None = None) -> Block:
-    changes_shape = not isinstance(shortcut, nn.Identity)
-    return Block(nn.Sequential(OrderedDict(layers)), shortcut, post=post, merge="replace", changes_shape=changes_shape)
-
-
-def _hidden(in_features: int, features: int, dropout: float = 0.0) -> Block:
-    layers: dict[str, nn.Module] = {"fc": nn.Linear(in_features, features), "relu": nn.ReLU()}
+def _layer(weighted: nn.Conv2d | nn.Linear, post: nn.Module | None = None, dropout: float = 0.0) -> Block:
+    layers: dict[str, nn.Module] = {"fc" if isinstance(weighted, nn.Linear) else "conv": weighted, "relu": nn.ReLU()}
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
-    return _plain(layers, shape_match(in_features, features))
+    return plain_block(layers, post)
 
 
-def _convolution(
-    in_channels: int, channels: int, kernel_size: int, post: nn.Module | None = None, dropout: float = 0.0
-) -> Block:
-    layers: dict[str, nn.Module] = {"conv": conv(in_channels, channels, kernel_size, bias=True), "relu": nn.ReLU()}
-    if dropout:
-        layers["dropout"] = nn.Dropout(dropout)
-    return _plain(layers, shape_match(in_channels, channels), post)
-
-
-def _pool_and_flatten() -> nn.Sequential:
-    return nn.Sequential(OrderedDict(pool=nn.MaxPool2d(2), flatten=nn.Flatten()))
+def _convolution(in_channels: int, channels: int, kernel_size: int) -> nn.Conv2d:
+    return conv(in_channels, channels, kernel_size, bias=True)
 
 
 def _digit_stem(
-    transform: Transform | Literal["none"],
-    num_transformers: int,
-    in_channels: int,
-    image_size: int,
-    output_size: int | None,
-    pool: int,
-    arguments: Mapping[str, Any],
+    design: TransformerDesign, in_channels: int, image_size: int, pool: int
 ) -> tuple[OrderedDict[str, nn.Module], int, int]:
     """The layers of the stem, and the channels and the width in pixels that they give."""
-    check_choice("transform", transform, ("none", *get_args(Transform)))
     check_least("pool", pool)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels, size = in_channels, image_size
-    if transform != "none":
-        layers["transformer"] = parallel_transformers(
-            num_transformers, in_channels, image_size, transform=transform, output_size=output_size, **arguments
-        )
-        channels, size = num_transformers * in_channels, output_size or image_size
-    elif num_transformers != 1 or output_size not in (None, image_size):
+    if design.transform != "none":
+        layers["transformer"] = parallel_transformers(in_channels, image_size, design)
+        channels, size = design.num_transformers * in_channels, design.output_size or image_size
+    elif design.num_transformers != 1 or design.output_size not in (None, image_size):
         raise ValueError("transform 'none' knows neither num_transformers nor output_size")
     if pool > 1:
         layers["pool"] = nn.AvgPool2d(pool)
@@ -133,108 +111,73 @@ def _units(found: float, num_parameters: int) -> int:
     return round(found)
 
 
+@taking("design", TransformerDesign(localisation="fc"))
 def st_fcn(
     num_classes: int = 10,
     in_channels: int = 1,
     *,
     image_size: int = 28,
-    transform: Transform | Literal["none"] = "affine",
-    num_transformers: int = 1,
-    output_size: int | None = None,
     pool: int = 1,
     num_parameters: int = 400_000,
-    localisation: LocalisationName = "fc",
-    sampling: Sampling = "bilinear",
-    start: Start = "identity",
-    scale: float = 1.0,
-    tile: bool = False,
-    control_points: int = 4,
+    design: TransformerDesign,
 ) -> Network:
     """[transformers, average pooling -] two hidden fully connected layers and a classifier.
 
-    transform: `none` is the plain network. num_transformers: in parallel, their outputs concatenated. output_size: of
-    each, in pixels; None keeps the image's. pool: width of the average pooling after them (2 for RTS and TC), which the
-    plain network has in front. num_parameters: of the whole network, met within 1 %, which decides the hidden units.
-    scale, tile: width of the sampled squares at the start, as a fraction of the image's, and whether they start spread
-    over the image. control_points: of a thin plate spline, per side.
-    Raises ValueError for unknown and impossible values.
+    transform: `none` is the plain network. pool: width of the average pooling after the transformers (2 for RTS and
+    TC), which the plain network has in front. num_parameters: of the whole network, met within 1 %, which decides the
+    hidden units. Raises ValueError for unknown and impossible values.
     """
-    arguments = {
-        "localisation": localisation, "sampling": sampling, "start": start, "scale": scale, "tile": tile,
-        "control_points": control_points,
-    }  # fmt: skip
-    layers, channels, size = _digit_stem(
-        transform, num_transformers, in_channels, image_size, output_size, pool, arguments
-    )
+    layers, channels, size = _digit_stem(design, in_channels, image_size, pool)
     check_least("width in pixels behind transformer and pooling", size)
     features = channels * size**2
     # hidden^2 + hidden * linear + num_classes + transformers = num_parameters
     linear, left = features + 2 + num_classes, num_parameters - num_classes - _count(layers)
     hidden = _units((math.sqrt(max(0, linear**2 + 4 * left)) - linear) / 2, num_parameters)
     layers["flatten"] = nn.Flatten()
-    blocks = OrderedDict(hidden1=_hidden(features, hidden), hidden2=_hidden(hidden, hidden))
-    head = nn.Sequential(OrderedDict(fc=nn.Linear(hidden, num_classes)))
-    network = Network(nn.Sequential(layers), blocks, head, input_size=InputSize(image_size, 0))
-    _initialise(network)
-    return network
+    blocks = OrderedDict(hidden1=_layer(nn.Linear(features, hidden)), hidden2=_layer(nn.Linear(hidden, hidden)))
+    return _network(nn.Sequential(layers), blocks, {"fc": nn.Linear(hidden, num_classes)}, image_size)
 
 
+@taking("design", TransformerDesign())
 def st_cnn(
     num_classes: int = 10,
     in_channels: int = 1,
     *,
     image_size: int = 28,
-    transform: Transform | Literal["none"] = "affine",
-    num_transformers: int = 1,
-    output_size: int | None = None,
     pool: int = 1,
     width: int = 32,
     num_parameters: int = 400_000,
-    localisation: LocalisationName = "conv",
-    sampling: Sampling = "bilinear",
-    start: Start = "identity",
-    scale: float = 1.0,
-    tile: bool = False,
-    control_points: int = 4,
+    design: TransformerDesign,
 ) -> Network:
     """[transformers, average pooling -] 9x9 and 7x7 convolution, each with 2x2 pooling, a hidden layer, a classifier.
 
     width: filters of both convolutions. num_parameters: met within 1 % up to 60 pixels; the rest as `st_fcn`.
     Raises ValueError for unknown and impossible values, and for fewer than 4 pixels to convolve.
     """
-    arguments = {
-        "localisation": localisation, "sampling": sampling, "start": start, "scale": scale, "tile": tile,
-        "control_points": control_points,
-    }  # fmt: skip
-    layers, channels, size = _digit_stem(
-        transform, num_transformers, in_channels, image_size, output_size, pool, arguments
-    )
+    layers, channels, size = _digit_stem(design, in_channels, image_size, pool)
     check_least("width in pixels behind transformer and pooling", size, 4)
+    flat = nn.Sequential(OrderedDict(pool=nn.MaxPool2d(2), flatten=nn.Flatten()))
     blocks = OrderedDict(
-        conv1=_convolution(channels, width, 9, nn.MaxPool2d(2)),
-        conv2=_convolution(width, width, 7, _pool_and_flatten()),
+        conv1=_layer(_convolution(channels, width, 9), nn.MaxPool2d(2)),
+        conv2=_layer(_convolution(width, width, 7), flat),
     )
     features = width * (size // 4) ** 2
     left = num_parameters - num_classes - _count(layers) - _count(blocks)
     hidden = _units(left / (features + 1 + num_classes), num_parameters)
-    blocks["hidden"] = _hidden(features, hidden)
-    head = nn.Sequential(OrderedDict(fc=nn.Linear(hidden, num_classes)))
-    network = Network(nn.Sequential(layers), blocks, head, input_size=InputSize(image_size, 0))
-    _initialise(network)
-    return network
+    blocks["hidden"] = _layer(nn.Linear(features, hidden))
+    return _network(nn.Sequential(layers), blocks, {"fc": nn.Linear(hidden, num_classes)}, image_size)
 
 
+@taking("design", TransformerDesign(num_transformers=2), "transform", "num_transformers", "start")
 def st_addition(
     num_classes: int = 19,
     in_channels: int = 2,
     *,
     image_size: int = 42,
-    transform: Transform | Literal["none"] = "affine",
-    num_transformers: int = 2,
     trunk: Trunk = "fcn",
     width: int = 32,
     num_parameters: int = 400_000,
-    start: Start = "identity",
+    design: TransformerDesign,
 ) -> Network:
     """The sum of two digits, one in each channel: transformers in parallel, each of which reads and moves both.
 
@@ -242,10 +185,11 @@ def st_addition(
     Raises ValueError for unknown and impossible values.
     """
     check_choice("trunk", trunk, get_args(Trunk))
-    builder = st_fcn if trunk == "fcn" else partial(st_cnn, width=width)
+    builder, filters = (st_fcn, {}) if trunk == "fcn" else (st_cnn, {"width": width})
+    num_transformers = 1 if design.transform == "none" else design.num_transformers
     return builder(
-        num_classes, in_channels, image_size=image_size, transform=transform,
-        num_transformers=1 if transform == "none" else num_transformers, num_parameters=num_parameters, start=start,
+        num_classes, in_channels, image_size=image_size, num_parameters=num_parameters,
+        transform=design.transform, num_transformers=num_transformers, start=design.start, **filters,
     )  # fmt: skip
 
 
@@ -253,19 +197,18 @@ SVHN_CHANNELS = (48, 64, 128, 160, 192, 192, 192, 192)
 TRANSFORMED = {"none": 0, "single": 1, "multi": 4}  # the first so many convolutions have a transformer in front
 
 
+@taking("design", TransformerDesign(), "transform", "sampling", "start")
 def st_svhn(
     num_classes: int = 11,
     in_channels: int = 3,
     *,
     image_size: int = 64,
     transformers: Transformers = "multi",
-    transform: Transform = "affine",
     num_digits: int = 1,
     width: int = 48,
     hidden: int = 3072,
     dropout: float = 0.5,
-    sampling: Sampling = "bilinear",
-    start: Start = "identity",
+    design: TransformerDesign,
 ) -> Network:
     """Eight 5x5 convolutions, pooling after the first, third, fifth and seventh, two hidden layers, one head per digit.
 
@@ -281,28 +224,26 @@ def st_svhn(
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
     localisation: LocalisationName = "conv_svhn" if transformers == "single" else "fc_svhn"
+    design = replace(design, localisation=localisation)
     blocks: OrderedDict[str, Block] = OrderedDict()
     channels, size = in_channels, image_size
     for index, published in enumerate(SVHN_CHANNELS, start=1):
         if index <= TRANSFORMED[transformers]:
-            blocks[f"transformer{index}"] = transformer_block(
-                channels, size, transform=transform, localisation=localisation, sampling=sampling, start=start
-            )
+            blocks[f"transformer{index}"] = transformer_block(channels, size, design)
         out_channels = max(1, published * width // SVHN_CHANNELS[0])
         post = nn.MaxPool2d(2) if index % 2 else nn.Flatten() if index == len(SVHN_CHANNELS) else None
-        blocks[f"conv{index}"] = _convolution(channels, out_channels, 5, post, dropout if index > 1 else 0.0)
+        convolution = _convolution(channels, out_channels, 5)
+        blocks[f"conv{index}"] = _layer(convolution, post, dropout if index > 1 else 0.0)
         channels, size = out_channels, size // 2 if index % 2 else size
-    blocks["hidden1"] = _hidden(channels * size**2, hidden, dropout)
-    blocks["hidden2"] = _hidden(hidden, hidden, dropout)
-    head: OrderedDict[str, nn.Module] = OrderedDict(fc=nn.Linear(hidden, num_classes * num_digits))
+    blocks["hidden1"] = _layer(nn.Linear(channels * size**2, hidden), dropout=dropout)
+    blocks["hidden2"] = _layer(nn.Linear(hidden, hidden), dropout=dropout)
+    head: dict[str, nn.Module] = {"fc": nn.Linear(hidden, num_classes * num_digits)}
     if num_digits > 1:
         head["digits"] = nn.Unflatten(1, (num_classes, num_digits))
-    network = Network(nn.Identity(), blocks, nn.Sequential(head), input_size=InputSize(image_size, 0))
-    _initialise(network)
-    return network
+    return _network(nn.Identity(), blocks, head, image_size)
 
 
-def _digits(builder: Callable[..., Network], **fixed: object) -> Architecture:
+def _digits(builder: Builder, **fixed: object) -> Architecture:
     return Architecture(builder, PAPER, JADERBERG2015_MNIST, fixed, image_size=28, in_channels=1)
 
 

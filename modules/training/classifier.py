@@ -7,11 +7,12 @@ from typing import cast
 from torch import Tensor, nn
 
 from modules.blocks.network import TrainingOutputs
-from modules.training.lightning_base import EpochSums, Wrapped
+from modules.training.epoch_sums import EpochSums
+from modules.training.lightning_network import LightningNetwork
 from modules.training.optimisation import training_loss
 
 
-class Classifier(Wrapped):
+class Classifier(LightningNetwork):
     """Metrics: loss, top-1 and top-5 error in percent per epoch and split.
 
     Batches are (images, labels) with images (N, C, H, W), already augmented and normalised, and labels (N,), or (N, D)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from modules.families.colocalisation import Triplets, evaluation_triplets, training_triplets
-from modules.training.lightning_base import EpochSums, Wrapped
+from modules.training.epoch_sums import EpochSums
+from modules.training.lightning_network import LightningNetwork
 
 
-class Colocaliser(Wrapped):
+class Colocaliser(LightningNetwork):
     """Metrics per epoch and split.
 
     loss: mean triplet loss, see `modules.families.colocalisation`. triplet_error: in %, the triplets in which a crop of

@@ -9,14 +9,15 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
 from modules.blocks.network import TrainingOutputs
-from modules.training.lightning_base import SPLITS, EpochSums, Wrapped
+from modules.training.epoch_sums import SPLITS, EpochSums
+from modules.training.lightning_network import LightningNetwork
 from modules.training.optimisation import training_loss
 from modules.training.segmentation_metrics import BoundaryF1
 
 METRICS = ("dice", "iou", "boundary_f1")
 
 
-class Segmenter(Wrapped):
+class Segmenter(LightningNetwork):
     """Metrics per epoch and split.
 
     loss: mean cross-entropy of a pixel. dice, iou: of the epoch's pixels, in [0, 1], mean over classes; a class that is

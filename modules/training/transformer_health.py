@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modules.blocks.spatial_transformer import NEAREST_HORIZON, Grid, MatrixGrid
+from modules.blocks.grids import NEAREST_HORIZON, Grid, MatrixGrid
 
 # The least area of the sampled window, as a share of the image's: a square of a hundredth of its width, which is less
 # than a pixel up to 100 pixels.

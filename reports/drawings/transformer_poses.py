@@ -1,7 +1,7 @@
 """Whether spatial transformers find the true pose of digits, and in which pose digits leave them.
 
-Both poses are those of `ablations.probes.transformers.poses` and of the truth of `datamodules.distorted_digits`, hence
-comparable.
+Both poses are those of `ablations.probes.transformers.poses` and of the truth of `datamodules.made.distorted_digits`,
+hence comparable.
 """
 
 from __future__ import annotations

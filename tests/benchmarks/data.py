@@ -1,6 +1,6 @@
 """Data of CIFAR-10's size: opening decoded pixels, the memory they take, and the making of a training batch.
 
-60,000 images of noise are written through datamodules.cache and opened again in a fresh process, digest checked, as
+60,000 images of noise are written through the cache and opened again in a fresh process, digest checked, as
 every start of a script does. Batches of 128: rows chosen, cropped, flipped and normalised by datamodules.augment, in
 one process, against torchvision per sample as a Dataset does it: PIL transforms, or transforms.v2 on tensors, collated.
 Target: opened within 1 s; at most 1.1 times the pixels in memory of its own, beside the pages of the file, which all
@@ -35,8 +35,8 @@ def noise(num_images: int) -> Tensor:
 
 def written(file: Path, num_images: int) -> float:
     """Writes the cache file; seconds for digest and file, without the making of the noise."""
-    from datamodules.cache import load_or_decode
-    from datamodules.pixels import Decoded, Pixels
+    from datamodules.sources.cache import load_or_decode
+    from datamodules.sources.pixels import Decoded, Pixels
 
     images = noise(num_images)
     labels = torch.arange(num_images) % 10
@@ -48,8 +48,8 @@ def written(file: Path, num_images: int) -> float:
 def opener(file: Path) -> Callable[[], dict[str, float]]:
     """Opens the file and makes a data module of it, once; seconds and resident bytes added by each."""
     from datamodules.augment import Augment
-    from datamodules.cache import load_or_decode
     from datamodules.images import ImageData
+    from datamodules.sources.cache import load_or_decode
 
     def never() -> None:
         raise AssertionError("the cache file was not believed")

@@ -1,6 +1,6 @@
 """Distorted digits made on the fly, against the training step that consumes them.
 
-A batch of 256 images of 60 x 60 pixels, of every kind of datamodules.distorted_digits: rows and draws chosen,
+A batch of 256 images of 60 x 60 pixels, of every kind of datamodules.made.distorted_digits: rows and draws chosen,
 described, painted and normalised, new draws at every epoch. The step is ST-CNN's (affine, average pooling behind the
 transformer as for RTS and TC), forward, backward and SGD in fp32, on one such batch, without Lightning's loop. Both in
 one process.
@@ -21,9 +21,9 @@ import datamodules
 from ablations.harness import runtime
 from ablations.harness.stopwatch import training_steps
 from datamodules.augment import Augment
-from datamodules.distorted_digits import KINDS
 from datamodules.images import ImageData
-from datamodules.pixels import Decoded, Pixels
+from datamodules.made.distorted_digits import KINDS
+from datamodules.sources.pixels import Decoded, Pixels
 from modules import build, recipe_for
 
 BATCH_SIZE, IMAGE_SIZE = 256, 60

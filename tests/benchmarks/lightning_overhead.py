@@ -27,7 +27,7 @@ from ablations.harness.store.runs import Run
 from ablations.harness.training.train import train
 from datamodules.augment import Augment
 from datamodules.images import ImageData
-from datamodules.pixels import Decoded, Pixels
+from datamodules.sources.pixels import Decoded, Pixels
 from modules import build
 from modules.training.optimisation import optimiser
 from modules.training.recipe import Recipe, learning_rate

@@ -115,7 +115,7 @@ def ours(network_name: str, precision: str, compiled: bool) -> Steps:
     from ablations.harness import runtime
     from datamodules.augment import Augment
     from datamodules.images import ImageData
-    from datamodules.pixels import Decoded, Pixels
+    from datamodules.sources.pixels import Decoded, Pixels
     from modules.training.classifier import Classifier
     from modules.training.optimisation import optimiser
     from modules.training.recipe import HE2015_CIFAR

@@ -10,7 +10,7 @@ from written_files import random_images
 
 import datamodules
 from datamodules import DataError
-from datamodules.birds import read_parts
+from datamodules.sources.birds import read_parts
 
 CLASSES = ("001.Albatross", "002.Auklet")
 SIZES = ((60, 40), (40, 60), (50, 50))  # width, height

@@ -8,8 +8,8 @@ from torch import Tensor
 
 import datamodules
 from datamodules import ImageData
-from datamodules.decoding import resized
-from datamodules.made import MadeData
+from datamodules.made.made_data import MadeData
+from datamodules.sources.decoding import resized
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ from torch import Tensor
 
 import datamodules
 from datamodules import ImageData
-from datamodules.decoding import resized
-from datamodules.distorted_digits import KINDS, DistortedDigits, distorted_digits
-from modules.blocks.spatial_transformer import MatrixGrid, sample
+from datamodules.made.distorted_digits import KINDS, DistortedDigits, distorted_digits
+from datamodules.sources.decoding import resized
+from modules.blocks.grids import MatrixGrid
+from modules.blocks.sampling import sample
 
 TOLD: dict[str, dict[str, Any]] = {
     "R": {"room": 28, "angle": 90},

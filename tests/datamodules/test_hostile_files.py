@@ -16,7 +16,7 @@ from written_files import encoded, random_images, write_mnist, write_parquet, wr
 
 import datamodules
 from datamodules import DataError
-from datamodules.decoding import check_memory
+from datamodules.sources.decoding import check_memory
 
 LABELS = np.arange(40) % 10
 SPLITS = ("train", "test")

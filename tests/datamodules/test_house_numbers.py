@@ -15,7 +15,7 @@ from written_files import random_images
 
 import datamodules
 from datamodules import DataError
-from datamodules.house_numbers import read_struct
+from datamodules.sources.house_numbers import read_struct
 
 Digits = list[tuple[float, tuple[float, float, float, float]]]  # of one image: label 1..10, (left, top, width, height)
 

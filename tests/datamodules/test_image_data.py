@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules import Augment, ImageData
 from datamodules.augment import normalise
 from datamodules.images import channel_statistics, stratified_split
-from datamodules.pixels import Decoded, Pixels
+from datamodules.sources.pixels import Decoded, Pixels
 
 
 def invented(train: int = 110, test: int = 33, size: int = 6) -> Decoded:

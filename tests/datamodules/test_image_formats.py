@@ -12,7 +12,7 @@ from PIL import Image
 from written_files import encoded, random_images, write_parquet
 
 import datamodules
-from datamodules.decoding import FORMATS
+from datamodules.sources.decoding import FORMATS
 
 SPLITS = ("train", "test")
 Complaint = Callable[..., str]

@@ -14,7 +14,7 @@ import datamodules
 from datamodules import DataError, ImageData
 from datamodules.augment import normalise
 from datamodules.images import channel_statistics
-from datamodules.made import MadeData, chosen
+from datamodules.made.made_data import MadeData, chosen
 
 ALL = {
     "distorted_digits": {"kind": "RTS"},

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from written_files import random_images, write_parquet_folder
 
 import datamodules
-from datamodules import parquet
+from datamodules.sources import parquet
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import datamodules
-from datamodules.sources import SOURCES
+from datamodules.sources.registry import SOURCES
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -18,7 +18,7 @@ from written_files import encoded, random_images, write_cifar, write_mnist, writ
 
 import datamodules
 from datamodules import DataError
-from datamodules.sources import SOURCES, Source, find
+from datamodules.sources.registry import SOURCES, Source, find
 
 LABELS = np.arange(40) % 10
 

@@ -6,7 +6,6 @@ ABLATIONS_FUZZ=10 tries ten times as many inputs; the inputs of a number are alw
 import os
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -25,8 +24,6 @@ from reports.charts.style import Drawn
 from reports.charts.tables import write_table
 
 ARM = "preact_resnet"
-TRIED: Counter[str] = Counter()
-"""Kind of input -> how many were tried."""
 
 
 def _plan(budget: str, data: object) -> Plan:
@@ -131,10 +128,9 @@ def prepared(words: list[str]) -> Seen:
         return seen
 
 
-def is_refused(kind: str, words: list[str], may_be_good: bool = False) -> None:
+def is_refused(words: list[str], may_be_good: bool = False) -> None:
     """Asserts that a command is refused in one line before training, or, if it may be good, is taken without a word."""
     seen = prepared(words)
-    TRIED[kind] += 1
     if may_be_good and seen.code == 0:
         assert (seen.out, seen.err, seen.warned) == ("", "", []), (words, seen)
         return
@@ -151,9 +147,3 @@ def is_taken(words: list[str]) -> None:
     """Asserts that a command is taken: what differs from it in one thing then is refused for that alone."""
     seen = prepared(words)
     assert (seen.code, seen.out, seen.err, seen.warned) == (0, "", "", []), (words, seen)
-
-
-def summary() -> str:
-    """How many inputs of each kind were tried."""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(TRIED.items()))
-    return f"bad inputs tried: {sum(TRIED.values())} ({kinds})"

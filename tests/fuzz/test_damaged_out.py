@@ -9,13 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from fuzz_driver import TRIED, Seen, carry_out, examples
+from fuzz_driver import Seen, carry_out, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from test_bad_data import damaged, write_folders
 
 from ablations.harness.conclusion import conclude
-from ablations.harness.runtime import threads
 from ablations.harness.store.files import atomic_write_text
 from ablations.harness.store.folders import remove
 from ablations.harness.store.records import Records
@@ -66,8 +65,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    with threads(1):  # as the tests: more of them add in another order
-        return Finished(tmp_path_factory.mktemp("finished"))
+    return Finished(tmp_path_factory.mktemp("finished"))
 
 
 def below(out: Path) -> list[str]:
@@ -140,7 +138,6 @@ def test_damaged_folders(finished: Finished, data: st.DataObject) -> None:
 def is_as_before(finished: Finished, out: Path, damage: object, *more: str) -> None:
     """Asserts that the command, repeated on a damaged copy, ends well with the same records and the same files."""
     seen, records = finished.repeat(out, *more)
-    TRIED["damaged --out"] += 1
     assert seen.code == 0, (damage, seen)
     assert "Traceback" not in seen.err, (damage, seen)
     assert records == finished.records, (damage, seen)
@@ -167,6 +164,5 @@ def test_leftovers(finished: Finished, which: str, what: str, fresh: bool) -> No
             place.symlink_to(place.name)
         (run / "weights.safetensors").unlink()
         seen, records = finished.repeat(out, *(["--fresh"] if fresh else []))
-    TRIED["damaged --out"] += 1
     assert seen.code == 0, (which, what, seen)
     assert records == finished.records, (which, what, seen)

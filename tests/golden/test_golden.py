@@ -23,10 +23,10 @@ from ablations.harness.prepare import _run
 from ablations.harness.store.records import read_records
 from ablations.harness.trial import data_key
 from ablations.harness.verdict import judge
-from datamodules import made
 from datamodules.augment import Augment
 from datamodules.images import ImageData
-from datamodules.pixels import Decoded, Pixels
+from datamodules.made import made_data
+from datamodules.sources.pixels import Decoded, Pixels
 
 FILE = Path(__file__).with_name("runs.json")
 ROOT = Path(__file__).parents[2]
@@ -59,11 +59,11 @@ def painted_once(maker: Any, digits: torch.Tensor, description: dict[str, torch.
 
 def hashes(data: str) -> dict[str, Any]:
     """Script -> budget -> arm -> the hash of its run of seed 0, or why the script refuses the data."""
-    kept, made._painted = made._painted, painted_once
+    kept, made_data._painted = made_data._painted, painted_once
     try:
         return _of_data(DATA[data]())
     finally:
-        made._painted = kept
+        made_data._painted = kept
 
 
 def _of_data(data: ImageData) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import pytest
 from file_operations import put_back, states_of
 from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 ONE = replace(TINY, plan=lambda budget, data: plan(budget, data, ARMS[:1]))
 WITHOUT_SNAPSHOTS = replace(
     ONE, name="other", plan=lambda *given: replace(ONE.plan(*given), snapshots=0), probe=lambda subject: (),

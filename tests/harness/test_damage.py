@@ -16,7 +16,6 @@ from ablations.harness.store.integrity import sealed
 from ablations.harness.tracking.summary_run import remembered
 from modules.training.classifier import Classifier
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 ONE = replace(TINY, plan=lambda budget, data: plan(budget, data, ARMS[:1]))
 
 

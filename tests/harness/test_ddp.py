@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import pytest
@@ -23,56 +22,55 @@ import json, sys
 from pathlib import Path
 import torch
 import datamodules
-from ablations.harness import runtime, step_losses, training
+from ablations.harness import runtime
 from ablations.harness.store.runs import Run
+from ablations.harness.training import step_losses
+from ablations.harness.training.callbacks import Diverged
+from ablations.harness.training.train import train
 from datamodules import images
 from modules.training.classifier import Classifier
 from modules.training.recipe import Recipe
 
-if __name__ == "__main__":
-    out, poisoned = Path(sys.argv[1]), sys.argv[2:] == ["poisoned"]
-    runtime.quiet()
-    images.EVALUATION_BATCH_SIZE = 224
-    step_losses.EVERY, step_losses.BEYOND = 10, 20
-    data = datamodules.load("digits")
-    data.test = data.test[torch.arange(449)]
-    recipe = Recipe(epochs=2, batch_size=64, learning_rate=0.05)
-    arguments = {"depth": 8, "width": 4, "survival_prob": 0.5}
-    options = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
-    step, losses = Classifier.training_step, []
-    def keep(self, batch, index):
-        loss = step(self, batch, index)
-        losses.append(loss.item())
-        return loss
-    Classifier.training_step = keep
-    if poisoned:
-        def bad(self, batch, index):
-            loss = step(self, batch, index)
-            return loss * float("nan") if self.global_rank == 1 and self.global_step == 20 else loss
-        Classifier.training_step = bad
-    run = Run("resnet_cifar", arguments, recipe, data.identity, 0, options)
-    try:
-        training.train(run, data, out, show_progress=False)
-        (out / f"losses{torch.distributed.get_rank()}.json").write_text(json.dumps(losses))
-    except training.Diverged as error:
-        print("DIVERGED", error.step)
+out, poisoned = Path(sys.argv[1]), sys.argv[2] == "poisoned"
+runtime.quiet()
+images.EVALUATION_BATCH_SIZE = 224
+step_losses.EVERY, step_losses.BEYOND = 10, 20
+data = datamodules.load("digits")
+data.test = data.test[torch.arange(449)]
+recipe = Recipe(epochs=2, batch_size=64, learning_rate=0.05)
+arguments = {"depth": 8, "width": 4, "survival_prob": 0.5}
+options = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
+step, losses = Classifier.training_step, []
+def keep(self, batch, index):
+    loss = step(self, batch, index)
+    losses.append(loss.item())
+    bad = poisoned and self.global_rank == 1 and self.global_step == 20
+    return loss * float("nan") if bad else loss
+Classifier.training_step = keep
+run = Run("resnet_cifar", arguments, recipe, data.identity, 0, options)
+try:
+    train(run, data, out, show_progress=False)
+    (out / f"losses{torch.distributed.get_rank()}.json").write_text(json.dumps(losses))
+except Diverged as error:
+    print("DIVERGED", error.step)
 """
 
 
 @pytest.fixture(scope="module")
-def odd(environment, tmp_path_factory):
-    """Both runs of the script above, side by side: out and stdout of each."""
+def odd(start, tmp_path_factory):
+    """Both runs of the script above: out, and exit code, stdout and stderr of its processes."""
     folder = tmp_path_factory.mktemp("odd")
     (folder / "odd.py").write_text(ODD)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, folder / "odd.py", folder / name, *words], cwd=ROOT, env=environment, **pipes
-        )
-        for name, words in {"sound": [], "poisoned": ["poisoned"]}.items()
-    }
-    ended = {name: process.communicate(timeout=240) for name, process in started.items()}
-    return {name: (folder / name, process.returncode, *ended[name]) for name, process in started.items()}
+    found = {}
+    for way in ("sound", "poisoned"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        # As Lightning starts them, which test_the_command_trains_in_two_processes leaves to it.
+        both = [start(folder / "odd.py", folder / way, way, LOCAL_RANK=str(rank), **where) for rank in range(2)]
+        told = [process.communicate(240) for process in both]
+        found[way] = folder / way, [(process.returncode, *said) for process, said in zip(both, told, strict=True)]
+    return found
 
 
 @torch.no_grad()
@@ -94,8 +92,8 @@ def only(folder):
 
 
 def test_an_odd_test_set_counts_every_image_once(odd, digits):
-    out, code, _, err = odd["sound"]
-    assert code == 0, err
+    out, ended = odd["sound"]
+    assert [code for code, *_ in ended] == [0, 0], ended
     folder = only(out / "trained")
     network = build("resnet_cifar", 10, 1, depth=8, width=4, survival_prob=0.5)
     load_weights(network, folder / "weights.safetensors")
@@ -112,7 +110,7 @@ def test_an_odd_test_set_counts_every_image_once(odd, digits):
 
 
 def test_a_loss_between_epochs_is_the_mean_over_both_processes(odd):
-    out, *_ = odd["sound"]
+    out, _ = odd["sound"]
     checkpoint = torch.load(only(out / "trained") / "last.ckpt", weights_only=True)
     first, second = (json.loads((out / f"losses{rank}.json").read_text()) for rank in (0, 1))
     assert first != second
@@ -124,21 +122,20 @@ def test_a_loss_between_epochs_is_the_mean_over_both_processes(odd):
 
 
 def test_one_process_that_diverges_ends_both(odd):
-    out, code, told, err = odd["poisoned"]
-    assert code == 0, err
-    assert told.count("DIVERGED 21") == 2, "both processes end alike"
+    out, ended = odd["poisoned"]
+    assert [(code, told) for code, told, _ in ended] == [(0, "DIVERGED 21\n")] * 2, "both processes end alike"
     folder = only(out / "trained")
     assert json.loads((folder / "diverged").read_text())["step"] == 21
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 18, "of the first epoch"
     assert not (folder / "done").exists()
 
 
-def test_the_command_trains_in_two_processes(python, smoke, digits, tmp_path):
+def test_the_command_trains_in_two_processes(program, smoke, digits, tmp_path):
     arms = ["preact_resnet", "stochastic_depth"]
     hiding = tmp_path / "elsewhere" / "modules" / "__init__.py"  # `python -m` would import it
     hiding.parent.mkdir(parents=True)
     hiding.touch()
-    done = python(
+    done = program(
         ROOT / "ablations" / "remove_layers.py", "--budget", "smoke", "--seeds", "1", "--arms", *arms,
         "--out", tmp_path,
         "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu", "--wandb-weights",

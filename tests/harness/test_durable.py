@@ -7,8 +7,6 @@ import pytest
 from ablations.harness.store.files import atomic_write_text, sweep
 from ablations.harness.training.train import train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def order(monkeypatch):

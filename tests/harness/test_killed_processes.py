@@ -4,12 +4,10 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from programs import wait_for
 from safetensors.torch import load_file
 from test_workers import is_held
 
@@ -37,34 +35,10 @@ if seconds := os.environ.get("SECONDS_AN_EPOCH"):
 
 
 @pytest.fixture
-def start(environment, tmp_path):
-    """Starts `python *words` with slow epochs, without waiting; what still runs at the end of the test is killed."""
-    running = []
+def begin(start, tmp_path):
+    """As `start`, with slow epochs; its processes side by side leave their numbers as names of files."""
     (tmp_path / "processes").mkdir()
-
-    def begin(*words, seconds=2):
-        changes = {"SECONDS_AN_EPOCH": str(seconds), "PROCESSES": str(tmp_path / "processes")}
-        running.append(
-            subprocess.Popen(
-                [sys.executable, *map(str, words)],
-                cwd=ROOT, env={**environment, **changes}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )
-        )  # fmt: skip
-        return running[-1]
-
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def wait_for(condition, process=None):
-    limit = time.monotonic() + 240
-    while not condition():
-        assert process is None or process.poll() is None, f"ended too early: {process.communicate()}"
-        assert time.monotonic() < limit, "waited four minutes"
-        time.sleep(0.01)
+    return lambda *words, seconds=2: start(*words, SECONDS_AN_EPOCH=str(seconds), PROCESSES=str(tmp_path / "processes"))
 
 
 def is_running(pid):
@@ -103,7 +77,7 @@ def assert_undisturbed(out, expected):
 
 
 @pytest.fixture
-def expected(small_ablation, tmp_path, one_thread):
+def expected(small_ablation, tmp_path):
     """What the command leaves that nothing disturbs."""
     out = tmp_path / "undisturbed"
     assert carried_out(small_ablation(epochs=EPOCHS), out) == 0
@@ -124,11 +98,11 @@ def words(out, *more, arms=("preact_resnet", "vgg"), file="small.py"):
     ]  # fmt: skip
 
 
-def test_a_killed_process_of_two_and_their_killed_parent(script, start, small_ablation, tmp_path, expected):
+def test_a_killed_process_of_two_and_their_killed_parent(script, begin, small_ablation, tmp_path, expected):
     out = tmp_path / "runs"
     command = words(out, "--workers", 2, file=script({"epochs": EPOCHS}, SLOW))
-    process = start(*command)
-    wait_for(lambda: len(tables(out)) == 2, process)
+    process = begin(*command)
+    process.wait_for(lambda: len(tables(out)) == 2)
     workers = [int(file.name) for file in (tmp_path / "processes").iterdir()]
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
@@ -140,8 +114,8 @@ def test_a_killed_process_of_two_and_their_killed_parent(script, start, small_ab
     assert not list(out.glob("trained/*/done"))
 
     before = rows(out)
-    process = start(*command)
-    wait_for(lambda: rows(out) > before, process)
+    process = begin(*command)
+    process.wait_for(lambda: rows(out) > before)
     process.kill()
     process.communicate()
     # Or two processes would write the same run when the command is repeated.
@@ -154,12 +128,12 @@ def test_a_killed_process_of_two_and_their_killed_parent(script, start, small_ab
     assert_undisturbed(out, expected)
 
 
-def test_one_of_two_commands_on_the_same_folder_is_killed(script, start, tmp_path, expected):
+def test_one_of_two_commands_on_the_same_folder_is_killed(script, begin, tmp_path, expected):
     out, file = tmp_path / "runs", script({"epochs": EPOCHS}, SLOW)
-    killed = start(*words(out, arms=["vgg"], file=file), seconds=300)
-    wait_for(lambda: tables(out, "vgg_cifar"), killed)
-    other = start(*words(out, file=file))
-    wait_for(lambda: tables(out, "resnet_cifar"), other)
+    killed = begin(*words(out, arms=["vgg"], file=file), seconds=300)
+    killed.wait_for(lambda: tables(out, "vgg_cifar"))
+    other = begin(*words(out, file=file))
+    other.wait_for(lambda: tables(out, "resnet_cifar"))
     assert killed.poll() is None
     killed.kill()
     killed.communicate()

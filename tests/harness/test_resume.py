@@ -3,8 +3,6 @@
 import random
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -35,33 +33,6 @@ if at:
 """
 
 
-@pytest.fixture
-def start(environment):
-    """Starts `python *words` without waiting; whatever still runs at the end of the test is killed."""
-    running = []
-
-    def begin(*words, **changes):
-        words = [sys.executable, *map(str, words)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen(words, cwd=ROOT, env={**environment, **changes}, **pipes))
-        return running[-1]
-
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def wait_for(condition, process):
-    """Waits until the condition holds; the process must not have ended before."""
-    limit = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, f"ended too early: {process.communicate()}"
-        assert time.monotonic() < limit, "waited two minutes"
-        time.sleep(0.01)
-
-
 def ended(process, code):
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
@@ -89,7 +60,6 @@ def times(folder):
     return {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_ctrl_c_and_kill_and_kill_again(start, script, small_ablation, tmp_path):
     out, whole = tmp_path / "a blank", tmp_path / "whole"
     file = script({"epochs": 8}, KILLS_ITSELF)
@@ -97,7 +67,7 @@ def test_ctrl_c_and_kill_and_kill_again(start, script, small_ablation, tmp_path)
     words += ["--trainer.accelerator", "cpu", "--out", out]
 
     process = start(*words, "--fresh")
-    wait_for(lambda: epochs(out, "resnet_cifar") >= 2, process)
+    process.wait_for(lambda: epochs(out, "resnet_cifar") >= 2)
     process.send_signal(signal.SIGINT)
     _, err = ended(process, 130)
     assert "Resume with:" in err
@@ -113,7 +83,7 @@ def test_ctrl_c_and_kill_and_kill_again(start, script, small_ablation, tmp_path)
     assert not weights(out)
 
     process = start(*command[1:])
-    wait_for(lambda: epochs(out, "vgg_cifar") >= 1, process)
+    process.wait_for(lambda: epochs(out, "vgg_cifar") >= 1)
     delay = random.Random().uniform(0, 1)
     time.sleep(delay)
     process.kill()
@@ -140,7 +110,7 @@ def test_the_command_itself_survives_a_kill_at_a_random_moment(start, smoke, tmp
     words = ["ablations/remove_layers.py", "--budget", "smoke", "--arms", "vgg_bn", "preact_resnet", "--seeds", "1"]
     words += ["--wandb", "disabled", "--trainer.accelerator", "cpu", "--out", tmp_path]
     process = start(*words)
-    wait_for(lambda: list(tmp_path.glob("trained/*/config.json")), process)
+    process.wait_for(lambda: list(tmp_path.glob("trained/*/config.json")))
     delay = random.Random().uniform(0, 2)
     time.sleep(delay)
     process.kill()

@@ -19,10 +19,10 @@ from ablations.harness.declare.scripts import scripts
 from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.trial import Trial
-from datamodules import made
 from datamodules.augment import Augment
 from datamodules.images import ImageData
-from datamodules.pixels import Decoded, Pixels
+from datamodules.made import made_data
+from datamodules.sources.pixels import Decoded, Pixels
 
 ABLATIONS = {ablation.name: ablation for ablation in scripts()}
 DIGITS_ONLY = ("bird_parts", "house_numbers", "spatial_transformer")  # of single digits in grey they make their images
@@ -98,7 +98,7 @@ def test_many_draws_go_through_no_more_test_images_than_cifar_has() -> None:
 def test_every_script_trains_long_enough_on_two_thousand_photos(
     trial_of: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    monkeypatch.setattr(made, "_painted", made_of_one)
+    monkeypatch.setattr(made_data, "_painted", made_of_one)
     trial = trial_of(script, photos(2_021, channels=1 if script in DIGITS_ONLY else 3))
     lengths = {job.arm.name: scale.steps(job.run) for job in trial.jobs if job.arm.name not in SAME_IMAGES}
     assert min(lengths.values()) >= LEAST_STEPS

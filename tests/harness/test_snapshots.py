@@ -12,8 +12,6 @@ from ablations.harness.prepare import prepare
 from ablations.harness.store.runs import held, snapshot_files
 from modules.weights import read_weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize(
     ("epochs", "snapshots", "kept"),

@@ -11,8 +11,6 @@ from ablations.harness.training.callbacks import Diverged
 from ablations.harness.training.train import train as training
 from modules.training.classifier import Classifier
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 USUAL = (step_losses.EVERY, step_losses.BEYOND)
 PER_EPOCH = 18  # steps, of the digits in batches of 64
 

@@ -104,7 +104,7 @@ def test_indices_of_devices_are_a_list():
         assert parse(ABLATION, ["--trainer.devices", words]).trainer["devices"] == devices
 
 
-def test_what_is_taken_trains(tiny, digits, tmp_path, one_thread):
+def test_what_is_taken_trains(tiny, digits, tmp_path):
     options = {
         "accelerator": "cpu", "accumulate_grad_batches": 2, "benchmark": True, "check_val_every_n_epoch": 2,
         "detect_anomaly": True, "enable_model_summary": False, "gradient_clip_val": 0.5, "inference_mode": False,
@@ -128,9 +128,7 @@ def test_what_is_taken_trains(tiny, digits, tmp_path, one_thread):
         ({"accumulate_grad_batches": 7}, 18),
     ],
 )
-def test_the_length_that_is_told_is_the_length_that_is_trained(
-    options, batches, tiny, digits, tmp_path, one_thread, monkeypatch
-):
+def test_the_length_that_is_told_is_the_length_that_is_trained(options, batches, tiny, digits, tmp_path, monkeypatch):
     bars = []
     monkeypatch.setattr(training, "tqdm", lambda **given: bars.append(tqdm(**given)) or bars[-1])
     trainer = {"accelerator": "cpu", "limit_val_batches": 0, **options}

@@ -18,8 +18,6 @@ from modules import build
 from modules.training.classifier import Classifier
 from modules.weights import load_weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FILES = {"config.json", "environment.json", "metrics.csv", "last.ckpt", "weights.safetensors", "done"}
 DROPOUT = {"width": 4, "hidden": 16, "num_pools": 3, "dropout": 0.5}
 STOCHASTIC = {"depth": 8, "width": 4, "survival_prob": 0.5}

@@ -20,8 +20,6 @@ from ablations.harness.training.transformer_watch import SHARES, Seen, Transform
 from modules import Network, build
 from modules.blocks.spatial_transformer import SpatialTransformer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SMALL = {"image_size": 16, "num_parameters": 100_000}
 
 

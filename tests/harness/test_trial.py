@@ -2,13 +2,10 @@
 
 import json
 
-import pytest
 from test_training import FILES, poison
 
 from ablations.harness.execution.execute import carry_out
 from ablations.harness.prepare import prepare
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def options(out, **changes):

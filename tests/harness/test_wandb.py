@@ -20,8 +20,6 @@ from ablations.harness.tracking import lineage, tracking
 from ablations.harness.tracking.summary_run import log_summary
 from ablations.harness.tracking.tracking import Tracker
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FILES = {"config.json", "environment.json", "metrics.csv", "last.ckpt", "weights.safetensors", "done", "probes"}
 TWO = ("preact_resnet", "original_resnet")
 

@@ -93,7 +93,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 @pytest.fixture
-def train(script, python, tmp_path):
+def train(script, program, tmp_path):
     """Trains a tiny arm in a program of its own; gives what it printed, its seconds in W&B, its folder, requests."""
     file = script({"epochs": 1}, QUICK + STOPWATCH)
 
@@ -105,7 +105,7 @@ def train(script, python, tmp_path):
             "ABLATIONS_COMMAND": way,  # it does not share the patience of other commands
         }
         words = ["--budget", "smoke", "--arms", "preact_resnet", "--trainer.accelerator", "cpu"]
-        done = python(file, *words, "--out", out, "--wandb", "offline" if way == "offline" else "online", **given)
+        done = program(file, *words, "--out", out, "--wandb", "offline" if way == "offline" else "online", **given)
         server.close()
         assert done.returncode == 0, (way, done.stderr)
         waited = float(done.stdout.splitlines()[-1].removeprefix("waited "))

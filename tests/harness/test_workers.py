@@ -4,9 +4,6 @@ import csv
 import fcntl
 import json
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,13 +53,13 @@ def weights(out):
     return {str(file.relative_to(out)): load_file(file) for file in out.glob("trained/**/*.safetensors")}
 
 
-def test_side_by_side_is_as_one_after_the_other(script, python, tmp_path):
+def test_side_by_side_is_as_one_after_the_other(script, program, tmp_path):
     file = script({"epochs": 2}, TWICE)
     arms = ["--arms", "preact_resnet", "vgg", "again"]
     found = {}
     for workers in (1, 2):
         out = tmp_path / str(workers)
-        done = python(*words(file, out, *arms, "--workers", workers))
+        done = program(*words(file, out, *arms, "--workers", workers))
         assert done.returncode == 0, done.stderr
         assert ("2 runs at once" in done.stdout) == (workers == 2)
         assert done.stdout.count("again seed 0: ") == done.stdout.count("already trained") == 1, "a shared run"
@@ -73,38 +70,31 @@ def test_side_by_side_is_as_one_after_the_other(script, python, tmp_path):
         assert all(tensors[key].equal(found[2][1][name][key]) for key in tensors), name
     names = {Path(name).name for name in found[2][1]}
     assert names == {"weights.safetensors", "epoch0000.safetensors", "epoch0001.safetensors", "epoch0002.safetensors"}
-    again = python(*words(file, tmp_path / "2", *arms, "--workers", 2))
+    again = program(*words(file, tmp_path / "2", *arms, "--workers", 2))
     assert again.stdout.count("already trained, already probed") == 3
 
 
-def test_a_job_that_fails_is_named_and_the_others_end(script, python, tmp_path):
+def test_a_job_that_fails_is_named_and_the_others_end(script, program, tmp_path):
     file = script({"epochs": 1}, BROKEN)
-    done = python(*words(file, tmp_path / "runs", "--arms", "preact_resnet", "vgg", "--workers", 2))
+    done = program(*words(file, tmp_path / "runs", "--arms", "preact_resnet", "vgg", "--workers", 2))
     assert done.returncode == 1
     assert "no answer about" in done.stderr
     assert "seed 0, whose files are in" in done.stderr
     assert "resume with:" in done.stderr
 
 
-def test_ctrl_c_reaches_every_process_and_the_command_resumes(script, environment, python, tmp_path):
+def test_ctrl_c_reaches_every_process_and_the_command_resumes(script, start, program, tmp_path):
     file, out = script({"epochs": 30}), tmp_path / "runs"
     command = words(file, out, "--arms", "preact_resnet", "original_resnet", "--workers", 2)
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    limit = time.monotonic() + 120
-    while len(list(out.glob("trained/*/metrics.csv"))) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    process = start(*command)
+    process.wait_for(lambda: len(list(out.glob("trained/*/metrics.csv"))) == 2)
     process.send_signal(signal.SIGINT)  # to the parent alone: it tells the others
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Resume with:" in err
     assert "Traceback" not in err
     assert not list(out.glob("trained/*/done"))
-    done = python(*command)
+    done = program(*command)
     assert done.returncode == 0, done.stderr
     resumed = [json.loads(file.read_text())["resumed_from_epoch"] for file in out.glob("trained/*/done")]
     assert len(resumed) == 2

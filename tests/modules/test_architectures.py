@@ -16,7 +16,7 @@ from modules import ARCHITECTURES, Network, build, removed, resolve, routed
 from modules.blocks.cost import cost
 from modules.blocks.features import features
 from modules.blocks.network import TrainingOutputs
-from modules.training.by_task import TASKS
+from modules.training.tasks import TASKS
 
 TINY = {name: {**row.arguments, **row.tiny} for name, row in TABLE.items() if row.tiny is not None}
 CLASSES = 7

@@ -12,7 +12,7 @@ import torch
 from datamodules import ImageData
 from modules import recipe_for
 from modules.training.classifier import Classifier
-from modules.training.lightning_base import EpochSums
+from modules.training.epoch_sums import EpochSums
 
 
 def classifier(name: str, classes: int = 10, **arguments: object) -> Classifier:

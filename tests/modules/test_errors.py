@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
-from datamodules.decoding import opened
 from datamodules.errors import DataError, one_line
+from datamodules.sources.decoding import opened
 from modules.errors import first_line
 
 

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, TensorDataset
 import datamodules
 from datamodules import ImageData
 from modules import build, recipe_for
-from modules.training.by_task import wrapped
 from modules.training.classifier import Classifier
 from modules.training.recipe import learning_rate
 from modules.training.segmenter import Segmenter
+from modules.training.tasks import lightning_network
 
 SMALL = {"width": 2}
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -223,7 +223,7 @@ class Masks(lightning.LightningDataModule):
 
 
 def test_a_segmenter_too_is_made_by_name_and_used_by_lightning(tmp_path: Path) -> None:
-    module, data = wrapped("unet_small", {"width": 4, "depth": 2}), Masks()
+    module, data = lightning_network("unet_small", {"width": 4, "depth": 2}), Masks()
     assert isinstance(module, Segmenter)
     loop = trainer(max_epochs=2, overfit_batches=1, default_root_dir=tmp_path)
     loop.fit(module, data)

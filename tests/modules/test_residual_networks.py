@@ -102,7 +102,7 @@ def gradient_mask(module: nn.Module, x: Tensor) -> Tensor:
 
 def test_strided_projection_sees_a_quarter_of_its_input_and_shortcut_d_all() -> None:
     def seen(shortcut: str, stride_on: str) -> list[float]:
-        block = block_of(2, 2, kind="bottleneck", shortcut=shortcut, stride_on=stride_on).eval()
+        block = block_of(2, 2, block="bottleneck", shortcut=shortcut, stride_on=stride_on).eval()
         x = torch.randn(8, 4, 8, 8, dtype=torch.float64)
         return [gradient_mask(part, x).double().mean().item() for part in (block.shortcut, block.branch, block)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -158,14 +157,6 @@ def ink() -> tuple[Tensor, Tensor]:
     return (pixels / 8 - 1 + 0.3 * noise)[:, None], (pixels >= 8).long()
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def trainer_in(folder: Path, **words: Any) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
@@ -173,7 +164,6 @@ def trainer_in(folder: Path, **words: Any) -> lightning.Trainer:
     )  # fmt: skip
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
 def test_training_by_name_beats_the_background_and_a_checkpoint_restores_it(tmp_path: Path) -> None:

@@ -12,15 +12,9 @@ from scipy.interpolate import RBFInterpolator
 from torch import Tensor, nn
 
 from modules import build
-from modules.blocks.spatial_transformer import (
-    Grid,
-    MatrixGrid,
-    SpatialTransformer,
-    SplineGrid,
-    pixel_centres,
-    sample,
-    transformer_block,
-)
+from modules.blocks.grids import Grid, MatrixGrid, SplineGrid, pixel_centres
+from modules.blocks.sampling import sample
+from modules.blocks.spatial_transformer import SpatialTransformer, TransformerDesign, transformer_block
 
 MATRICES = ("affine", "attention", "translation", "projective")
 TRANSFORMS = (*MATRICES, "tps")
@@ -243,7 +237,7 @@ def test_descent_along_the_gradient_finds_a_shift(transform: str) -> None:
 def test_a_fresh_transformer_is_the_identity_and_so_is_a_deleted_one(localisation: Any, size: int) -> None:
     torch.manual_seed(0)
     x = torch.rand(2, 2, size, size)
-    block = transformer_block(2, size, localisation=localisation)
+    block = transformer_block(2, size, TransformerDesign(localisation=localisation))
     torch.testing.assert_close(block(x), x, rtol=0, atol=1e-5)
     assert torch.equal(block(x, route="shortcut"), x)
 
@@ -252,25 +246,27 @@ def test_a_fresh_transformer_is_the_identity_and_so_is_a_deleted_one(localisatio
 @pytest.mark.parametrize("output_size", [5, 8, 24])
 def test_a_deleted_transformer_resizes_as_the_identity_does(sampling: Any, output_size: int) -> None:
     x = torch.rand(2, 3, 16, 16)
-    block = transformer_block(3, 16, output_size=output_size, sampling=sampling)
+    block = transformer_block(3, 16, TransformerDesign(output_size=output_size, sampling=sampling))
     assert block(x).shape == (2, 3, output_size, output_size)
     torch.testing.assert_close(block(x), block(x, route="shortcut"))
 
 
 def test_half_size_samples_like_average_pooling() -> None:
     x = torch.rand(2, 3, 16, 16)
-    torch.testing.assert_close(transformer_block(3, 16, output_size=8)(x), nn.functional.avg_pool2d(x, 2))
+    block = transformer_block(3, 16, TransformerDesign(output_size=8))
+    torch.testing.assert_close(block(x), nn.functional.avg_pool2d(x, 2))
 
 
 def test_random_start_is_not_the_identity() -> None:
     x = torch.rand(2, 1, 16, 16)
-    assert not torch.allclose(transformer_block(1, 16, start="random")(x), x, atol=0.1)
+    assert not torch.allclose(transformer_block(1, 16, TransformerDesign(start="random"))(x), x, atol=0.1)
 
 
 def moved_transformer(transform: Any = "affine", **arguments: Any) -> SpatialTransformer:
     """One whose theta depends on the image."""
     torch.manual_seed(0)
-    transformer = transformer_block(1, 16, transform=transform, localisation="fc", **arguments).branch
+    design = TransformerDesign(transform, localisation="fc", **arguments)
+    transformer = transformer_block(1, 16, design).branch
     assert isinstance(transformer, SpatialTransformer)
     nn.init.normal_(transformer.localisation.get_parameter("theta.weight"), std=0.2)
     return transformer
@@ -340,7 +336,7 @@ def test_a_compiled_network_stays_whole_and_samples_as_it_did() -> None:
 def test_neither_output_nor_gradient_changes_the_memory_format(memory_format: torch.memory_format) -> None:
     """Or the layers before and behind work on mixed formats."""
     torch.manual_seed(0)
-    block = transformer_block(3, 16, localisation="fc_svhn", scale=0.9)
+    block = transformer_block(3, 16, TransformerDesign(localisation="fc_svhn", scale=0.9))
     x = torch.rand(2, 3, 16, 16)
     y = x.contiguous(memory_format=memory_format).requires_grad_() * 1  # what a layer in front would give
     gradients: list[Tensor] = []

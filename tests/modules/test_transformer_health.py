@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modules.blocks.spatial_transformer import Grid, MatrixGrid, SplineGrid, sample
+from modules.blocks.grids import Grid, MatrixGrid, SplineGrid
+from modules.blocks.sampling import sample
 from modules.training.transformer_health import LEAST_AREA, blank, folded, outside
 
 SIZE = 16

@@ -16,8 +16,6 @@ from ablations.probes.gradients.gradients import (
 )
 from modules import build
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def small(name="resnet_cifar", **arguments):
     torch.manual_seed(0)

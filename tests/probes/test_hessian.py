@@ -11,8 +11,6 @@ from torch import nn
 from ablations.probes.landscape.hessian import Hessian, density, extremes, lanczos, trace
 from modules import build
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def draw(size, seed=7, dtype=torch.float64):
     return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)

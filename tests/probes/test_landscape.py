@@ -239,13 +239,8 @@ def test_two_processes_give_the_same_file_as_one(tmp_path):
     network = BUILT["resnet"]
     with torch.random.fork_rng():
         files = [tmp_path / f"{processes}.npz" for processes in (1, 2)]
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as each of the two has
-        try:
-            for processes, file in enumerate(files, start=1):
-                surface(network, BATCHES, plane(network), steps=3, file=file, processes=processes)
-        finally:
-            torch.set_num_threads(threads)
+        for processes, file in enumerate(files, start=1):
+            surface(network, BATCHES, plane(network), steps=3, file=file, processes=processes)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 

@@ -15,8 +15,6 @@ from modules.blocks.parallel import parallel
 
 ROUTES = st.sampled_from(["both", "shortcut", "branch"])
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @torch.no_grad()
 def clever(network, chains, images):

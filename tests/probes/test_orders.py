@@ -8,8 +8,6 @@ from small_networks import BATCHES, make, naive, same_state, state_of
 
 from ablations.probes.lesions import lesions
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_interchangeable_blocks_of_a_residual_network_share_their_stage():
     network = make("resnet")

@@ -10,13 +10,17 @@ import datamodules
 from ablations.probes.transformers.poses import local_affine, matrices, overlap, poses, thetas, transformers, windows
 from ablations.probes.transformers.sampler_gradients import deviation
 from ablations.probes.transformers.undoing import correlations, kept_upside_down, removed, undoing
-from datamodules.made import MadeData
+from datamodules.made.made_data import MadeData
 from modules import build
-from modules.blocks.spatial_transformer import MatrixGrid, SpatialTransformer, SplineGrid, transformer_block
+from modules.blocks.grids import MatrixGrid, SplineGrid
+from modules.blocks.spatial_transformer import SpatialTransformer, TransformerDesign, transformer_block
 
 
-def transformer(transform: str, size: int = 8, **arguments: object) -> SpatialTransformer:
-    found = transformer_block(1, 16, transform=transform, output_size=size, localisation="fc", **arguments).branch  # type: ignore[arg-type]
+def transformer(
+    transform: str, size: int = 8, scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0)
+) -> SpatialTransformer:
+    design = TransformerDesign(transform, output_size=size, localisation="fc", scale=scale)  # type: ignore[arg-type]
+    found = transformer_block(1, 16, design, offset).branch
     assert isinstance(found, SpatialTransformer)
     return found
 
@@ -165,7 +169,7 @@ def test_the_sampler_is_the_papers_sums_inside_and_outside(sampling: str) -> Non
 
 def test_a_wrong_sampler_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from ablations.probes.transformers import sampler_gradients
-    from modules.blocks.spatial_transformer import sample
+    from modules.blocks.sampling import sample
 
     monkeypatch.setattr(sampler_gradients, "sample", lambda x, p, s: sample(x, 1.001 * p, s))
     images, positions = torch.randn(1, 1, 6, 6), torch.rand(1, 4, 4, 2) - 0.5
@@ -190,7 +194,7 @@ def test_a_wrong_slope_is_found_though_the_other_axis_stands_on_kinks(
     axis: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ablations.probes.transformers import sampler_gradients
-    from modules.blocks.spatial_transformer import sample
+    from modules.blocks.sampling import sample
 
     def too_steep(x: torch.Tensor, positions: torch.Tensor, sampling: Any) -> torch.Tensor:
         return sample(x, positions.detach() + 1.001 * (positions - positions.detach()), sampling)

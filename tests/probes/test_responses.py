@@ -6,8 +6,6 @@ import torch
 from ablations.probes.activations.responses import deviations, response_layers
 from modules import build
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def small(**arguments):
     torch.manual_seed(0)

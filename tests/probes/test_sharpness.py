@@ -11,8 +11,6 @@ from torch import nn
 from ablations.probes.landscape.hessian import Hessian
 from ablations.probes.landscape.sharpness import curvature, epsilon_sharpness
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def flat(network):
     return torch.cat([weight.detach().reshape(-1) for weight in network.parameters()])

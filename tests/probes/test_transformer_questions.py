@@ -17,7 +17,7 @@ from ablations.harness.store.records import Record, Records
 from ablations.probes.transformers import questions as ask
 from ablations.probes.transformers.poses import transformers
 from datamodules.images import ImageData
-from datamodules.made import MadeData
+from datamodules.made.made_data import MadeData
 from modules import Network, build
 from modules.blocks.spatial_transformer import SpatialTransformer
 from modules.weights import save_weights

@@ -10,6 +10,7 @@ import pytest
 from browser import BROWSER, browse
 from invented_transformers import STATES, invented_records, outline, strokes, write_files
 from PIL import Image
+from reports.drawings.transformer_pictures import Kept, read_arrays
 
 from ablations.harness.store.files import write_json, write_npz
 from ablations.harness.store.records import Records, write_csv
@@ -19,7 +20,6 @@ from reports.charts import animation
 from reports.charts.animation import FIRST, LAST, animate, frame_time
 from reports.drawings.spatial_transformer import PAIRS, SUMS, draw
 from reports.drawings.transformer_errors import PAPER, draw_gaps, draw_table, left_out, name_of, values
-from reports.drawings.transformer_pictures import Kept, read_arrays
 from reports.drawings.transformer_poses import draw_removed
 from reports.pages.embedding import figure
 from reports.pages.page import write_page

@@ -39,8 +39,8 @@ from ablations.harness.training.transformer_watch import watches
 from datamodules.augment import Augment
 from datamodules.images import ImageData
 from modules.blocks.cost import cost
-from modules.training.by_task import wrapped
-from modules.training.lightning_base import Wrapped
+from modules.training.lightning_network import LightningNetwork
+from modules.training.tasks import lightning_network
 from modules.weights import save_weights
 
 # Compiling takes 30 to 60 s on a CPU and halves a step at best: worth it from about seven epochs of CIFAR-10 on
@@ -60,11 +60,11 @@ def compiles(run: Run, device: str) -> bool:
     return per_image * run.data["num_train"] * run.recipe.epochs >= COMPILE_FROM_MULTIPLY_ADDS
 
 
-def _module(run: Run) -> Wrapped:
+def _module(run: Run) -> LightningNetwork:
     identity = run.identity()
     sizes = (run.data["num_classes"], run.data["in_channels"])
     # Lists, because a checkpoint is read with weights_only=True and holds plain values.
-    return wrapped(run.network, dict(run.arguments), json.loads(json.dumps(identity["recipe"])), *sizes)
+    return lightning_network(run.network, dict(run.arguments), json.loads(json.dumps(identity["recipe"])), *sizes)
 
 
 def train(

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from modules.blocks.spatial_transformer import SpatialTransformer
-from modules.training.lightning_base import log_epoch
+from modules.training.epoch_sums import log_epoch
 from modules.training.transformer_health import blank, folded, outside
 
 SHARES = ("transformers_outside", "transformers_blank", "transformers_folded", "positions_outside")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ablations.probes.transformers.poses import overlap, thetas, windows
 from datamodules.images import ImageData
-from datamodules.made import MadeData
+from datamodules.made.made_data import MadeData
 from modules import Network
 from modules.families.colocalisation import localiser
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from modules import Network
+from modules.blocks.grids import MatrixGrid, SplineGrid
 from modules.blocks.network import evaluating
-from modules.blocks.spatial_transformer import MatrixGrid, SpatialTransformer, SplineGrid
+from modules.blocks.spatial_transformer import SpatialTransformer
 
 
 class Pose(NamedTuple):

@@ -20,10 +20,11 @@ from ablations.probes.transformers.colocalisation import found
 from ablations.probes.transformers.poses import matrices, thetas, transformers, windows
 from ablations.probes.transformers.sampler_gradients import deviation
 from ablations.probes.transformers.undoing import correlations, kept_upside_down, removed, undoing
-from datamodules.distorted_digits import DistortedDigits
-from datamodules.made import MadeData
+from datamodules.made.distorted_digits import DistortedDigits
+from datamodules.made.made_data import MadeData
 from modules import Network
-from modules.blocks.spatial_transformer import SpatialTransformer, sample
+from modules.blocks.sampling import sample
+from modules.blocks.spatial_transformer import SpatialTransformer
 from modules.families.colocalisation import localiser
 
 SHOWN = 500  # true and found poses for the scatter

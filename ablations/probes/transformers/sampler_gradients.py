@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modules.blocks.spatial_transformer import Sampling, sample
+from modules.blocks.sampling import Sampling, sample
 
 KINK = 1e-9  # pixels
 

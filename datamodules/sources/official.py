@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from datamodules.errors import DataError, one_line
-from datamodules.pixels import Decoded, Pixels, check_labels
+from datamodules.sources.pixels import Decoded, Pixels, check_labels
 
 MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")

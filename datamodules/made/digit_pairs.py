@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from datamodules.distorted_digits import DIGIT, KINDS, Distortion, place
-from datamodules.made import Description, chosen
-from datamodules.painting import (
+from datamodules.made.distorted_digits import DIGIT, KINDS, Distortion, place
+from datamodules.made.made_data import Description, chosen
+from datamodules.made.painting import (
     CLUTTER_DRAWS,
     boxes,
     centres,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from datamodules.decoding import decode
 from datamodules.errors import DataError
-from datamodules.pixels import Decoded, Pixels
+from datamodules.sources.decoding import decode
+from datamodules.sources.pixels import Decoded, Pixels
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 

@@ -8,11 +8,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from datamodules import birds, folders, house_numbers, official, parquet
 from datamodules.augment import Augment
-from datamodules.decoding import resized
 from datamodules.errors import DataError
-from datamodules.pixels import Decoded
+from datamodules.sources import birds, folders, house_numbers, official, parquet
+from datamodules.sources.decoding import resized
+from datamodules.sources.pixels import Decoded
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 NO_AUGMENTATION = Augment()

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from datamodules.pixels import Decoded, Pixels
+from datamodules.sources.pixels import Decoded, Pixels
 
 FORMAT = "2"
 """To be raised whenever a reader changes what it makes of the same files."""

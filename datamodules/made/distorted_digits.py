@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from datamodules.made import Description
-from datamodules.painting import (
+from datamodules.made.made_data import Description
+from datamodules.made.painting import (
     CLUTTER_DRAWS,
     centres,
     clutter,
@@ -34,7 +34,7 @@ from datamodules.painting import (
 
 if TYPE_CHECKING:
     from datamodules.images import ImageData
-    from modules.blocks.spatial_transformer import SplineGrid
+    from modules.blocks.grids import SplineGrid
 
 CONTROLS = 4  # of the spline, per side
 DIGIT = 28  # pixels, in which lengths are given
@@ -242,6 +242,6 @@ def bent(bends: Tensor, image_size: int) -> tuple[Tensor, Tensor]:
 
 @cache
 def _spline(image_size: int, device: torch.device) -> "SplineGrid":
-    from modules.blocks.spatial_transformer import SplineGrid
+    from modules.blocks.grids import SplineGrid
 
     return SplineGrid(image_size, CONTROLS, 1.0, (0.0, 0.0)).to(device)

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datamodules.decoding import centred_square, decode, opened, plain, uncompressed
 from datamodules.errors import DataError
-from datamodules.pixels import Decoded, Pixels, most_classes
+from datamodules.sources.decoding import centred_square, decode, opened, plain, uncompressed
+from datamodules.sources.pixels import Decoded, Pixels, most_classes
 
 IMAGE_SIZE = 224  # Jaderberg et al. 2015, arXiv:1506.02025, section 4.3: of the networks behind the transformers
 FOLDER = "CUB_200_2011"

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.errors import DataError, one_line
-from datamodules.pixels import Pixels, in_words
+from datamodules.sources.pixels import Pixels, in_words
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 """All that is opened, whatever a file calls itself. PIL knows more, and starts Ghostscript for one of them, EPS."""

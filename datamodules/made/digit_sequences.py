@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from datamodules.made import Description
-from datamodules.painting import centres, mapped, rounded, sampled
+from datamodules.made.made_data import Description
+from datamodules.made.painting import centres, mapped, rounded, sampled
 
 if TYPE_CHECKING:
     from datamodules.images import ImageData

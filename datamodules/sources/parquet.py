@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from datamodules.decoding import decode, jpeg_quality
 from datamodules.errors import DataError, one_line
-from datamodules.pixels import Decoded, Pixels, check_labels, most_classes
+from datamodules.sources.decoding import decode, jpeg_quality
+from datamodules.sources.pixels import Decoded, Pixels, check_labels, most_classes
 
 LABEL_COLUMNS = ("label", "fine_label")  # CIFAR-100 has fine_label and coarse_label
 

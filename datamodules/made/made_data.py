@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.augment import Augment, normalise
-from datamodules.decoding import resized
 from datamodules.errors import DataError
 from datamodules.images import FixedBatches, ImageData, Split
 from datamodules.order import Batches, BatchIndex, generator
-from datamodules.pixels import Decoded, Pixels
+from datamodules.sources.decoding import resized
+from datamodules.sources.pixels import Decoded, Pixels
 
 VERSION = 1  # raised when a maker makes something else of the same numbers
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

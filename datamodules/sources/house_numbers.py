@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from datamodules.decoding import decode, opened, plain, uncompressed
 from datamodules.errors import DataError, one_line
-from datamodules.pixels import Decoded, Pixels
+from datamodules.sources.decoding import decode, opened, plain, uncompressed
+from datamodules.sources.pixels import Decoded, Pixels
 
 LONGEST = 5
 NULL = 10

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from datamodules.distorted_digits import DIGIT, Distortion
-from datamodules.made import Description, chosen
-from datamodules.painting import CLUTTER_DRAWS, boxes, clutter, paste, paste_clutter, whole_places
+from datamodules.made.distorted_digits import DIGIT, Distortion
+from datamodules.made.made_data import Description, chosen
+from datamodules.made.painting import CLUTTER_DRAWS, boxes, clutter, paste, paste_clutter, whole_places
 
 if TYPE_CHECKING:
     from datamodules.images import ImageData
