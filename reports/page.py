@@ -13,7 +13,7 @@ from reports.pages.page import write_page
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Redraw figures and pages of finished ablations from their files; 2 if a folder does not exist, 1 if one is damaged."""
+    """Redraw figures and pages of finished ablations from their files; 2 without a folder, 1 if one is damaged."""
     parser = argparse.ArgumentParser(prog=" ".join(program("reports.page")), description=main.__doc__)
     parser.add_argument(
         "folders", metavar="FOLDER", nargs="+", type=Path,

@@ -142,12 +142,12 @@ def tiny(digits):
 SMALL_SCRIPT = """
 from dataclasses import replace
 from ablations.harness.launch import main
-from ablations.remove_layers import ABLATION, plan
+from ablations.remove_layers import ABLATION
 
 SMALL = {"resnet_cifar": {"depth": 8, "width": 4}, "vgg_cifar": {"width": 4, "hidden": 16, "dropout": 0.3}}
 
-def small(budget, data):
-    planned = plan(budget, data)
+def small(at):
+    planned = ABLATION.plan(at)
     arms = [
         replace(arm, arguments={**arm.arguments, **SMALL[arm.network]}, recipe={**arm.recipe, **RECIPE})
         for arm in planned.arms

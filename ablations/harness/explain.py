@@ -50,11 +50,9 @@ def _lines(ablation: Ablation, data: str, image_size: int | None) -> Iterator[st
         asked = tuple(line for probe in plan.probes for line in _probe(probe))
         yield from asked if asked != before else ("  asked as above",) if asked else ()
         before = asked
-    names = [
-        chart.name or ablation.name if isinstance(chart, Drawing) else chart.title or chart.name
-        for chart in ablation.charts
-    ]
-    yield from ("", *_wrapped("charts: ", "; ".join(name for name in names if name)))
+    drawn = [chart.name or ablation.name for chart in ablation.charts if isinstance(chart, Drawing)]
+    titles = [chart.title or chart.name for chart in ablation.charts if not isinstance(chart, Drawing)]
+    yield from ("", *_wrapped("charts: ", "; ".join([*titles, *(f"drawings of {name}" for name in drawn)])))
 
 
 def _claim(claim: Claim) -> Iterator[str]:

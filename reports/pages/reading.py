@@ -19,7 +19,8 @@ Built = TypeVar("Built")
 # What ablation.json must hold, and of which type; the page names what is not there.
 ABLATION_KEYS: dict[str, type] = {
     "name": str, "title": str, "question": str, "budget": str, "data": str, "evaluation": str, "command": str,
-    "seeds": list, "probes": list, "charts": list, "environment": dict, "arms": list, "runs": list, "figures": list, "not_done": list,
+    "seeds": list, "probes": list, "charts": list, "environment": dict, "arms": list, "runs": list, "figures": list,
+    "not_done": list,
 }  # fmt: skip
 
 

@@ -4,16 +4,17 @@ import contextlib
 import csv
 import io
 import json
+from dataclasses import dataclass
 
 import numpy as np
-from ablations.harness.probing import Measurement
 
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.chart import ArmTable
 from ablations.harness.declare.measure import Quantity
+from ablations.harness.declare.probe import Measurement, Probe
 from ablations.harness.estimate import Estimate, describe
 from ablations.harness.launch import main
 from ablations.harness.store.files import atomic_write_text, write_npz
-from reports.charts.tables import write_table
 
 RECIPE = {"epochs": 2, "batch_size": 512, "learning_rate": 0.05}
 ARMS = ("relu", "tanh")
@@ -21,28 +22,34 @@ ARMS = ("relu", "tanh")
 VOLATILE = frozenset(["seconds", "wall_seconds", "train_seconds", "images_per_second", "resumed_from_epoch"])
 
 
-def plan(budget, data, arms=ARMS):
-    return Plan(
-        tuple(Arm(name, "mlp", {"depth": 2, "width": 8, "activation": name}, RECIPE) for name in arms), 1, {},
-        snapshots=2,
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Norm(Probe):
+    """The norm of the weights in training."""
+
+    snapshots: int = 2
+    units = {"norm": ""}
+
+    def ask(self, subject):
+        norms = [sum(p.abs().sum().item() for p in subject.at(epoch).parameters()) for epoch in subject.snapshots]
+        write_npz(subject.folder / "norms.npz", norms=np.array(norms))
+        for epoch, norm in zip(subject.snapshots, norms, strict=True):
+            yield Measurement(f"weights epoch={epoch}", "norm", norm)
+
+    def evaluations(self, blocks, num_test):
+        return num_test
 
 
-def probe(subject):
-    norms = [sum(p.abs().sum().item() for p in subject.at(epoch).parameters()) for epoch in subject.snapshots]
-    write_npz(subject.folder / "norms.npz", norms=np.array(norms))
-    for epoch, norm in zip(subject.snapshots, norms, strict=True):
-        yield Measurement(f"weights epoch={epoch}", "norm", norm, "")
-
-
-def figures(records, folder):
-    rows = [[name, float(np.load(folder / "files" / name / "norms.npz")["norms"].sum())] for name in ("relu-s0",)]
-    return [write_table(folder, "norms", "Norms", "Of the weights.", ["arm", "norm"], rows)]
+def plan(at, arms=ARMS):
+    tried = [Arm(name, "mlp", {"depth": 2, "width": 8, "activation": name}, RECIPE) for name in arms]
+    return Plan(tried, 1, [Norm()])
 
 
 grows = Test("grows", Quantity("norm", "", "the norm", "weights")("relu"), at_least=1.0)
 CLAIMS = (Claim("T1", "Weights have a norm.", "this suite", "", tests=(grows,)),)
-TINY = Ablation("tiny", "Tiny", "Does it hold?", CLAIMS, plan, probe, figures, lambda blocks, settings: 1.0)
+CHARTS = (
+    ArmTable("norms", "Norms", {"at the end": Quantity("norm", probe="weights", over="last")}, "Of the weights."),
+)
+TINY = Ablation("tiny", "Tiny", "Does it hold?", CLAIMS, plan, CHARTS)
 
 
 def make_cheap(patch):
