@@ -185,7 +185,7 @@ def test_a_failure_says_which_run_and_how_to_go_on(command, monkeypatch):
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.execution.job.train", fail)
+        patch.setattr("ablations.harness.execution.perform.train", fail)
         code, _, err = command("--budget", "smoke", "--arms", "preact_resnet", "--seeds", "1")
     assert code == 1
     assert "out of memory" in err
@@ -202,7 +202,7 @@ def test_to_resume_is_not_to_begin_again(command, tmp_path, monkeypatch, words):
 
     (tmp_path / "options.yaml").write_text("fresh: true\n")
     words = [word.replace("FILE", str(tmp_path / "options.yaml")) for word in words]
-    monkeypatch.setattr("ablations.harness.execution.job.train", fail)
+    monkeypatch.setattr("ablations.harness.execution.perform.train", fail)
     _, _, err = command("--budget", "smoke", "--arms", "vgg", "--seeds", "1", *words)
     resumed = shlex.split(err.splitlines()[-1])
     assert not parse(ABLATION, resumed[resumed.index("remove_layers") + 1 :]).fresh
@@ -213,7 +213,7 @@ def test_a_full_disk_is_told_not_traced(command, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device", "/runs/x")
 
-    monkeypatch.setattr("ablations.harness.execution.job.train", fail)
+    monkeypatch.setattr("ablations.harness.execution.perform.train", fail)
     code, _, err = command("--budget", "smoke", "--arms", "preact_resnet", "--seeds", "1")
     assert code == 1
     assert "No space left on device" in err

@@ -12,43 +12,40 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
-from ablations.harness.probing import Measurement, Subject
 from hypothesis import HealthCheck, Phase, settings
 
 from ablations.harness.declare.ablation import Ablation, Arm, Plan
+from ablations.harness.declare.chart import ArmTable
+from ablations.harness.declare.measure import top1_error
+from ablations.harness.declare.probe import Measurement, Probe, Subject
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
 from ablations.harness.store.files import write_npz
-from ablations.harness.store.records import Records
 from ablations.remove_layers import ABLATION
-from reports.charts.style import Drawn
-from reports.charts.tables import write_table
 
 ARM = "preact_resnet"
 
 
-def _plan(budget: str, data: object) -> Plan:
-    arm = Arm(ARM, "resnet_cifar", {"depth": 8, "width": 4}, {"epochs": 1, "batch_size": 4, "schedule": "linear"})
-    return Plan(
-        (arm,), 1, {"most_deleted": 1, "draws": 1, "reorderings": 1, "most_swaps": 1, "random_arms": [ARM], "limit": 8}
-    )
-
-
-def _probe(subject: Subject) -> Iterator[Measurement]:
+@dataclass(frozen=True, kw_only=True)
+class Kept(Probe):
     """Keeps a file too, as some probes do."""
-    write_npz(subject.folder / "kept.npz", seed=subject.seed)
-    yield from ABLATION.probe(subject)
+
+    limit: int = 8
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        write_npz(subject.folder / "kept.npz", seed=subject.seed)
+        yield from ()
 
 
-def _figures(records: Records, folder: Path) -> list[Drawn]:
-    """No drawing, which takes longer than the training."""
-    return [write_table(folder, "arms", "Arms", "All of them.", ["arm"], [[arm] for arm in records.arms])]
+def _plan(at: Scale) -> Plan:
+    arm = Arm(ARM, "resnet_cifar", {"depth": 8, "width": 4}, {"epochs": 1, "batch_size": 4, "schedule": "linear"})
+    return Plan([arm], 1, [Kept(), DeleteEach(limit=8), DeleteRandom(limit=8, most_deleted=1, draws=1)])
 
 
 TINY: Ablation = replace(
     ABLATION,
     plan=_plan,
-    probe=_probe,
-    figures=_figures,
+    charts=(ArmTable("arms", "Arms", {"test error": top1_error}, "All of them."),),
     claims=tuple(
         replace(c, tests=tuple(replace(test, measure=replace(test.measure, arms=(ARM,))) for test in c.tests))
         for c in ABLATION.claims
@@ -121,7 +118,7 @@ def prepared(words: list[str]) -> Seen:
     """The command `words` as far as training: everything is checked, nothing is trained, exit code 0 is good input."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch("ablations.harness.execution.execute.carry_out", lambda trial: False),
+        patch("ablations.harness.execution.execute.carry_out", lambda trial, report: False),
     ):
         seen = carry_out(words, Path(folder) / "runs")
         assert not (Path(folder) / "runs" / "trained").exists()

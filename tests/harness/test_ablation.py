@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from ablations.harness.declare.ablation import BUDGETS, MAX_SEEDS, Ablation, Arm, Claim, Plan, Test, check
+from ablations.harness.declare.ablation import MAX_SEEDS, Ablation, Arm, Claim, Plan, Test, check
 from ablations.harness.declare.measure import computed
+from ablations.harness.declare.scale import BUDGETS
 
 
 def declared_test(name="gap", **changes):
@@ -25,8 +26,7 @@ def claim(id="RL1", *tests):
 def ablation(*claims, baseline=""):
     return Ablation(
         "remove_layers", "Removing layers", "What does one block matter?", claims or (claim(),),
-        plan=lambda budget, data: PLAN, probe=lambda run: [], figures=lambda records, folder: [],
-        passes=lambda network, settings: 1.0, baseline=baseline,
+        plan=lambda at: PLAN, baseline=baseline,
     )  # fmt: skip
 
 

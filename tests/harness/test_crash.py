@@ -7,11 +7,8 @@ import pytest
 from file_operations import put_back, states_of
 from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
 
-ONE = replace(TINY, plan=lambda budget, data: plan(budget, data, ARMS[:1]))
-WITHOUT_SNAPSHOTS = replace(
-    ONE, name="other", plan=lambda *given: replace(ONE.plan(*given), snapshots=0), probe=lambda subject: (),
-    figures=lambda records, folder: [],
-)  # fmt: skip
+ONE = replace(TINY, plan=lambda at: plan(at, ARMS[:1]))
+WITHOUT_SNAPSHOTS = replace(ONE, name="other", plan=lambda at: replace(ONE.plan(at), probes=()), charts=())
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,13 @@ import pytest
 from test_workers import is_held
 from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
 
-from ablations.harness.execution import job
+from ablations.harness.execution import asking, perform
 from ablations.harness.store.folders import discard
 from ablations.harness.store.integrity import sealed
 from ablations.harness.tracking.summary_run import remembered
 from modules.training.classifier import Classifier
 
-ONE = replace(TINY, plan=lambda budget, data: plan(budget, data, ARMS[:1]))
+ONE = replace(TINY, plan=lambda at: plan(at, ARMS[:1]))
 
 
 @pytest.fixture(autouse=True)
@@ -114,15 +114,15 @@ DAMAGE = [
     ("done", fill("[" * 100_000), TRAINED),
     ("weights.safetensors", remove, TRAINED),
     ("weights.safetensors", HALF, TRAINED),
-    ("probes/tiny-*.csv", LAST_LINE, ASKED),
-    ("probes/tiny-*.csv", LAST_BYTES, ASKED),
-    ("probes/tiny-*.csv", flip, ASKED),
-    ("probes/tiny-*.csv", remove, ""),
-    ("probes/tiny-*.json", HALF, ASKED),
-    ("probes/tiny-*/norms.npz", HALF, ASKED),
-    ("probes/tiny-*/norms.npz", flip, ASKED),
-    ("probes/tiny-*/norms.npz", remove, ASKED),
-    ("probes/tiny-????????", file_instead, ASKED),
+    ("probes/norm-*.csv", LAST_LINE, ASKED),
+    ("probes/norm-*.csv", LAST_BYTES, ASKED),
+    ("probes/norm-*.csv", flip, ASKED),
+    ("probes/norm-*.csv", remove, ""),
+    ("probes/norm-*.json", HALF, ASKED),
+    ("probes/norm-*/norms.npz", HALF, ASKED),
+    ("probes/norm-*/norms.npz", flip, ASKED),
+    ("probes/norm-*/norms.npz", remove, ASKED),
+    ("probes/norm-????????", file_instead, ASKED),
     ("probes", remove, ""),
     ("probes", file_instead, ""),
     ("probes", loop_instead, ""),
@@ -186,10 +186,11 @@ def test_what_stands_in_the_place_of_a_conclusion_is_replaced(out, name, damage)
 def test_a_run_that_is_discarded_between_two_looks_is_trained_under_its_lock(out, monkeypatch, look):
     """As by another command with --fresh, which has the lock that this one has not yet taken."""
     expected, folder = left_by(out), run_of(out)
-    original, trained_with = getattr(job, look), []
+    where = asking if look == "read_csv" else perform
+    original, trained_with = getattr(where, look), []
 
     def looking(*arguments):
-        monkeypatch.setattr(job, look, original)
+        monkeypatch.setattr(where, look, original)
         if look == "is_settled":  # the last of the looks that say that nothing is left to do
             found = original(*arguments)
             discard(folder)
@@ -201,9 +202,9 @@ def test_a_run_that_is_discarded_between_two_looks_is_trained_under_its_lock(out
         trained_with.append(is_held(out / ".locks" / run.name))
         return train(run, *arguments)
 
-    train = job.train
-    monkeypatch.setattr(job, "train", training)
-    monkeypatch.setattr(job, look, looking)
+    train = perform.train
+    monkeypatch.setattr(perform, "train", training)
+    monkeypatch.setattr(where, look, looking)
     code, _, err = command(out, ablation=ONE)
     assert code == 0, err
     assert trained_with == [True]
@@ -371,7 +372,7 @@ def test_a_damaged_end_of_a_diverged_run_is_made_again(tmp_path, monkeypatch, na
         return step(self, *arguments) * (math.nan if self.trainer.global_step == 2 else 1)  # in the second epoch
 
     monkeypatch.setattr(Classifier, "training_step", poisoned)
-    ablation = replace(ONE, figures=lambda records, folder: [])
+    ablation = replace(ONE, charts=())
     out = tmp_path / "runs"
     code, _, err = command(out, ablation=ablation)
     assert code == 1

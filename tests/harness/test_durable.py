@@ -29,7 +29,7 @@ def order(monkeypatch):
 
 def test_contents_reach_the_disk_before_their_name_and_names_before_done(tiny, digits, tmp_path, order):
     run = tiny(epochs=1)
-    train(run, digits, tmp_path, show_progress=False, snapshots=2)
+    train(run, digits, tmp_path, show_progress=False, snapshots=[2])
     folder = run.folder(tmp_path)
     parents = {path.stat().st_ino for path in (folder, folder / "snapshots")}
     named = {what[2]: at for at, what in enumerate(order) if what[0] == "named"}

@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,14 +19,17 @@ from ablations.harness.command.command_line import Options
 from ablations.harness.declare import precision
 from ablations.harness.declare.ablation import Ablation, Arm, Plan
 from ablations.harness.declare.precision import FAST_PROBE, FAST_TRAINING, granted
-from ablations.harness.execution import job, workers
+from ablations.harness.declare.probe import Probe, Subject
+from ablations.harness.declare.scale import Scale
+from ablations.harness.execution import distributed
+from ablations.harness.execution.perform import perform
 from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.trial import Trial
 from ablations.training_precision import ABLATION as TRAINING_PRECISION
 
 ASK = """
-from ablations.harness import precision
+from ablations.harness.declare import precision
 print("before")
 print(precision.bf16_is_fast({"accelerator": "cpu"}), precision.bf16_convolution() or "none")
 """
@@ -93,17 +97,27 @@ def test_the_device_that_trains_is_asked(
 # -- what a wish comes to ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asks(Probe):
+    precision: str
+    limit: int = 5
+
+    def ask(self, subject: Subject) -> tuple[()]:
+        return ()
+
+
 def test_wishes_of_recipes_and_settings_are_granted_or_not() -> None:
     arms = (Arm("wishes", "lenet5", {}, {"precision": FAST_TRAINING}), Arm("asks", "lenet5", {}, {"epochs": 2}))
-    plan = Plan(arms, 1, {"precision": FAST_PROBE, "limit": 5})
+    plan = Plan(arms, 1, [Asks(precision=FAST_PROBE)])
     for fast, trained, asked in ((True, "bf16-mixed", "bf16"), (False, "32-true", "fp32")):
         found = granted(plan, fast)
         assert [arm.recipe for arm in found.arms] == [{"precision": trained}, {"epochs": 2}]
-        assert found.settings == {"precision": asked, "limit": 5}
+        (probe,) = found.probes
+        assert probe.settings == {"precision": asked, "limit": 5}
 
 
 def test_the_script_that_compares_precisions_wishes_for_none() -> None:
-    plan = TRAINING_PRECISION.plan("laptop", SimpleNamespace(image_size=32, train=range(45_000), test=range(10_000)))
+    plan = TRAINING_PRECISION.plan(Scale("laptop", "cifar10", 32, 45_000, 10_000))
     assert [arm.recipe["precision"] for arm in granted(plan, bf16_is_fast=False).arms] == ["32-true", "bf16-mixed"]
 
 
@@ -116,11 +130,10 @@ def wishing(script: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def prepared(wishing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
-    """Prepares the script's trial on a machine that is fast or not; it is asked once."""
+    """Prepares the script's trial on a machine that is fast or not."""
 
     def make(fast: bool, **options: Any) -> Trial:
-        answers = iter([fast])
-        monkeypatch.setattr(precision, "bf16_is_fast", lambda trainer: next(answers))
+        monkeypatch.setattr(precision, "bf16_is_fast", lambda trainer: fast)
         space: dict[str, Any] = {"__name__": "small"}
         exec(wishing.read_text(), space)
         return prepare(space["small_ablation"], Options("laptop", "digits", tmp_path, tmp_path / "runs", **options))
@@ -134,8 +147,6 @@ def test_runs_are_known_by_what_their_wish_came_to(prepared: Callable[..., Trial
     wanted = "bf16-mixed" if fast else "32-true"
     assert {each.run.identity()["recipe"]["precision"] for each in trial.jobs} == {wanted}
     assert bool(trial.remarks) is not fast
-    hashes = [each.run.hash for each in trial.jobs]
-    assert hashes == [each.run.hash for each in prepare(trial.ablation, trial.options).jobs], "asked again"
 
 
 def test_a_users_own_precision_is_no_wish(prepared: Callable[..., Trial]) -> None:
@@ -145,23 +156,16 @@ def test_a_users_own_precision_is_no_wish(prepared: Callable[..., Trial]) -> Non
     assert "emulated" in remark
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_workers_do_not_ask_again(prepared: Callable[..., Trial], wishing: Path, fast: bool) -> None:
-    trial = prepared(fast)
-    theirs = workers._trial(wishing, "small_ablation", trial.options, False)
-    assert [each.run.hash for each in theirs.jobs] == [each.run.hash for each in trial.jobs]
-
-
 def test_processes_of_ddp_are_told_the_precision(
     prepared: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = prepared(False, trainer={"accelerator": "cpu", "devices": 2, "strategy": "ddp"}, wandb="disabled")
     ended = SimpleNamespace(returncode=1)
-    monkeypatch.setattr(job, "subprocess", SimpleNamespace(run=lambda command, **_: ended))
+    monkeypatch.setattr(distributed, "subprocess", SimpleNamespace(run=lambda command, **_: ended))
     with pytest.raises(OSError, match="ended with exit code 1"):
-        job.carry_out(trial, trial.jobs[0])
-    request = json.loads((trial.jobs[0].run.folder(trial.options.out) / "request.json").read_text())
-    assert request["run"]["recipe"]["precision"] == "32-true"
+        perform(trial.jobs[0])
+    request = json.loads((trial.jobs[0].folder / "job.json").read_text())
+    assert request["job"]["run"]["recipe"]["precision"] == "32-true"
 
 
 # -- who is told ------------------------------------------------------------------------------------------------------

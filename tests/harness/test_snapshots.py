@@ -1,13 +1,15 @@
 """Weights kept during training: what probes find, and runs that scripts with other wishes share."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
-from ablations.harness.probing import Measurement
 
 from ablations.harness.command.command_line import Options
+from ablations.harness.declare.probe import Measurement, Probe
 from ablations.harness.execution.execute import carry_out
+from ablations.harness.launch import report
 from ablations.harness.prepare import prepare
 from ablations.harness.store.runs import held, snapshot_files
 from modules.weights import read_weights
@@ -18,19 +20,39 @@ from modules.weights import read_weights
     [(4, 0, []), (4, 2, [0, 4]), (4, 3, [0, 2, 4]), (4, 5, [0, 1, 2, 3, 4]), (2, 9, [0, 1, 2]), (10, 4, [0, 3, 7, 10])],
 )
 def test_epochs_are_spread_evenly(tmp_path, epochs, snapshots, kept):
-    assert list(snapshot_files(tmp_path, epochs, snapshots)) == kept
+    assert list(snapshot_files(tmp_path, epochs, [snapshots])) == kept
 
 
-def of_one_arm(small_ablation, snapshots, probe=lambda subject: (), **recipe):
-    """A trial of one tiny arm whose plan keeps so many snapshots."""
+def test_all_who_want_snapshots_get_theirs(tmp_path):
+    assert list(snapshot_files(tmp_path, 4, [2, 3, 0])) == [0, 2, 4]
+    assert list(snapshot_files(tmp_path, 6, [3, 4])) == [0, 2, 3, 4, 6]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look(Probe):
+    """The weights at every snapshot."""
+
+    snapshots: int = 0
+    units: ClassVar = {"x": ""}
+    norms: ClassVar = {}
+
+    def ask(self, subject):
+        for epoch in subject.snapshots:
+            self.norms[epoch] = torch.cat([p.flatten() for p in subject.at(epoch).parameters()]).clone()
+        self.norms["now"] = torch.cat([p.flatten() for p in subject.network.parameters()]).clone()
+        yield Measurement("asked", "x", 1.0)
+
+
+def of_one_arm(small_ablation, *snapshots, **recipe):
+    """A trial of one tiny arm with probes that want so many snapshots each."""
     ablation = small_ablation(**recipe)
-    plan = ablation.plan
-    return replace(ablation, plan=lambda *given: replace(plan(*given), snapshots=snapshots), probe=probe)
+    looks = tuple(Look(snapshots=number) for number in snapshots)
+    return replace(ablation, plan=lambda at: replace(ablation.plan(at), probes=looks))
 
 
 def tried(ablation, out, **changes):
     options = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": "disabled", **changes}
-    return carry_out(prepare(ablation, Options(**{"arms": ("preact_resnet",), **options})))
+    return carry_out(prepare(ablation, Options(**{"arms": ("preact_resnet",), **options})), report)
 
 
 def run_of(out):
@@ -39,16 +61,10 @@ def run_of(out):
 
 
 def test_a_probe_sees_the_network_as_it_was(small_ablation, tmp_path):
-    norms = {}
-
-    def probe(subject):
-        assert list(subject.snapshots) == [0, 2, 3]
-        for epoch in subject.snapshots:
-            norms[epoch] = torch.cat([p.flatten() for p in subject.at(epoch).parameters()]).clone()
-        assert torch.equal(norms[3], torch.cat([p.flatten() for p in subject.network.parameters()]))
-        yield Measurement("asked", "x", 1.0, "")
-
-    assert tried(of_one_arm(small_ablation, 3, probe, epochs=3), tmp_path) is False
+    assert tried(of_one_arm(small_ablation, 3, epochs=3), tmp_path) is False
+    norms = Look.norms
+    assert list(norms) == [0, 2, 3, "now"]
+    assert torch.equal(norms[3], norms["now"])
     assert not torch.equal(norms[0], norms[2])
     assert not torch.equal(norms[2], norms[3])
 
@@ -99,7 +115,7 @@ def test_a_run_has_one_process_at_a_time(small_ablation, tmp_path):
     options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",), wandb="disabled")
     trial = prepare(ablation, options)
     with held(trial.jobs[0].run, tmp_path), pytest.raises(OSError, match="another process is at run resnet_cifar"):
-        carry_out(trial)
-    assert carry_out(trial) is False
+        carry_out(trial, report)
+    assert carry_out(trial, report) is False
     with held(trial.jobs[0].run, tmp_path):
-        assert carry_out(trial) is False, "what is finished may be read by all"
+        assert carry_out(trial, report) is False, "what is finished may be read by all"

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from ablations.harness.command.command_line import parse, parser_for
 from ablations.harness.declare import scale
+from ablations.harness.training import train as training
 from ablations.harness.training.train import train
-from ablations.harness.training.train import train as training
 from ablations.harness.training.trainer_options import REFUSED, check, check_batches
 from ablations.remove_layers import ABLATION
 

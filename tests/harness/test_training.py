@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from ablations.harness.store.runs import outcome
+from ablations.harness.training import train as training
 from ablations.harness.training.callbacks import Diverged
 from ablations.harness.training.train import train
-from ablations.harness.training.train import train as training
 from modules import build
 from modules.training.classifier import Classifier
 from modules.weights import load_weights

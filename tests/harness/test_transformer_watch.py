@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ablations.harness.execution.job import _unit
+from ablations.harness.training import train as training
 from ablations.harness.training.callbacks import Diverged
 from ablations.harness.training.train import train
-from ablations.harness.training.train import train as training
 from ablations.harness.training.transformer_watch import SHARES, Seen, TransformerWatch, counts, watches
+from ablations.harness.training.units import unit
 from modules import Network, build
 from modules.blocks.spatial_transformer import SpatialTransformer
 
@@ -187,4 +187,4 @@ def test_runs_are_watched_without_a_change_and_resume_exactly(
     columns = {f"train/{name}" for name in SHARES}
     assert table(folders["unwatched"]) == [{k: v for k, v in row.items() if k not in columns} for row in rows]
     assert all(0 < float(row["train/positions_outside"]) < 100 for row in rows), "one and a half images wide"
-    assert {_unit(column, "st_cnn") for column in columns} == {"%"}
+    assert {unit(column, "st_cnn") for column in columns} == {"%"}

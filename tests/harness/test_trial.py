@@ -5,6 +5,7 @@ import json
 from test_training import FILES, poison
 
 from ablations.harness.execution.execute import carry_out
+from ablations.harness.launch import report
 from ablations.harness.prepare import prepare
 
 
@@ -21,7 +22,7 @@ def trained(out):
 
 def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, capsys):
     ablation = small_ablation()
-    assert carry_out(prepare(ablation, options(tmp_path))) is False
+    assert carry_out(prepare(ablation, options(tmp_path)), report) is False
     times = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
     assert len(trained(tmp_path)) == 2
     assert len(times) == 2 * (len(FILES) + 2), "with the answers of the probe and what is noted of them"
@@ -31,14 +32,14 @@ def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, c
         raise AssertionError("trained or asked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.execution.job.train", refuse)
+        patch.setattr("ablations.harness.execution.perform.train", refuse)
         patch.setattr("ablations.probes.lesions.lesions.error_rates", refuse)
-        assert carry_out(prepare(ablation, options(tmp_path))) is False
+        assert carry_out(prepare(ablation, options(tmp_path)), report) is False
     out = capsys.readouterr().out
     assert out.count("already trained, already probed") == 2
     found = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
     assert found == times
-    assert carry_out(prepare(ablation, options(tmp_path, fresh=True))) is False
+    assert carry_out(prepare(ablation, options(tmp_path, fresh=True)), report) is False
     again = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
     assert again.keys() == times.keys()
     assert all(again[file] > times[file] for file in times), "--fresh trains and asks again"
@@ -48,7 +49,7 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     ablation = small_ablation(epochs=2)
     with monkeypatch.context() as patch:
         poison(patch, 25)  # in the second epoch of the first arm
-        assert carry_out(prepare(ablation, options(tmp_path))) is True, "a run failed"
+        assert carry_out(prepare(ablation, options(tmp_path)), report) is True, "a run failed"
     told = capsys.readouterr()
     states = {row["arm"]: row["state"] for row in summary(tmp_path)["runs"]}
     assert states == {"preact_resnet": "diverged", "original_resnet": "done"}
@@ -62,10 +63,10 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     assert (folder_of(tmp_path) / "report.html").exists()
     # It stays diverged: the same command would compute the same.
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.execution.job.train", None)
-        assert carry_out(prepare(ablation, options(tmp_path))) is True
+        patch.setattr("ablations.harness.execution.perform.train", None)
+        assert carry_out(prepare(ablation, options(tmp_path)), report) is True
     capsys.readouterr()
-    assert carry_out(prepare(ablation, options(tmp_path, fresh=True))) is False
+    assert carry_out(prepare(ablation, options(tmp_path, fresh=True)), report) is False
     assert {row["state"] for row in summary(tmp_path)["runs"]} == {"done"}
 
 

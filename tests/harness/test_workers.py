@@ -4,34 +4,44 @@ import csv
 import fcntl
 import json
 import signal
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from ablations.harness.execution.workers import WORTH_STEPS, worth
 from safetensors.torch import load_file
 
-from ablations.harness.command.command_line import Options
-from ablations.remove_layers import ABLATION
+from ablations.harness.execution.engines import WORTH_STEPS, worth
 
 ROOT = Path(__file__).parents[2]
 BROKEN = """
-def broken(subject):
-    raise RuntimeError(f"no answer about {subject.arm}")
+from dataclasses import dataclass
+from ablations.harness.declare.probe import Probe
 
-small_ablation = replace(small_ablation, probe=broken)
+@dataclass(frozen=True, kw_only=True)
+class Broken(Probe):
+    def ask(self, subject):
+        raise RuntimeError(f"no answer about {subject.arm}")
+
+small_ablation = replace(small_ablation, plan=lambda at: replace(small(at), probes=(Broken(),)))
 """
 # A third arm that is the first under another name: the same run.
 TWICE = """
 from dataclasses import dataclass
+from ablations.harness.declare.probe import Measurement, Probe
 
-@dataclass
-class Needs:
-    its_module: "int" = 0
+@dataclass(frozen=True, kw_only=True)
+class Seen(Probe):
+    snapshots: int = 3
+    words: tuple[str, ...] = ("its", "module")
+    units = {"epochs": ""}
 
-def twice(budget, data):
-    planned = small(budget, data)
-    return replace(planned, arms=(*planned.arms, replace(planned.arms[0], name="again")), snapshots=3)
+    def ask(self, subject):
+        assert self.words == ("its", "module")
+        yield Measurement("seen", "epochs", float(len(subject.snapshots)))
+
+def twice(at):
+    planned = small(at)
+    again = replace(planned.arms[0], name="again")
+    return replace(planned, arms=(*planned.arms, again), probes=(*planned.probes, Seen()))
 
 small_ablation = replace(small_ablation, plan=twice)
 """
@@ -101,34 +111,29 @@ def test_ctrl_c_reaches_every_process_and_the_command_resumes(script, start, pro
     assert min(resumed) >= 1
 
 
-def trial(steps, device="cpu", workers=None, **trainer):
-    """As much of a trial as the decision looks at: two runs of so many steps."""
+def groups_of(steps, **trainer):
+    """As much of two runs of so many steps as the decision looks at."""
     recipe = SimpleNamespace(epochs=steps // 2, batch_size=5)
     run = SimpleNamespace(recipe=recipe, data={"num_train": 10}, trainer=trainer)
-    return SimpleNamespace(
-        ablation=ABLATION,
-        options=Options("laptop", "digits", Path(), Path(), workers=workers, trainer=trainer),
-        jobs=[SimpleNamespace(run=run)] * 2,
-        device=SimpleNamespace(type=device),
-    )
+    return [[(0, SimpleNamespace(run=run))], [(1, SimpleNamespace(run=run))]]
+
+
+CPU, CUDA = SimpleNamespace(type="cpu"), SimpleNamespace(type="cuda")
 
 
 def test_processes_are_used_where_they_are_worth_it(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
-    groups = [[0], [1]]
-    assert worth(trial(WORTH_STEPS), groups) == 2, "no more than there is to do"
-    assert worth(trial(WORTH_STEPS // 4), groups) == 1
-    assert worth(trial(WORTH_STEPS // 2), groups) == 2
-    assert worth(trial(WORTH_STEPS // 2, limit_train_batches=1), groups) == 1, "half of the batches are left out"
-    assert worth(trial(WORTH_STEPS // 2, accumulate_grad_batches=2), groups) == 2, "as many batches in half the steps"
-    assert worth(trial(WORTH_STEPS, "cuda"), groups) == 1
-    assert worth(trial(WORTH_STEPS, workers=1), groups) == 1
-    assert worth(trial(1, workers=2), groups) == 2
-    assert worth(trial(WORTH_STEPS, workers=2), []) == 1
-    assert worth(trial(WORTH_STEPS, devices=2), groups) == 1
-    unknown = trial(WORTH_STEPS)
-    unknown.ablation = replace(ABLATION)  # no name stands for it in a file
-    assert worth(unknown, groups) == 1
+    assert worth(groups_of(WORTH_STEPS), None, CPU) == 2, "no more than there is to do"
+    assert worth(groups_of(WORTH_STEPS // 4), None, CPU) == 1
+    assert worth(groups_of(WORTH_STEPS // 2), None, CPU) == 2
+    half, as_many = {"limit_train_batches": 1}, {"accumulate_grad_batches": 2}
+    assert worth(groups_of(WORTH_STEPS // 2, **half), None, CPU) == 1, "half of the batches are left out"
+    assert worth(groups_of(WORTH_STEPS // 2, **as_many), None, CPU) == 2, "as many batches in half the steps"
+    assert worth(groups_of(WORTH_STEPS), None, CUDA) == 1
+    assert worth(groups_of(WORTH_STEPS), 1, CPU) == 1
+    assert worth(groups_of(2), 2, CPU) == 2
+    assert worth([], 2, CPU) == 1
+    assert worth(groups_of(WORTH_STEPS, devices=2), None, CPU) == 1
 
 
 def is_held(lock):

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Norm(Probe):
     """The norm of the weights in training."""
 
     snapshots: int = 2
-    units = {"norm": ""}
+    units: ClassVar = {"norm": ""}
 
     def ask(self, subject):
         norms = [sum(p.abs().sum().item() for p in subject.at(epoch).parameters()) for epoch in subject.snapshots]

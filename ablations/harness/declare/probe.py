@@ -143,12 +143,26 @@ def refuse_unknown(probe: Probe, **words: Iterable[str]) -> None:
 def written(probe: Probe) -> dict[str, Any]:
     """The probe as plain values, by which another process makes it again.
 
-    Its class is named by its module, or by the file of the script that declares it.
+    Its class is named by its module, or by the file of the script that declares it, which no import finds.
     """
     kind = type(probe)
-    module = sys.modules[kind.__module__]
-    where = kind.__module__ if module.__spec__ is not None else str(Path(module.__file__ or "").resolve())
+    where = (
+        kind.__module__
+        if _is_found(kind.__module__)
+        else str(Path(sys.modules[kind.__module__].__file__ or "").resolve())
+    )
     return {"class": f"{where}:{kind.__qualname__}", "of": list(probe.of), "settings": probe.settings}
+
+
+def _is_found(module: str) -> bool:
+    """Whether another process finds the module by its name."""
+    if module == "__main__" or "." not in module:
+        return False
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return False
+    return found is not None and found.origin == sys.modules[module].__file__
 
 
 def read(said: Mapping[str, Any]) -> Probe:
