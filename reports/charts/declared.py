@@ -153,6 +153,8 @@ def _(chart: ArmTable, records: Records, folder: Path) -> list[Drawn]:
         for place in _places(chart, records, arm)
     ]
     columns = ["arm", *chart.by.values(), *chart.columns]
+    if chart.by and len(chart.arms) == 1:  # of which nothing but the fields tells the rows apart
+        columns, rows = columns[1:], [row[1:] for row in rows]
     return [write_table(folder, chart.name, chart.title, chart.caption, columns, rows)] if rows else []
 
 
