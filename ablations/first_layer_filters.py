@@ -18,145 +18,67 @@ A Gabor function also fits what is merely smooth; a control of our own asks whet
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
-from ablations.harness.declare.measure import Measure, Quantity, computed
+from ablations.harness.declare.chart import AgainstField, ArmTable, Drawing
+from ablations.harness.declare.measure import Invented, Measure, Quantity, computed
 from ablations.harness.declare.scale import Scale
+from ablations.harness.declare.series import along
 from ablations.harness.launch import main
 from ablations.harness.store.records import Records, point
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ablations.harness.probing import Measurement, Subject
-    from datamodules.images import ImageData
+from ablations.probes.filters.first_kernels import LEARNED, PATCHES, STANDING, UNTRAINED, FirstKernels
+from ablations.probes.filters.layer_extents import LayerExtents
 
 STREAMS, WHOLE = "two_streams", "one_stream"
-LEARNED, UNTRAINED, STANDING, PATCHES = "learned", "untrained", "as_it_stands", "patches"
 # Calibrated on noise alone: of 100 kernels of 5 x 5 none is explained to more than 0.71, of 7 x 7 to more than 0.50.
 EDGE = 0.75
 LEAST_IMAGE = 63  # pixels that the published network takes at least
 DRAWS = 2000  # permutations of kernels among streams
 
 
-# -- the arms ---------------------------------------------------------------------------------------------------------
-
-
-def plan(budget: str, data: ImageData) -> Plan:
+def plan(at: Scale) -> Plan:
     """Both arms, in the form that the images allow."""
-    at = Scale.of(budget, data)
-    network = "alexnet" if data.image_size >= LEAST_IMAGE else "alexnet_cifar"
-    recipe: dict[str, Any] = {"weight_decay": 5e-4, "augmentation": "usual"}  # section 5; the small form has neither
-    arguments: dict[str, Any] = {}
-    if budget == "short":
-        recipe |= {"epochs": at.epochs(10)}
-    elif budget != "paper":
+    network, narrow = "alexnet_cifar", {}
+    if at.image_size >= LEAST_IMAGE:
+        network, narrow = "alexnet", {"widths": [32, 64, 96, 96, 64], "hidden": 256}
+    recipe = at.recipe(
+        {"weight_decay": 5e-4, "augmentation": "usual"},  # section 5; the small form has neither
+        short={"epochs": at.epochs(10)},
         # On the digits 0.05 killed every unit of one network in six (seeds 1001 to 1003), 0.02 of none.
-        recipe |= {"learning_rate": 0.02, "schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
-        recipe["epochs"] = 1 if budget == "smoke" else at.epochs(30 if at.small else 2, 64)
-        if network == "alexnet":
-            arguments = {"widths": [32, 64, 96, 96, 64], "hidden": 256}
-    arms = tuple(
-        Arm(name, network, {**arguments, "groups": groups}, recipe, note)
+        laptop={"learning_rate": 0.02, "schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64,
+                "epochs": at.epochs(30, 64)},
+        cifar={"epochs": at.epochs(2, 64)},
+        smoke={"epochs": 1},
+    )  # fmt: skip
+    arms = [
+        Arm(name, network, {**at(paper={}, laptop=narrow), "groups": groups}, recipe, note)
         for name, groups, note in ((STREAMS, 2, "as published: two groups"), (WHOLE, 1, "the control: no groups"))
-    )
+    ]
     # Eight seeds are the fewest that can contradict one of four claims that has two tests.
-    return Plan(arms, 2 if budget == "smoke" else 8, {"images": 64, "patches": 1000}, snapshots=2)
+    return Plan(arms, at(paper=8, smoke=2), [FirstKernels(), LayerExtents()])
 
 
-# -- the probe --------------------------------------------------------------------------------------------------------
+edges = Quantity("gabor/explained", "%", "kernels that are edges", "kernel", share_from=EDGE)
+explained = Quantity("gabor/explained", "", "Gabor fit", "kernel", over="mean")
+saturation = Quantity("saturation", "", "colour saturation", "kernel", over="mean")
+extent = Quantity("extent", "pixels", probe="layer")
+layers = along(extent(STREAMS, when=STANDING), "depth")
 
 
-def probe(subject: Subject) -> Iterator[Measurement]:
-    """Every first kernel, and of every layer with maps the part of the image that its central unit answers to."""
-    from ablations.harness.probing import Measurement
-    from ablations.probes.filters.kernels import convolutions, first_kernels, measure
-    from ablations.probes.filters.maps import map_layers
-    from ablations.probes.filters.receptive_field import extent
+def apart(arm: str) -> Measure:
+    """How far apart the colours of an arm's streams are."""
+    says = "distance of the streams' mean colour saturations beyond 95 % of random halves"
 
-    if not convolutions(subject.network):
-        return
-    weights = first_kernels(subject.network)
-    found = {STANDING: weights, PATCHES: patch_noise(subject, weights)}
-    networks = {STANDING: subject.network}
-    if subject.snapshots:
-        networks[UNTRAINED] = subject.at(min(subject.snapshots))
-        found[UNTRAINED] = first_kernels(networks[UNTRAINED])
-        found[LEARNED] = learned(weights, found[UNTRAINED])
-    for when, kernels in found.items():
-        for kernel in measure(kernels):
-            where = point("kernel", when=when, number=kernel.number, stream=kernel.stream)
-            if kernel.gabor is not None:
-                yield Measurement(where, "gabor/explained", kernel.gabor.explained, "")
-            if kernel.saturation is not None:
-                yield Measurement(where, "saturation", kernel.saturation, "")
-            yield Measurement(where, "orientation", kernel.orientation, "degrees")
-    data, limit = subject.data, subject.settings["images"]
-    images = [x for x, _ in data.evaluation_batches("test", device=subject.device, limit=limit)]
-    for when, network in networks.items():
-        layers = map_layers(network, images[0][:1])
-        for depth, (name, radius) in enumerate(extent(network, layers, images).items(), start=1):
-            if math.isfinite(radius):  # else no unit of the layer answers to anything
-                yield Measurement(point("layer", when=when, layer=name, depth=depth), "extent", radius, "pixels")
-        subject.on_pass()
+    def invent(value: float) -> Iterator[Invented]:
+        """Halves of 0 and 1 are half a unit farther apart than random ones, mixed halves half a unit less."""
+        for number in range(16):
+            where = point("kernel", when=LEARNED, number=number, stream=number // 8 if value > 0 else number % 2)
+            yield arm, where, "saturation", 2 * abs(value) * (number // 8)
 
-
-def learned(weights: Tensor, start: Tensor) -> Tensor:
-    """What training added: the weights less their projection on the start, all of one shape."""
-    return weights - start * ((weights * start).sum() / start.square().sum())
-
-
-def patch_noise(subject: Subject, weights: Tensor) -> Tensor:
-    """Kernels, as many as `weights` (K, C, k, k), that are random sums of patches of training images.
-
-    They are as smooth as the images, and nothing was learned.
-    """
-    import torch
-
-    from datamodules.order import generator
-
-    draws = generator("patch noise", subject.seed)
-    count, size = subject.settings["patches"], weights.shape[-1]
-    images, _ = next(iter(subject.data.evaluation_batches("train", batch_size=count, limit=count)))
-    rows, columns = (torch.randint(images.shape[side] - size + 1, (len(images),), generator=draws) for side in (2, 3))
-    cut = [x[:, r : r + size, c : c + size] for x, r, c in zip(images, rows.tolist(), columns.tolist(), strict=True)]
-    patches = torch.stack(cut)
-    weighs = torch.randn(len(weights), len(patches), generator=draws)
-    return torch.einsum("kn,nchw->kchw", weighs, patches - patches.mean(dim=0))
-
-
-def passes(blocks: int, settings: Mapping[str, Any]) -> float:
-    """A gradient for each layer and network on a few images, and a fit of every kernel: about two passes."""
-    return 2.0
-
-
-def figures(records: Records, folder: Path) -> Sequence[Any]:
-    """Gabor fits, colours by stream, and what each layer answers to."""
-    from reports.drawings.first_layer_filters import draw
-
-    return draw(records, folder)
-
-
-# -- what decides -----------------------------------------------------------------------------------------------------
-
-
-# A kernel is an edge if a Gabor function explains at least EDGE of it.
-edges = Quantity("gabor/explained", "%", "kernels that are edges", "kernel", share=lambda value: value >= EDGE)
-
-
-def growth(records: Records) -> dict[int, float]:
-    """Seed -> extent of the highest layer with maps, as a multiple of the lowest's."""
-    found = {}
-    for seed in records.seeds(STREAMS):
-        layers = records.where(STREAMS, seed, "layer", "extent", when=STANDING)
-        by_depth = {int(row.fields["depth"]): row.value for row in layers}
-        if len(by_depth) > 1 and by_depth[1] > 0:
-            found[seed] = by_depth[max(by_depth)] / by_depth[1]
-    return found
+    return computed(says, "", partial(split, arm=arm), (arm,), invent)
 
 
 def split(records: Records, arm: str) -> dict[int, float]:
@@ -166,27 +88,18 @@ def split(records: Records, arm: str) -> dict[int, float]:
     """
     import numpy as np
 
+    def distance(second: Any) -> float:
+        return abs(float(values[second].mean() - values[~second].mean()))
+
     found = {}
     for seed in records.seeds(arm):
         rows = records.where(arm, seed, "kernel", "saturation", when=LEARNED)
-        values = np.array(rows.values())
-        second = np.array([row.fields["stream"] == "1" for row in rows])
-        if not 0 < second.sum() < len(second):
-            continue
-        draws = np.random.default_rng(seed)
-        chance = [_apart(values, draws.permutation(second)) for _ in range(DRAWS)]
-        found[seed] = _apart(values, second) - float(np.quantile(chance, 0.95))
+        values, second = np.array(rows.values()), np.array([row.fields["stream"] == "1" for row in rows])
+        if 0 < second.sum() < len(second):
+            draws = np.random.default_rng(seed)
+            chance = [distance(draws.permutation(second)) for _ in range(DRAWS)]
+            found[seed] = distance(second) - float(np.quantile(chance, 0.95))
     return found
-
-
-def _apart(values: Any, second: Any) -> float:
-    return abs(float(values[second].mean() - values[~second].mean()))
-
-
-def apart(arm: str) -> Measure:
-    """How far apart the colours of an arm's streams are."""
-    says = "distance of the streams' mean colour saturations beyond 95 % of random halves"
-    return computed(says, "", lambda records: split(records, arm), (arm,))
 
 
 PAPER = "Krizhevsky et al. 2012, NIPS, section 6.1, figure 3"
@@ -219,8 +132,8 @@ CLAIMS = (
         PAPER,
         "",
         tests=(
-            Test("growth", computed("radius of what a unit answers to, highest layer with maps over lowest", "",
-                                    growth, (STREAMS,)), at_least=1.5),
+            Test("growth", (layers.last(9) / layers.first(9)).called(
+                "radius of what a unit answers to, highest layer with maps over lowest"), at_least=1.5),
         ),
     ),
     Claim(
@@ -236,15 +149,36 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
+ARMS = {STREAMS: "two streams", WHOLE: "one stream"}
+KERNELS = {
+    LEARNED: "what was learned", STANDING: "the kernels as they stand", UNTRAINED: "before training",
+    PATCHES: "random sums of patches",
+}  # fmt: skip
+CHARTS = (
+    Drawing({"names": ARMS, "kernels": KERNELS, "edge": EDGE, "coloured": LEARNED}),
+    AgainstField(
+        "extents", "What part of the image a unit answers to", extent, "radius (pixels)", "depth",
+        "layer with maps, counted from the image", by="when",
+        names={**ARMS, STANDING: "trained", UNTRAINED: "before training"},
+        caption="Root mean square distance of the squared gradient of a layer's central unit from its centre, on test "
+        "images. That it grows is a matter of architecture: untrained networks show it too.",
+    ),
+    ArmTable(
+        "kernels", "The first layer in numbers",
+        {"Gabor fit, mean": explained, "edges, %": edges, "colour saturation, mean": saturation},
+        "Means over all kernels and seeds. Saturation is the share of a kernel's energy off the grey axis, 2/3 for "
+        "noise; empty on grey images. The kernels themselves: python -m reports.filters --run RUN.",
+        names={**ARMS, **KERNELS}, by={"when": "kernels"},
+    ),
+)  # fmt: skip
+
 ABLATION = Ablation(
     name="first_layer_filters",
     title="What first layers learn",
     question="Do first layers learn edges and colours, higher layers larger structures, and do two streams split them?",
     claims=CLAIMS,
     plan=plan,
-    probe=probe,
-    figures=figures,
-    passes=passes,
+    charts=CHARTS,
     baseline=STREAMS,
 )
 

@@ -17,263 +17,69 @@ convolutions depends on the width; on a CPU with one thread by default, while an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.chart import AgainstField, ArmTable, Curves, Looks, Strips
 from ablations.harness.declare.measure import Measure, Quantity, median_ratio, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
-from ablations.harness.declare.scale import epochs_of
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.store.records import Records, point
+from ablations.probes.number_errors import NumberErrors
+from ablations.probes.timing.transformer_steps import NETWORKS, TransformerSteps
+from ablations.probes.transformers.number_windows import NumberWindows
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ablations.harness.probing import Measurement, Subject
-    from datamodules.images import ImageData
-
-CNN, SINGLE, MULTI = "cnn", "single", "multi"
-TRANSFORMERS = {CNN: "none", SINGLE: "single", MULTI: "multi"}  # arm -> what `st_svhn` calls it
+CNN, SINGLE, MULTI = NETWORKS
 NOTES = {CNN: "no transformer", SINGLE: "one transformer in front", MULTI: "four inside, one of them in front"}
 LONGEST = 5  # digits of the numbers that are made
-PUBLISHED = {CNN: (4.0, 5.6), SINGLE: (3.7, 3.9), MULTI: (3.6, 3.9)}  # sequence error in % at 64 and at 128 pixels
 SLOWER = 6.0  # % that the paper's four transformers add to forward and backward pass
 
-LAPTOP_SIZE, LAPTOP_STEPS = 48, 2000  # found on seeds from 1001 on, which no verdict uses
 
-
-# -- the arms ---------------------------------------------------------------------------------------------------------
-
-
-def plan(budget: str, data: ImageData) -> Plan:
+def plan(at: Scale) -> Plan:
     """The three networks; raises ValueError for images that are neither numbers nor single digits in grey."""
-    is_numbers = data.test.labels.ndim > 1
-    if not (is_numbers or data.in_channels == 1):
+    is_numbers = at.places > 1
+    if not is_numbers and at.channels != 1:
         raise ValueError(
-            f"{data.name}: colour images with one label each; allowed: numbers (--data house_numbers), or single "
+            f"{at.data}: colour images with one label each; allowed: numbers (--data house_numbers), or single "
             "digits in grey, of which numbers are made"
         )
-    arguments: dict[str, Any] = {"num_digits": data.test.labels.shape[1] if is_numbers else LONGEST}
-    numbers: dict[str, Any] = {} if is_numbers else {"name": "digit_sequences", "longest": LONGEST}
+    made = {"name": "digit_sequences", "longest": LONGEST} | at(paper={}, laptop={"size": 48}, smoke={"size": 16})
+    # What keeps the published width from overfitting keeps a thin network from learning in so few steps.
+    arguments = {"num_digits": at.places if is_numbers else LONGEST} | at(
+        paper={},
+        laptop={"width": 8, "hidden": 256, "dropout": 0.0},
+        smoke={"width": 4, "hidden": 32, "dropout": 0.0},
+    )
+    batch = at(paper=128, laptop=32)
+    recipe = at.recipe(
+        # Laptop: found on seeds from 1001 on, which no verdict uses.
+        {"batch_size": batch, "epochs": at.epochs_of(at(paper=400_000, short=8_000, laptop=2_000, smoke=0), batch)},
+        short={"precision": FAST_TRAINING},
+        laptop={
+            "learning_rate": 0.03, "schedule": "cosine", "nesterov": True, "warmup_steps": 40, "weight_decay": 0.0,
+            "precision": FAST_TRAINING,
+        },
+    )  # fmt: skip
+    arms = [
+        Arm(
+            name,
+            "st_svhn",
+            {**arguments, "transformers": transformers},
+            recipe,
+            NOTES[name],
+            data={} if is_numbers else made,
+        )
+        for name, transformers in NETWORKS.items()
+    ]
+    steps = TransformerSteps(
+        of=(MULTI,),
+        precision=at(paper="32-true", short=FAST_TRAINING, laptop="32-true"),
+        rounds=at(paper=20, laptop=8, smoke=2),
+        timed_batch=at(paper=128, laptop=8, smoke=2),
+        timed_size=at(paper=64, smoke=32),
+        timed_width=at(paper=48, smoke=4),
+        timed_hidden=at(paper=3072, smoke=32),
+    )
     # Seven seeds are the fewest that can contradict one of two claims that has two tests.
-    steps, batch, seeds = 400_000, 128, 7
-    settings: dict[str, Any] = {"precision": "32-true", "rounds": 20, "timed_batch": 128}
-    settings |= {"timed_size": 64, "timed_width": 48, "timed_hidden": 3072}
-    recipe: dict[str, Any] = {}
-    if budget == "short":
-        steps, recipe = 8_000, {"precision": FAST_TRAINING}
-        settings["precision"] = FAST_TRAINING
-    if budget in ("laptop", "smoke"):
-        # What keeps the published width from overfitting keeps a thin network from learning in so few steps.
-        arguments |= {"width": 8, "hidden": 256, "dropout": 0.0}
-        steps, batch = LAPTOP_STEPS, 32
-        recipe = {"learning_rate": 0.03, "schedule": "cosine", "nesterov": True, "warmup_steps": 40}
-        recipe |= {"weight_decay": 0.0, "precision": FAST_TRAINING}
-        settings |= {"rounds": 8, "timed_batch": 8}
-        numbers |= {"size": LAPTOP_SIZE} if numbers else {}
-    if budget == "smoke":
-        arguments |= {"width": 4, "hidden": 32}
-        settings |= {"rounds": 2, "timed_batch": 2, "timed_size": 32, "timed_width": 4, "timed_hidden": 32}
-        steps, seeds = 0, 2
-        numbers |= {"size": 16} if numbers else {}
-    recipe |= {"batch_size": batch, "epochs": epochs_of(steps, batch, data.identity["num_train"])}
-    arms = tuple(
-        Arm(name, "st_svhn", {**arguments, "transformers": transformers}, recipe, NOTES[name], data=numbers)
-        for name, transformers in TRANSFORMERS.items()
-    )
-    return Plan(arms, seeds, settings)
-
-
-# -- the probe --------------------------------------------------------------------------------------------------------
-
-
-def probe(subject: Subject) -> Iterator[Measurement]:
-    """Errors by place and by length, the windows of the transformers, and what a step of each network costs."""
-    from ablations.probes.transformers.poses import transformers
-
-    yield from errors(subject)
-    if transformers(subject.network):
-        yield from found_windows(subject)
-        keep_looks(subject)
-    if subject.arm == MULTI:
-        yield from step_costs(subject)
-
-
-def errors(subject: Subject) -> Iterator[Measurement]:
-    """% of test numbers with a wrong digit at each place, and % wrong among the numbers of each length."""
-    import torch
-
-    from ablations.harness.probing import Measurement
-
-    parts = []
-    with torch.no_grad():
-        for images, labels in subject.data.evaluation_batches("test", device=subject.device):
-            parts.append((subject.network(images).argmax(dim=1) != labels).cpu())
-            subject.on_pass()
-    wrong, length = torch.cat(parts), lengths(subject.data)
-    for place, share in enumerate(wrong.double().mean(dim=0).tolist(), start=1):
-        yield Measurement(point("place", place=place), "error", 100.0 * share, "%")
-    for number in length.unique().tolist():
-        share = wrong[length == number].any(dim=1).double().mean().item()
-        yield Measurement(point("length", length=number), "error", 100.0 * share, "%")
-
-
-def lengths(data: ImageData) -> Tensor:
-    """Digits of each test number: int64 (N,)."""
-    return (data.test.labels != data.num_classes - 1).sum(dim=1)
-
-
-def seen_through(subject: Subject, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Of each transformer, in order, the matrices (N, 3, 3) from its window to the image itself.
-
-    A later transformer reads what an earlier one gave, so that its transform follows theirs.
-    """
-    import torch
-
-    from ablations.probes.transformers.poses import matrices, thetas, transformers
-
-    found = thetas(subject.network, batches, subject.on_pass)
-    through: list[Tensor] = []
-    for name, transformer in transformers(subject.network).items():
-        own = matrices(transformer, found[name])
-        through.append(torch.matmul(through[-1], own) if through else own)
-    return through
-
-
-def corners(matrix: Tensor) -> Tensor:
-    """Corners of the windows of affine matrices (N, 3, 3), clockwise from the upper left: (N, 4, 2), x first."""
-    square = matrix.new_tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
-    return (square @ matrix.mT)[:, :, :2]
-
-
-def found_windows(subject: Subject) -> Iterator[Measurement]:
-    """Sizes of the windows, and where the truth is known, how they lie to the number; transformer 0 is the image.
-
-    A window counts as the upright box around it. Numbers of no digit are left out.
-    """
-    import torch
-
-    from ablations.harness.probing import Measurement
-    from ablations.probes.transformers.poses import overlap
-    from datamodules.made.made_data import MadeData
-
-    data = subject.data
-    through = seen_through(subject, data.evaluation_batches("test", device=subject.device))
-    rows = lengths(data) > 0
-    for number, matrix in enumerate([torch.eye(3).double().expand_as(through[0]), *through]):
-        edges = corners(matrix[rows])
-        box = torch.cat([edges.amin(dim=1), edges.amax(dim=1)], dim=1)
-        where = point("window", transformer=number)
-        area = (box[:, 2:] - box[:, :2]).prod(dim=1) / 4
-        yield Measurement(where, "window/area", 100.0 * area.median().item(), "%")
-        if isinstance(data, MadeData):
-            true = true_boxes(data.truth["test"])[rows]
-            inside = torch.cat([torch.maximum(box[:, :2], true[:, :2]), torch.minimum(box[:, 2:], true[:, 2:])], dim=1)
-            within = (inside[:, 2:] - inside[:, :2]).clamp(min=0).prod(dim=1)
-            share = within / (true[:, 2:] - true[:, :2]).prod(dim=1)
-            yield Measurement(where, "window/overlap", 100.0 * overlap(box, true).mean().item(), "%")
-            yield Measurement(where, "window/covers", 100.0 * share.mean().item(), "%")
-
-
-def true_boxes(truth: Mapping[str, Tensor]) -> Tensor:
-    """The box around all digits of each number, float64 (N, 4); that of the first place if there is no digit."""
-    import torch
-
-    boxes, last = truth["boxes"].double(), (truth["length"] - 1).clamp(min=0)
-    return torch.cat([boxes[:, 0, :2], boxes[torch.arange(len(boxes)), last, 2:]], dim=1)
-
-
-def keep_looks(subject: Subject) -> None:
-    """Writes looks.npz: for the first test number of each length, what the last transformer sees of the image itself.
-
-    images, outputs: grey uint8 (n, S, S). outlines: (n, 4, 2), the corners of the window in pixels. labels: (n, D).
-    """
-    import torch
-    from torch.nn.functional import affine_grid, grid_sample
-
-    from ablations.harness.store.files import write_npz
-
-    data, length = subject.data, lengths(subject.data)
-    rows = torch.stack([(length == number).nonzero()[0, 0] for number in length.unique().tolist() if number > 0])
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
-    # Outside the image there is the mean, which is 0 for the network.
-    values = data.test.images[rows].movedim(-1, 1).float() / 255 - mean
-    matrix = seen_through(subject, [((values / std).to(subject.device), rows)])[-1]
-    grid = affine_grid(matrix[:, :2].float(), list(values.shape), align_corners=False)
-    shown = {"images": values, "outputs": grid_sample(values, grid, align_corners=False)}
-    write_npz(
-        subject.folder / "looks.npz",
-        outlines=(((corners(matrix) + 1) * data.image_size - 1) / 2).numpy(),
-        labels=data.test.labels[rows].numpy(),
-        **{name: ((x + mean) * 255).mean(dim=1).round().clamp(0, 255).byte().numpy() for name, x in shown.items()},
-    )
-
-
-def step_costs(subject: Subject) -> Iterator[Measurement]:
-    """Multiply-adds of a network of each arm at the published width, and seconds of its training steps, in turns."""
-    from dataclasses import replace
-
-    import torch
-
-    from ablations.harness.probing import Measurement
-    from ablations.harness.stopwatch import in_turns, training_steps
-    from modules import build, recipe_for
-    from modules.blocks.cost import cost
-
-    settings, size = subject.settings, subject.settings["timed_size"]
-    devices = [subject.device] if subject.device.type == "cuda" else []
-    # A tiny rate, because what is timed must not blow up.
-    recipe = replace(recipe_for("st_svhn"), learning_rate=1e-6, precision=settings["precision"])
-    steps = {}
-    with torch.random.fork_rng(devices), torch.enable_grad():
-        torch.manual_seed(subject.seed)
-        images = torch.randn(settings["timed_batch"], 3, size, size, device=subject.device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        labels = torch.randint(11, (len(images), LONGEST), device=subject.device)
-        for name, kind in TRANSFORMERS.items():
-            network = build(
-                "st_svhn", 11, 3, image_size=size, transformers=kind, num_digits=LONGEST,
-                width=settings["timed_width"], hidden=settings["timed_hidden"],
-            ).to(subject.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
-            counted = cost(network, (3, size, size)).multiply_adds / 1e6
-            yield Measurement(point("timed", network=name), "multiply_adds", counted, "M")
-            steps[name] = training_steps(network, recipe, images, labels, 1)
-        found = in_turns(steps, settings["rounds"], subject.device, subject.on_pass)
-    for name, seconds in found.items():
-        for number, value in enumerate(seconds):
-            yield Measurement(point("timed", network=name, round=number), "seconds", value, "s")
-
-
-def passes(blocks: int, settings: Mapping[str, Any]) -> float:
-    """Two over the test images; what is timed is a small part of the time unless the arms are thin."""
-    return 2.0
-
-
-def check(settings: Mapping[str, Any], network: Any) -> None:
-    """Raises ValueError for a network from outside, which would read but one label, and for what cannot be timed."""
-    from typing import get_args
-
-    from modules.blocks.layers import check_choice
-    from modules.training.recipe import Precision
-
-    if network is not None:
-        raise ValueError("house_numbers makes the numbers for its own arms; it takes no network from outside")
-    check_choice("--probe.precision", settings["precision"], get_args(Precision))
-    for name, least in {"rounds": 1, "timed_batch": 1, "timed_size": 16, "timed_width": 1, "timed_hidden": 1}.items():
-        if settings[name] < least:
-            raise ValueError(f"--probe.{name} {settings[name]}: give {least} or more")
-
-
-def figures(records: Records, folder: Path) -> Sequence[Any]:
-    """Errors beside the paper's, by length and place, numbers before and after a transformer, and costs."""
-    from reports.drawings.house_numbers import draw
-
-    return draw(records, folder)
-
-
-# -- what decides -----------------------------------------------------------------------------------------------------
+    return Plan(arms, at(paper=7, smoke=2), [NumberErrors(), NumberWindows(of=(SINGLE, MULTI)), steps])
 
 
 def dearer(metric: str, network: str) -> Measure:
@@ -311,17 +117,64 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
+NAMES = {CNN: "no transformer", SINGLE: "one in front", MULTI: "four inside"}
+WINDOW = {
+    "area": "window's area, median, % of the image",
+    "overlap": "overlap with the number, %",
+    "covers": "part of the number inside, %",
+}
+
+CHARTS = (
+    Strips(
+        "errors", "Numbers read wrong", top1_error, "numbers read wrong, in %",
+        {"no transformer": CNN, "one in front": SINGLE, "four inside": MULTI},
+        {"no transformer": (4.0, 5.6), "one in front": (3.7, 3.9), "four inside": (3.6, 3.9)},
+        "Crosses: the paper, SVHN at 64 and at 128 pixels.",
+    ),
+    AgainstField(
+        "lengths", "Which numbers are read wrong", Quantity("error", "%", probe="length"), "wrong, in %", "length",
+        "digits in the number", arms=tuple(NAMES), names=NAMES, caption="Numbers of which any place is wrong.",
+    ),
+    AgainstField(
+        "places", "Which digits are read wrong", Quantity("error", "%", probe="place"), "wrong, in %", "place",
+        "place in the number", arms=tuple(NAMES), names=NAMES,
+        caption="Behind the last digit the null class is right.",
+    ),
+    Looks(
+        "looks", "What the network gets to see", {SINGLE: "one in\nfront", MULTI: "four\ninside"},
+        "One number of each length, from one digit on, in grey. Of four transformers, each of which reads what the one "
+        "before it gave, the window is that of all together; the layers between them are left out of the picture.",
+    ),
+    ArmTable(
+        "windows", "Where the transformers look",
+        {heading: Quantity(f"window/{what}", "%", probe="window") for what, heading in WINDOW.items()},
+        "Means over seeds, numbers of one digit and more; transformer 0 is the image itself. A window is the upright "
+        "box around what the transformers up to this one sample together; overlap is intersection over union with the "
+        "box around all digits, known where numbers are made.",
+        names=NAMES, by={"transformer": "transformer"},
+    ),
+    ArmTable(
+        "costs", "What a training step costs",
+        {"multiply-adds, M": Quantity("multiply_adds", "M", probe="timed"),
+         "seconds": Quantity("seconds", "s", probe="timed", over="median")},
+        "Networks that took turns in one process, at the width and size that the probe's settings name, whatever the "
+        "arms were: the median of a seed's rounds, the first of which are slow, and means over seeds. Sampling has no "
+        "multiply-adds in this count. Where runs go side by side, which is the default on a CPU, a step has one "
+        "thread, and other networks may train on the other cores meanwhile.",
+        arms=(MULTI,), by={"network": "network"},
+    ),
+    Curves("training_loss", "Training loss", {"train/loss": "loss of a place"}, arms=tuple(NAMES), names=NAMES),
+)  # fmt: skip
+
 ABLATION = Ablation(
     name="house_numbers",
     title="Reading house numbers with spatial transformers",
     question="Do one or four spatial transformers read numbers of several digits better, and for how much more time?",
     claims=CLAIMS,
     plan=plan,
-    probe=probe,
-    figures=figures,
-    passes=passes,
+    charts=CHARTS,
     baseline=CNN,
-    check=check,
+    refuses_foreign="house_numbers makes the numbers for its own arms; it takes no network from outside",
 )
 
 if __name__ == "__main__":

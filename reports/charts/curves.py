@@ -123,6 +123,8 @@ def draw_against(
             for x in places:
                 ax.scatter([x] * len(line[x]), line[x], s=10, alpha=0.6, color=look[label]["color"], linewidths=0)
         _references(ax, references or {})
+        if all(float(x).is_integer() for line in finite.values() for x in line):
+            ax.locator_params(axis="x", integer=True)
         ax.set_xlabel(x_label)
         ax.set_ylabel(y_label)
         if logarithmic:

@@ -102,7 +102,8 @@ def _(chart: AgainstField, records: Records, folder: Path) -> list[Drawn]:
     found = records.where(None, None, chart.quantity.probe, chart.quantity.metric, **chart.quantity.where)
     for arm in chart.arms or found.arms:
         for row in found.where(arm):
-            line = series.setdefault(chart.names.get(arm, arm), {})
+            words = [arm, row.fields[chart.by]] if chart.by else [arm]
+            line = series.setdefault(", ".join(chart.names.get(word, word) for word in words), {})
             line.setdefault(float(row.fields[chart.over]), []).append(row.value)
     return draw_against(
         folder, chart.name, chart.title, chart.x_label, chart.label, series, caption=chart.caption,
@@ -144,7 +145,7 @@ def _(chart: ArmTable, records: Records, folder: Path) -> list[Drawn]:
     rows = [
         [
             chart.names.get(arm, arm),
-            *place.values(),
+            *(chart.names.get(value, value) for value in place.values()),
             *(cell(each, arm, place) for each in chart.columns.values()),
         ]
         for arm in chart.arms or records.arms
@@ -152,6 +153,8 @@ def _(chart: ArmTable, records: Records, folder: Path) -> list[Drawn]:
         for place in _places(chart, records, arm)
     ]
     columns = ["arm", *chart.by.values(), *chart.columns]
+    if chart.by and len(chart.arms) == 1:  # of which nothing but the fields tells the rows apart
+        columns, rows = columns[1:], [row[1:] for row in rows]
     return [write_table(folder, chart.name, chart.title, chart.caption, columns, rows)] if rows else []
 
 

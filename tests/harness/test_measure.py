@@ -51,7 +51,7 @@ def test_what_is_no_number_is_passed_over_by_nothing(values: list[float], over: 
     rows = records(*(("a", 0, point("layer", place=place), "norm", value) for place, value in enumerate(values)))
     quantity = Quantity("norm", probe="layer", over=over)  # type: ignore[arg-type]
     assert math.isnan(quantity("a").by_seed(rows)[0])
-    share = Quantity("norm", probe="layer", share=lambda value: value > 1.5)
+    share = Quantity("norm", probe="layer", share_from=1.5)
     assert math.isnan(share("a").by_seed(rows)[0])
     assert share("a").by_seed(Records(row for row in rows if math.isfinite(row.value))) == {0: 50.0}
 

@@ -1,15 +1,18 @@
-"""The mean absolute gradient of one weight, and the turns of timed steps."""
+"""The mean absolute gradient of one weight, and how a probe asks for it over training."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ablations.harness.stopwatch import in_turns, training_steps
-from ablations.probes.gradients.first_gradient import first_convolution, mean_absolute_gradient
+from ablations.harness.declare.probe import Subject
+from ablations.probes.gradients.first_gradient import FirstGradient, first_convolution, mean_absolute_gradient
+from datamodules.images import ImageData
 from modules import Network, build
-from modules.training.recipe import Recipe
+from modules.weights import save_weights
 
 
 def network(**arguments: object) -> Network:
@@ -61,24 +64,18 @@ def test_the_seed_decides_and_torch_goes_on_as_before() -> None:
     assert found[0] == found[1] != found[2]
 
 
-def test_turns_go_forwards_and_backwards() -> None:
-    called: list[str] = []
-    arms = {name: lambda name=name: called.append(name) for name in "ab"}
-    turns: list[int] = []
-    seconds = in_turns(arms, 3, torch.device("cpu"), lambda: turns.append(1))
-    assert called == ["a", "b", "b", "a", "a", "b"]
-    assert len(turns) == 6
-    assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3}
-    assert all(value >= 0 for each in seconds.values() for value in each)
-
-
-def test_steps_train() -> None:
-    made = network()
-    before = first_convolution(made).clone()
-    images, labels = batches(1)[0]
-    steps = training_steps(made, Recipe(epochs=1, learning_rate=0.1), images, labels, 2)
-    assert made.training
-    after_one = first_convolution(made).clone()
-    assert not torch.equal(after_one, before)
-    steps()
-    assert not torch.equal(first_convolution(made), after_one)
+def test_the_probe_asks_each_epoch_on_whole_batches(digits: ImageData, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    files, expected, passes = {}, [], []
+    data = list(digits.evaluation_batches("train", 30, limit=100))
+    for epoch in (0, 5):
+        made = build("resnet_cifar", 10, 1, depth=8, width=3, survival_prob=0.5)
+        save_weights(made, files.setdefault(epoch, tmp_path / f"{epoch}.safetensors"))
+        expected.append(mean_absolute_gradient(made, first_convolution(made), data[:3], seed=4))
+    asked = Subject(made, digits, "any", 4, torch.device("cpu"), lambda: passes.append(1), files)
+    found = list(FirstGradient(batch_size=30, limit=100, snapshots=2).ask(asked))
+    assert [each.point for each in found] == ["gradient epoch=0", "gradient epoch=5"]
+    assert [each.value for each in found] == expected
+    assert len(passes) == 2
+    with pytest.raises(ValueError, match=r"--probe\.limit 29: give 30 or more"):
+        FirstGradient(batch_size=30, limit=29)

@@ -70,8 +70,8 @@ class Against:
 class AgainstField:
     """A quantity against a field of its points, such as an epoch or a layer; a line for each arm.
 
-    over: the field. arms: those that are shown, all where empty. names: what to call them, where not as they are
-    called.
+    over: the field. by: another one, for whose values an arm has a line each. arms: those that are shown, all where
+    empty. names: what to call them and those values, where not as they are called.
     """
 
     name: str
@@ -80,6 +80,7 @@ class AgainstField:
     label: str
     over: str
     x_label: str
+    by: str = ""
     arms: Sequence[str] = ()
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     caption: str = ""
@@ -121,9 +122,9 @@ class ArmTable:
     """A table with a row for each arm: means over seeds of quantities, and numbers that were published.
 
     columns: heading -> quantity, an argument of the networks, or arm -> what is printed there. arms: the rows, all
-    where empty. names: what to call them, where not as they are called. by: field of the quantities' points -> heading;
-    an arm then has a row for each value of these fields. medians: in place of means, with the range and how many runs
-    diverged.
+    where empty. names: what to call them and values of fields, where not as they are called. by: field of the
+    quantities' points -> heading; an arm then has a row for each value of these fields. medians: in place of means,
+    with the range and how many runs diverged.
     """
 
     name: str

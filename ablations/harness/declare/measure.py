@@ -11,7 +11,7 @@ out, for what no expression says.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
 from typing import Literal, get_args
@@ -21,6 +21,8 @@ from ablations.harness.store.records import Record, Records, point
 BySeed = dict[int, float]
 Invented = tuple[str, str, str, float]
 """Of a record that nobody measured: arm, point, metric, value."""
+
+SHARED = 200  # values of which an invented share is made
 
 Over = Literal["one", "mean", "median", "least", "greatest", "last"]
 CHOICES: Mapping[str, Callable[[list[float]], float]] = {
@@ -96,7 +98,7 @@ class Quantity:
     over: what becomes of several values of one seed; `last` is the one at the greatest epoch.
     guessing: a run that diverged has the value of this metric at the probe `chance`, what guessing scores, the same
     for every arm; capped: so has one that ends above it.
-    share: instead of the values, the share of them in % for which this holds.
+    share_from: instead of the values, the share of them in % that are as large as this or larger.
     Raises ValueError for an unknown `over`.
     """
 
@@ -108,7 +110,7 @@ class Quantity:
     over: Over = "one"
     guessing: str = ""
     capped: bool = False
-    share: Callable[[float], bool] | None = None
+    share_from: float | None = None
 
     def __post_init__(self) -> None:
         if self.over not in get_args(Over):
@@ -117,13 +119,14 @@ class Quantity:
     def __str__(self) -> str:
         fields = "".join(f", {key}={value}" for key, value in self.where.items())
         over = "" if self.over == "one" else f"{self.over} "
+        over = over if self.share_from is None else f"share from {self.share_from:g} of "
         return f"{over}{self.metric} at {self.probe}{fields}"
 
     def __call__(self, arm: str, **where: object) -> Measure:
         """The quantity of one arm; where: more fields of the point."""
         mine = replace(self, where={**self.where, **where}) if where else self
         formula, says = f"[{mine} of {arm}]", f"{self.says or self} of {arm}"
-        leaf = Leaf(formula, self.unit, None if self.share else lambda value: [mine._invented(arm, value)])
+        leaf = Leaf(formula, self.unit, lambda value: mine._invented(arm, value))
         return Measure(
             formula, says, self.unit, (arm,), lambda records: mine._by_seed(records, arm), (leaf,), quantity=mine,
             rows=lambda records: records.by_seed(arm, mine.probe, mine.metric, **mine.where),
@@ -147,15 +150,21 @@ class Quantity:
         values = [row.value for row in rows]
         if self.over == "last":
             return max(rows, key=lambda row: int(row.fields["epoch"])).value
-        if self.over == "one" and self.share is None:
+        if self.over == "one" and self.share_from is None:
             return values[0]
         if not all(map(math.isfinite, values)):  # no least, median or share passes over what is no number
             return math.nan
-        return 100.0 * mean(map(self.share, values)) if self.share else CHOICES[self.over](values)
+        if self.share_from is not None:
+            return 100.0 * mean(value >= self.share_from for value in values)
+        return CHOICES[self.over](values)
 
-    def _invented(self, arm: str, value: float) -> Invented:
+    def _invented(self, arm: str, value: float) -> Iterator[Invented]:
         epoch = {"epoch": 1} if self.over == "last" else {}
-        return arm, point(self.probe, **self.where, **epoch), self.metric, value
+        values = [value]
+        if self.share_from is not None:
+            values = [self.share_from - (100 * number >= value * SHARED) for number in range(SHARED)]
+        for each in values:
+            yield arm, point(self.probe, **self.where, **epoch), self.metric, each
 
 
 top1_error = Quantity("test/top1_error", "%", "test error")
@@ -173,7 +182,8 @@ def computed(
 
     invent: records of which a value comes out that lies on the same side of every threshold; for tests.
     """
-    formula = f"{getattr(function, '__name__', 'function')}({', '.join(arms)})"
+    name = getattr(getattr(function, "func", function), "__name__", "function")  # also of a partial
+    formula = f"{name}({', '.join(arms)})"
     leaf = Leaf(formula, unit, invent)
     return Measure(formula, says, unit, arms, lambda records: dict(sorted(function(records).items())), (leaf,), exact)
 

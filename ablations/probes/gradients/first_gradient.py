@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below
+from ablations.harness.store.records import point
 
-from modules import Network
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modules import Network
+
+GRADIENT = "gradient/mean_absolute"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstGradient(Probe):
+    """Mean absolute gradient of the first convolution of block 1, after evenly spread epochs of training.
+
+    It is taken on batches of the first `limit` training images without augmentation, whole ones of `batch_size`, with
+    blocks skipped at random as in training; the paper does not say on which images. snapshots: epochs.
+    """
+
+    batch_size: int
+    limit: int
+    snapshots: int = 21
+    units = {GRADIENT: ""}
+    asks_foreign = False
+
+    def __post_init__(self) -> None:
+        refuse_below(self, batch_size=1, limit=self.batch_size)
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        """Asks the network with its weights at each of the epochs."""
+        found = subject.data.evaluation_batches("train", self.batch_size, subject.device, self.limit)
+        batches = [batch for batch in found if len(batch[1]) == self.batch_size]
+        for epoch in subject.snapshots:
+            network = subject.at(epoch)
+            size = mean_absolute_gradient(network, first_convolution(network), batches, subject.seed)
+            yield Measurement(point("gradient", epoch=epoch), GRADIENT, size)
+            subject.on_pass()
+
+    def evaluations(self, blocks: int, num_test: int) -> float:
+        """Forward and backward are worth three."""
+        return 3.0 * self.snapshots * self.limit
 
 
 def first_convolution(network: Network) -> Tensor:
     """The weight of the first convolution of the network's first block; raises ValueError if it has none."""
+    from torch import nn
+
     name = network.order[0]
     for module in network.block(name).branch.modules():
         if isinstance(module, nn.Conv2d):
@@ -28,6 +69,9 @@ def mean_absolute_gradient(
     own statistics (whose running means move), and blocks skipped at random, drawn from `seed`. A batch that skips the
     weight's block counts as 0. Raises ValueError without a batch.
     """
+    import torch
+    from torch import nn
+
     total, count = 0.0, 0
     devices = [weight.device] if weight.is_cuda else []
     with torch.random.fork_rng(devices), torch.enable_grad():

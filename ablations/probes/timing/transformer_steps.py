@@ -1,0 +1,69 @@
+"""What transformers add to a training step: networks with none, with one and with four take turns in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below, refuse_unknown
+from ablations.harness.store.records import point
+from modules.training.recipe import Precision
+
+NETWORKS = {"cnn": "none", "single": "single", "multi": "multi"}
+"""Name in the records -> the transformers of `st_svhn`."""
+DIGITS = 5  # heads of the networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSteps(Probe):
+    """Multiply-adds in M of `st_svhn` networks with random weights, and seconds of their training steps in turns.
+
+    Whatever network is asked: how sampling compares with convolutions depends on the width, so that the width is given.
+    precision: of a step. rounds: of turns. timed_batch, timed_size: images of a step and their pixels. timed_width,
+    timed_hidden: filters and hidden units. Raises ValueError for what cannot be timed.
+    """
+
+    precision: str
+    rounds: int
+    timed_batch: int
+    timed_size: int
+    timed_width: int
+    timed_hidden: int
+    units = {"multiply_adds": "M", "seconds": "s"}
+    needs_blocks = False
+
+    def __post_init__(self) -> None:
+        refuse_unknown(self, precision=get_args(Precision))
+        refuse_below(self, rounds=1, timed_batch=1, timed_size=16, timed_width=1, timed_hidden=1)
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        """On random colour images, without the subject's network."""
+        import torch
+
+        from ablations.harness.stopwatch import in_turns, training_steps
+        from modules import build, recipe_for
+        from modules.blocks.cost import cost
+
+        size = self.timed_size
+        devices = [subject.device] if subject.device.type == "cuda" else []
+        # A tiny rate, because what is timed must not blow up.
+        recipe = replace(recipe_for("st_svhn"), learning_rate=1e-6, precision=self.precision)
+        steps = {}
+        with torch.random.fork_rng(devices), torch.enable_grad():
+            torch.manual_seed(subject.seed)
+            images = torch.randn(self.timed_batch, 3, size, size, device=subject.device)
+            images = images.contiguous(memory_format=torch.channels_last)
+            labels = torch.randint(11, (len(images), DIGITS), device=subject.device)
+            for name, transformers in NETWORKS.items():
+                network = build(
+                    "st_svhn", 11, 3, image_size=size, transformers=transformers, num_digits=DIGITS,
+                    width=self.timed_width, hidden=self.timed_hidden,
+                ).to(subject.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
+                counted = cost(network, (3, size, size)).multiply_adds / 1e6
+                yield Measurement(point("timed", network=name), "multiply_adds", counted)
+                steps[name] = training_steps(network, recipe, images, labels, 1)
+            found = in_turns(steps, self.rounds, subject.device, subject.on_pass)
+        for name, seconds in found.items():
+            for number, value in enumerate(seconds):
+                yield Measurement(point("timed", network=name, round=number), "seconds", value)
