@@ -1,4 +1,4 @@
-"""What every script's declaration must be, at every budget on data of several shapes: sound, plain, and told at once."""
+"""What every declaration must be, at every budget on data of several shapes: sound, plain, and told at once."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def planned(ablation: Ablation, budget: str, shape: str) -> Plan:
     try:
         return ablation.plan(Scale(budget, shape, *SHAPES[shape]))
     except ValueError as error:
-        assert len(str(error).splitlines()) == 1
-        pytest.skip(str(error))
+        line = str(error)
+    assert len(line.splitlines()) == 1
+    pytest.skip(line)
 
 
 @pytest.mark.parametrize(("ablation", "budget", "shape"), EVERY, ids=NAMES)
