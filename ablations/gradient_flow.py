@@ -16,22 +16,21 @@ with tanh has the rate of the one with ReLU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from math import log10
-from pathlib import Path
-from statistics import mean
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
-from ablations.harness.declare.measure import Measure, Quantity, computed, counted, greatest, least
+from ablations.harness.declare.chart import ArmTable, Drawing
+from ablations.harness.declare.measure import Measure, Quantity, absolute, counted, greatest, least, log10
 from ablations.harness.declare.scale import Scale
+from ablations.harness.declare.series import along
 from ablations.harness.launch import main
-from ablations.harness.store.records import Records, point
-from ablations.plain_or_residual import cifar_arm, protocol
-
-if TYPE_CHECKING:
-    from ablations.harness.probing import Measurement, Subject
-    from datamodules.images import ImageData
+from ablations.plain_or_residual import cifar_arm
+from ablations.probes.activations.derivatives import ActivationDerivatives
+from ablations.probes.gradients.block_gradients import ACTIVATION_NORM, BlockGradients
+from ablations.probes.gradients.residual_identity import DEVIATION, ResidualIdentity
 
 # "original" is plain_or_residual's residual network: the same runs.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -40,125 +39,63 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "preact": {"order": "full_preactivation"},
 }
 SHALLOW, DEEP = 20, 56
+DECADES = "decades"
 RATES = {"sigmoid": 0.9, "tanh": 0.1, "relu": 0.1}
-ACTIVATION_NORM, PARAMETER_NORM = "gradient/activation", "gradient/parameters"
 
 
-# -- the arms ---------------------------------------------------------------------------------------------------------
-
-
-def plan(budget: str, data: ImageData) -> Plan:
+def plan(at: Scale) -> Plan:
     """Plain, original and pre-activation networks of two or three depths, and LeNet-5 with three activations."""
-    chosen, at = protocol(budget, data), Scale.of(budget, data)
-    depths = (SHALLOW, DEEP, 110) if budget == "paper" else (SHALLOW, DEEP)
+    depths = at(paper=(SHALLOW, DEEP, 110), short=(SHALLOW, DEEP))
     arms = [
-        cifar_arm(f"{family}_{depth}", depth, chosen, **arguments)
+        cifar_arm(at, f"{family}_{depth}", depth, **arguments)
         for family, arguments in FAMILIES.items()
         for depth in depths
     ]
-    recipe: dict[str, Any] = {}
-    if budget in ("smoke", "laptop"):
+    recipe = at.recipe(
         # 130 epochs are the published number of steps, which the sigmoid needs to leave its plateau.
-        recipe = {"batch_size": 64, "epochs": at.epochs(130, 64)} if at.small else {"epochs": at.epochs(3, 256)}
-        if budget == "smoke":
-            recipe["epochs"] = 2
+        laptop={"batch_size": 64, "epochs": at.epochs(130, 64)} if at.small else {"epochs": at.epochs(3, 256)},
+        smoke={"epochs": 2},
+    )
     arms += [
         Arm(name, "lenet5", {"activation": name}, {**recipe, "learning_rate": rate}, "LeNet-5")
         for name, rate in RATES.items()
     ]
-    settings = {"limit": 256, "batch_size": 64, "identity_images": 16, "lenets": list(RATES)}
+    added = tuple(arm.name for arm in arms if arm.name.startswith(("original", "preact")))
+    snapshots = at(paper=5, smoke=3)
+    probes = [
+        BlockGradients(snapshots=snapshots),
+        ResidualIdentity(snapshots=snapshots, of=added),
+        ActivationDerivatives(snapshots=snapshots, of=tuple(RATES)),
+    ]
     # Six seeds can reproduce one of two claims, eight can also contradict one of six tests.
-    return Plan(tuple(arms), 2 if budget == "smoke" else 8, settings, snapshots=3 if budget == "smoke" else 5)
+    return Plan(arms, at(paper=8, smoke=2), probes)
 
 
-# -- the probe --------------------------------------------------------------------------------------------------------
+DEEP_PLAIN, DEEP_PREACT = f"plain_{DEEP}", f"preact_{DEEP}"
+BLOCKS = {DEEP_PLAIN: (DEEP - 2) // 2, DEEP_PREACT: (DEEP - 2) // 2, "sigmoid": 4, "relu": 4}
 
 
-def probe(subject: Subject) -> Iterator[Measurement]:
-    """At every snapshot: gradient norms of each block, and the residual identity or the activations' derivatives."""
-    from ablations.harness.probing import Measurement
-    from ablations.probes.gradients.gradients import activation_derivatives, block_norms, identity_deviations
-
-    settings = subject.settings
-    batches = list(
-        subject.data.evaluation_batches("train", settings["batch_size"], subject.device, limit=settings["limit"])
-    )
-    images, labels = (tensor[: settings["identity_images"]] for tensor in batches[0])
-    for epoch in subject.snapshots or (0,):  # a network that was given with its weights has no snapshots
-        network = subject.at(epoch) if subject.snapshots else subject.network
-        norms = block_norms(network, batches, subject.on_pass)
-        for position, (name, found) in enumerate(norms.items(), start=1):
-            where = point("gradient", epoch=epoch, position=position, block=name)
-            yield Measurement(where, ACTIVATION_NORM, found.activation, "")
-            yield Measurement(where, PARAMETER_NORM, found.parameters, "")
-        if subject.arm in settings["lenets"]:
-            for layer, slopes in activation_derivatives(network, batches, subject.on_pass).items():
-                name = layer.partition(".")[0]
-                where = point("derivative", epoch=epoch, layer=name)
-                for metric in ("mean", "largest", "small", "inexact"):
-                    yield Measurement(where, f"derivative/{metric}", getattr(slopes, metric), "")
-                for number, share in enumerate(slopes.histogram):
-                    at = point("derivative_bin", epoch=epoch, layer=name, bin=number, bins=len(slopes.histogram))
-                    yield Measurement(at, "derivative/share", share, "")
-        elif network.block(network.order[0]).merge == "add":
-            for stage, deviation in enumerate(identity_deviations(network, images, labels), start=1):
-                yield Measurement(point("identity", epoch=epoch, stage=stage), "relative_deviation", deviation, "")
+def ends(arm: str, **where: object) -> tuple[Measure, Measure]:
+    """Norms of the gradient at the output of the first and of the last block."""
+    norm = Quantity(ACTIVATION_NORM, probe="gradient", where=where)
+    return norm(arm, position=1), norm(arm, position=BLOCKS[arm])
 
 
-def passes(blocks: int, settings: Mapping[str, Any]) -> float:
-    """Five snapshots, each forward and backward; identities of a few images in double precision."""
-    return 5 * (4 if settings["arm"] in settings["lenets"] else 7)
+def untrained(arm: str) -> Measure:
+    """Decades by which gradients grow on their way from the last block to the first, negative where they vanish."""
+    first, last = ends(arm, epoch=0)
+    return log10(first / last, DECADES)
 
 
-def figures(records: Records, folder: Path) -> Sequence[Any]:
-    """Gradient norms over depth and over training, the identity, and the derivatives of the activations."""
-    from reports.drawings.gradient_flow import draw
-
-    return draw(records, folder, list(RATES))
-
-
-# -- what decides -----------------------------------------------------------------------------------------------------
-
-
-def decades(records: Records, arm: str) -> dict[int, dict[int, float]]:
-    """Seed -> epoch -> log10 of the gradient's norm at the first block's output over that at the last block's.
-
-    Positive where gradients grow on their way back to the first block, negative where they vanish.
-    """
-    rows = records.where(arm=arm, probe="gradient", metric=ACTIVATION_NORM)
-    norms: dict[tuple[int, int], dict[int, float]] = {}
-    for row in rows:
-        norms.setdefault((row.seed, int(row.fields["epoch"])), {})[int(row.fields["position"])] = row.value
-    found: dict[int, dict[int, float]] = {}
-    for (seed, epoch), by_position in norms.items():
-        first, last = by_position[min(by_position)], by_position[max(by_position)]
-        if first > 0 and last > 0:
-            found.setdefault(seed, {})[epoch] = log10(first / last)
-    return found
-
-
-def imbalance(records: Records, arm: str, trained: bool) -> dict[int, float]:
-    """Seed -> by how many decades the first and the last block's gradients differ, either way: 0 is perfectly stable.
-
-    trained: the mean over the snapshots after the first, else the untrained network.
-    """
-    found = {}
-    for seed, by_epoch in decades(records, arm).items():
-        chosen = [abs(value) for epoch, value in by_epoch.items() if (epoch > 0) == trained]
-        if chosen:
-            found[seed] = mean(chosen)
-    return found
-
-
-def unbalanced(arm: str, trained: bool) -> Measure:
-    """The imbalance of an arm's gradients, untrained or in training."""
-    when = "in training" if trained else "untrained"
-    return computed(f"imbalance of gradients {when} of {arm}", DECADES, lambda r: imbalance(r, arm, trained), (arm,))
+def in_training(arm: str) -> Measure:
+    """By how many decades they differ, either way, 0 being perfectly stable: the mean over later snapshots."""
+    first, last = (along(end, "epoch") for end in ends(arm))
+    return (first / last).log10(DECADES).after(0).absolute().over("mean")
 
 
 def identity(arms: Sequence[str], choose: Literal["least", "greatest"]) -> Measure:
     """The largest or smallest deviation from the identity over all runs and stages."""
-    deviation = Quantity("relative_deviation", "", "relative deviation from the identity", "identity", over=choose)
+    deviation = Quantity(DEVIATION, "", "relative deviation from the identity", "identity", over=choose)
     return counted({"least": least, "greatest": greatest}[choose](*map(deviation, arms)), choose)
 
 
@@ -167,39 +104,16 @@ def largest(arm: str, metric: str) -> Measure:
     return counted(Quantity(f"derivative/{metric}", "", probe="derivative", over="greatest")(arm), "greatest")
 
 
-def saturated(records: Records, arm: str) -> dict[int, float]:
-    """Seed -> share of activations, in %, whose derivative is below 0.01, after training minus before.
-
-    The mean over the layers, at the last snapshot.
-    """
-    shares: dict[int, dict[int, list[float]]] = {}
-    for row in records.where(arm=arm, probe="derivative", metric="derivative/small"):
-        shares.setdefault(row.seed, {}).setdefault(int(row.fields["epoch"]), []).append(100.0 * row.value)
-    return {
-        seed: mean(by_epoch[max(by_epoch)]) - mean(by_epoch[0])
-        for seed, by_epoch in shares.items()
-        if 0 in by_epoch and max(by_epoch) > 0
-    }
-
-
-def lost_more(records: Records) -> dict[int, float]:
-    """Seed -> decades that gradients lose from the last layer to the first, with sigmoid minus with ReLU, untrained."""
-    found = {arm: decades(records, arm) for arm in ("sigmoid", "relu")}
-    return {
-        seed: found["relu"][seed][0] - by_epoch[0]
-        for seed, by_epoch in found["sigmoid"].items()
-        if 0 in by_epoch and 0 in found["relu"].get(seed, {})
-    }
-
+small = Quantity("derivative/small", probe="derivative")
+# Of sigmoids, in % of all at an epoch, with a mean over the layers.
+saturated = (100 * along(small("sigmoid"), "epoch")).averaged()
 
 HE2016 = "He et al. 2016, arXiv:1603.05027"
-DECADES = "decades"
-DEEP_PLAIN, DEEP_PREACT = f"plain_{DEEP}", f"preact_{DEEP}"
 PREACTS, ORIGINALS = [[f"{family}_{depth}" for depth in (SHALLOW, DEEP)] for family in ("preact", "original")]
 # One learning rate serves all layers: within a decade every layer moves at about the same pace.
 STABLE = 1.0
 # A factor of two is what we call a difference.
-DIFFERENT = log10(2)
+DIFFERENT = math.log10(2)
 # Rounding in double precision is 1e-16 for each of some hundred operations; a term that is not there is 1e-2 or more.
 ROUNDING, ABSENT = 1e-9, 1e-2
 # Three layers lie between LeNet-5's first and last block. A sigmoid's slope of at most 1/4 makes that a factor of 64
@@ -214,13 +128,14 @@ CLAIMS = (
         "the identity holds with nothing after the addition; plain networks with batch norm have healthy gradients too",
         "for every ResNet, which thereby fixed vanishing gradients",
         tests=(
-            Test("steadier_untrained", (unbalanced(DEEP_PLAIN, False) - unbalanced(DEEP_PREACT, False)).called(
+            Test("steadier_untrained", (absolute(untrained(DEEP_PLAIN)) - absolute(untrained(DEEP_PREACT))).called(
                 f"imbalance of gradients of untrained {DEEP_PLAIN} minus {DEEP_PREACT}"), at_least=DIFFERENT),
-            Test("steadier_in_training", (unbalanced(DEEP_PLAIN, True) - unbalanced(DEEP_PREACT, True)).called(
+            Test("steadier_in_training", (in_training(DEEP_PLAIN) - in_training(DEEP_PREACT)).called(
                 f"imbalance of gradients in training of {DEEP_PLAIN} minus {DEEP_PREACT}"), at_least=DIFFERENT),
-            Test("stable_untrained", unbalanced(DEEP_PREACT, False).called(
+            Test("stable_untrained", absolute(untrained(DEEP_PREACT)).called(
                 f"imbalance of gradients of untrained {DEEP_PREACT}"), at_most=STABLE),
-            Test("stable_in_training", unbalanced(DEEP_PREACT, True), at_most=STABLE),
+            Test("stable_in_training", in_training(DEEP_PREACT).called(
+                f"imbalance of gradients in training of {DEEP_PREACT}"), at_most=STABLE),
             Test("identity", identity(PREACTS, "greatest").called(
                 "largest relative deviation from the identity, pre-activation"), at_most=ROUNDING),
             Test("no_identity_in_original", identity(ORIGINALS, "least").called(
@@ -233,12 +148,11 @@ CLAIMS = (
         "Zhang et al. 2021, arXiv:2106.11342, section 5.4; Krizhevsky et al. 2012 (NIPS), section 3.1",
         "no number printed: the sigmoid's derivative is at most 1/4 and near 0 at outputs near 0 or 1",
         tests=(
-            Test("gradients_lost", computed(
-                "decades that gradients lose towards the first layer, sigmoid minus ReLU, untrained", DECADES,
-                lost_more, ("sigmoid", "relu")), at_least=LOST),
-            Test("saturates", computed(
-                "share of sigmoids with a derivative below 0.01, after training minus before", "% points",
-                lambda r: saturated(r, "sigmoid"), ("sigmoid",)), at_least=1.0),
+            Test("gradients_lost", (untrained("relu") - untrained("sigmoid")).called(
+                "decades that gradients lose towards the first layer, sigmoid minus ReLU, untrained"), at_least=LOST),
+            Test("saturates", saturated.rise().called(
+                "share of sigmoids with a derivative below 0.01, after training minus before", "% points"),
+                at_least=1.0),
             Test("sigmoid_quarter", largest("sigmoid", "largest").called("largest derivative of a sigmoid"),
                  at_most=0.25),
             Test("relu_one", largest("relu", "inexact").called("share of active ReLUs with a derivative other than 1"),
@@ -247,17 +161,35 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
+LAYERS = ("conv1", "conv2", "fc3", "fc4")
+
 ABLATION = Ablation(
     name="gradient_flow",
     title="Gradient flow",
     question="Do identity shortcuts keep gradients stable over depth, and does the sigmoid stop them?",
     claims=CLAIMS,
     plan=plan,
-    probe=probe,
-    figures=figures,
-    passes=passes,
+    charts=(
+        Drawing({"lenets": tuple(RATES)}),
+        ArmTable(
+            "identity", "How exactly dx_L/dx_l = I + dF/dx holds",
+            {
+                f"{over} of its stages": Quantity(DEVIATION, probe="identity", over=over)
+                for over in ("least", "greatest")
+            },
+            "Relative distance of dE/dx_l from dE/dx_L + dE/dx_L * d(sum of F)/dx_l over one stage, in double "
+            "precision; medians over seeds, with their range. Rounding alone gives about 1e-15.",
+            medians=True, by={"epoch": "epoch"},
+        ),
+        ArmTable(
+            "saturation", "Derivatives below 0.01",
+            {layer: replace(small, where={"layer": layer}) for layer in LAYERS},
+            "Share of inputs, means over seeds. Of ReLU these are the inactive units, whose derivative is 0.",
+            arms=tuple(RATES), by={"epoch": "epoch"},
+        ),
+    ),
     baseline=f"original_{SHALLOW}",
-)
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(ABLATION)

@@ -14,152 +14,54 @@ schedule and fewer epochs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.chart import Against, Drawing, Pairs
 from ablations.harness.declare.measure import Measure, Quantity, absolute, counted, greatest, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.protocols import laptop_recipe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.store.records import Records, point
+from ablations.probes.activations.responses import RESPONSE, Responses
+from ablations.probes.chance import Chance
+from ablations.probes.imagenet_costs import MULTIPLY_ADDS, ImagenetCosts
+from modules.training.recipe import HE2015_CIFAR, HE2015_CIFAR_DEEP
 
-if TYPE_CHECKING:
-    from ablations.harness.probing import Measurement, Subject
-    from datamodules.images import ImageData
-
-TRAIN_ERROR, TEST_ERROR = "train/top1_error", "test/top1_error"
-RESPONSE, MULTIPLY_ADDS, PARAMETERS = "response/std", "multiply_adds", "parameters"
+PAPER_DEPTHS = (20, 32, 44, 56, 110)
 SHALLOW, DEEP, OPTIONS_DEPTH = 20, 56, 32
 BASELINE = f"residual_{SHALLOW}"
 OPTION_A, OPTION_B, OPTION_C = (f"residual_{OPTIONS_DEPTH}{option}" for option in ("", "_B", "_C"))
+FAMILIES: dict[str, dict[str, object]] = {"plain": {"skip": False}, "residual": {}}
 
 
-# -- the arms ---------------------------------------------------------------------------------------------------------
-
-
-class Protocol(NamedTuple):
-    """What a budget means for CIFAR residual networks; recipe: what differs from the network's own."""
-
-    depths: tuple[int, ...]
-    width: int
-    recipe: dict[str, Any]
-
-
-def protocol(budget: str, data: ImageData) -> Protocol:
-    """Depths, width and recipe that a budget allows on this data."""
-    at = Scale.of(budget, data)
-    if budget == "paper":
-        return Protocol((20, 32, 44, 56, 110), 16, {})
-    if budget == "short":  # a thirtieth of the schedule in its own shape, for as many seeds as a verdict needs
-        return Protocol((20, 32, 56), 16, {"epochs": at.epochs(6), "precision": FAST_TRAINING})
-    recipe = {"schedule": "linear", "nesterov": True, "warmup_steps": 40, "batch_size": 64}
-    recipe["epochs"] = at.epochs(12, 64)
-    if not at.small:
-        recipe |= {"batch_size": 128, "warmup_steps": 60, "epochs": at.epochs(1), "precision": FAST_TRAINING}
-    if budget == "smoke":
-        return Protocol((20, 32, 56), 4, {**recipe, "epochs": 1})
-    return Protocol((20, 32, 56) if at.large else (20, 32, 44, 56), 8, recipe)
-
-
-def cifar_arm(name: str, depth: int, chosen: Protocol, note: str = "", **arguments: object) -> Arm:
+def cifar_arm(at: Scale, name: str, depth: int, note: str = "", **arguments: object) -> Arm:
     """A CIFAR residual network of that depth; from 110 layers on with the paper's slow start."""
-    slow_start = {"warmup_steps": 400, "warmup_rate": 0.01} if depth >= 110 else {}
-    size = {"depth": depth, "width": chosen.width}
-    return Arm(name, "resnet_cifar", {**size, **arguments}, {**chosen.recipe, **slow_start}, note)
+    # A thirtieth of the schedule in its own shape, for as many seeds as a verdict needs.
+    short = {"epochs": at.epochs(6), "precision": FAST_TRAINING}
+    recipe = laptop_recipe(at, 12, HE2015_CIFAR_DEEP if depth >= 110 else HE2015_CIFAR, short=short)
+    width = at(paper=16, laptop=8, smoke=4)
+    return Arm(name, "resnet_cifar", {"depth": depth, "width": width, **arguments}, recipe, note)
 
 
-def plan(budget: str, data: ImageData) -> Plan:
+def plan(at: Scale) -> Plan:
     """Every depth plain and residual, and one depth with the other shortcuts."""
-    chosen = protocol(budget, data)
-    plain = [cifar_arm(f"plain_{depth}", depth, chosen, skip=False) for depth in chosen.depths]
-    residual = [cifar_arm(f"residual_{depth}", depth, chosen, "shortcut A") for depth in chosen.depths]
-    options = [
-        cifar_arm(OPTION_B, OPTIONS_DEPTH, chosen, "projections where the shape changes", shortcut="B"),
-        cifar_arm(OPTION_C, OPTIONS_DEPTH, chosen, "projections everywhere", shortcut="C"),
+    few = (20, 32, 56)
+    depths = at(paper=PAPER_DEPTHS, short=few, laptop=few if at.large else (20, 32, 44, 56), smoke=few)
+    arms = [
+        cifar_arm(at, f"{family}_{depth}", depth, "shortcut A" if family == "residual" else "", **arguments)
+        for family, arguments in FAMILIES.items()
+        for depth in depths
     ]
-    limit = Scale.of(budget, data).limit(600) if budget == "laptop" else None
+    arms += [
+        cifar_arm(at, OPTION_B, OPTIONS_DEPTH, "projections where the shape changes", shortcut="B"),
+        cifar_arm(at, OPTION_C, OPTIONS_DEPTH, "projections everywhere", shortcut="C"),
+    ]
+    responses = Responses(limit=at(paper=None, laptop=at.limit(600), smoke=None))
     # Seven seeds can reproduce one of four claims, eight can also contradict one of three tests.
-    return Plan((*plain, *residual, *options), 2 if budget == "smoke" else 8, {"limit": limit})
+    return Plan(arms, at(paper=8, smoke=2), [Chance(), responses, ImagenetCosts(of=(BASELINE,))])
 
 
-# -- the probe --------------------------------------------------------------------------------------------------------
-
-# Multiply-adds in units of 1e9 as the paper prints them: table 1, and section 3.3 for VGG-19.
-PUBLISHED = {"resnet18": 1.8, "resnet34": 3.6, "resnet50": 3.8, "resnet101": 7.6, "resnet152": 11.3, "vgg19": 19.6}
-# As published: shortcut A up to 34 layers, B above, and the stride on the first convolution of a bottleneck.
-IMAGENET: dict[str, tuple[str, dict[str, object]]] = {
-    "plain18": ("plain18", {}),
-    "plain34": ("plain34", {}),
-    "resnet18": ("resnet18", {"shortcut": "A"}),
-    "resnet34": ("resnet34", {"shortcut": "A"}),
-    "resnet34_B": ("resnet34", {"shortcut": "B"}),
-    "resnet34_C": ("resnet34", {"shortcut": "C"}),
-    **{f"resnet{depth}": (f"resnet{depth}", {"stride_on": "first"}) for depth in (50, 101, 152)},
-    "vgg16": ("vgg16", {}),
-    "vgg19": ("vgg19", {}),
-}
-# One block between 56 x 56 maps (figure 5): kind, width, channels that come in and go out.
-BLOCKS = {
-    "basic_block_64": ("basic", 64, 64),
-    "bottleneck_256": ("bottleneck", 64, 256),
-    "basic_block_256": ("basic", 256, 256),
-}
-
-
-def probe(subject: Subject) -> Iterator[Measurement]:
-    """The error of guessing, the standard deviation of each layer's response, and from one arm the costs."""
-    from ablations.harness.probing import Measurement
-    from ablations.probes.activations.responses import deviations
-
-    yield Measurement(point("chance"), TEST_ERROR, 100.0 - 100.0 / subject.data.num_classes, "%")
-    batches = subject.data.evaluation_batches("test", device=subject.device, limit=subject.settings["limit"])
-    found = deviations(subject.network, batches, subject.on_pass)
-    for layer, (name, deviation) in enumerate(found.items(), start=1):
-        yield Measurement(point("response", layer=layer, name=name), RESPONSE, deviation, "")
-    if subject.arm == BASELINE:
-        yield from costs()
-
-
-def costs() -> Iterator[Measurement]:
-    """Multiply-adds and parameters of the ImageNet networks and of single blocks, counted without memory or time."""
-    import torch
-
-    from ablations.harness.probing import Measurement
-    from modules import build
-    from modules.blocks.cost import cost
-    from modules.blocks.residual_block import BlockDesign, residual_block
-
-    counted = {}
-    with torch.device("meta"):
-        for name, (network, arguments) in IMAGENET.items():
-            counted[name] = cost(build(network, 1000, 3, **arguments), (3, 224, 224))
-        for name, (kind, width, channels) in BLOCKS.items():
-            design = BlockDesign(kind)  # type: ignore[arg-type]
-            counted[name] = cost(residual_block(design, channels, width, 1, is_first=False), (channels, 56, 56))
-    for name, found in counted.items():
-        yield Measurement(point("cost", network=name), MULTIPLY_ADDS, found.multiply_adds, "")
-        yield Measurement(point("cost", network=name), PARAMETERS, found.parameters, "")
-
-
-def passes(blocks: int, settings: Mapping[str, Any]) -> float:
-    """One pass, whose responses are summed up."""
-    return 1.5
-
-
-def figures(records: Records, folder: Path) -> Sequence[Any]:
-    """The paper's figures 6 and 7, error over depth, the shortcut options and the table of costs."""
-    from reports.drawings.plain_or_residual import draw
-
-    return draw(records, folder, [OPTION_A, OPTION_B, OPTION_C], PUBLISHED)
-
-
-# -- what decides -----------------------------------------------------------------------------------------------------
-
-
-training_error = Quantity(TRAIN_ERROR, "%", "training error", "epoch", over="last", guessing=TEST_ERROR)
-responses = Quantity(RESPONSE, "", "mean standard deviation of responses", "response", over="mean")
+training_error = Quantity("train/top1_error", "%", "training error", "epoch", over="last", guessing="test/top1_error")
+response = Quantity(RESPONSE, "", "mean standard deviation of responses", "response", over="mean")
 
 
 def multiply_adds(network: str) -> Measure:
@@ -172,6 +74,8 @@ def percentage(part: str, whole: str) -> Measure:
     return (100 * multiply_adds(part) / multiply_adds(whole)).called(f"multiply-adds of {part} over {whole}", "%")
 
 
+# Multiply-adds in units of 1e9 as the paper prints them: table 1, and section 3.3 for VGG-19.
+PUBLISHED = {"resnet18": 1.8, "resnet34": 3.6, "resnet50": 3.8, "resnet101": 7.6, "resnet152": 11.3, "vgg19": 19.6}
 HE = "He et al. 2015, arXiv:1512.03385"
 # The paper calls the 0.84 points between options C and A a small difference, not essential to the degradation problem.
 NOT_ESSENTIAL = 0.84
@@ -198,9 +102,9 @@ CLAIMS = (
         f"{HE}, section 4.2, figure 7",
         "figure only: ResNet-20, -56 and -110 below their plain twins, the deeper the lower",
         tests=(
-            Test("weaker_deep", responses(f"residual_{DEEP}") - responses(f"plain_{DEEP}"), at_most=0.0),
-            Test("weaker_shallow", responses(f"residual_{SHALLOW}") - responses(f"plain_{SHALLOW}"), at_most=0.0),
-            Test("weaker_with_depth", responses(f"residual_{DEEP}") - responses(f"residual_{SHALLOW}"), at_most=0.0),
+            Test("weaker_deep", response(f"residual_{DEEP}") - response(f"plain_{DEEP}"), at_most=0.0),
+            Test("weaker_shallow", response(f"residual_{SHALLOW}") - response(f"plain_{SHALLOW}"), at_most=0.0),
+            Test("weaker_with_depth", response(f"residual_{DEEP}") - response(f"residual_{SHALLOW}"), at_most=0.0),
         ),
     ),
     Claim(
@@ -233,17 +137,28 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
+OVER_DEPTH = {family: {f"{family}_{depth}": depth for depth in PAPER_DEPTHS} for family in FAMILIES}
+
 ABLATION = Ablation(
     name="plain_or_residual",
     title="Plain or residual",
     question="Do deeper plain networks train worse, and deeper residual ones not?",
     claims=CLAIMS,
     plan=plan,
-    probe=probe,
-    figures=figures,
-    passes=passes,
+    charts=(
+        Drawing({"published": PUBLISHED}),
+        Against(
+            "training_over_depth", "Training error over depth", training_error, "training error (%)", "layers",
+            OVER_DEPTH, caption="At the end of training; a run that diverged stands where guessing does.",
+        ),
+        Against(
+            "test_over_depth", "Test error over depth", top1_error, "test error (%)", "layers", OVER_DEPTH,
+            caption="The test error of trained networks.",
+        ),
+        Pairs((OPTION_A, OPTION_B, OPTION_C), "test error (%)", title="Shortcut options A, B and C"),
+    ),
     baseline=BASELINE,
-)
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(ABLATION)

@@ -1,18 +1,24 @@
-"""What only the questions about residual blocks must hold: the papers' own networks, and seeds that can decide."""
+"""What only the questions about residual blocks hold: the papers' networks, shared runs, counts, seeds that decide."""
+
+import math
 
 import pytest
 import torch
 
-from ablations import activation_order, shortcut_forms
+from ablations import activation_order, gradient_flow, plain_or_residual, shortcut_forms
 from ablations.activation_order import DEEPER, DEEPEST, FULL, SMALL_BATCH
-from ablations.harness.declare.scale import Scale
+from ablations.harness.declare.chart import Drawing, written
+from ablations.harness.declare.scale import BUDGETS, Scale
+from ablations.harness.store.records import Record, Records, point
+from ablations.harness.verdict import judge
 from modules import build, resolve
 from modules.blocks import residual_block
+from reports.charts.declared import draw_all
 
-CIFAR = ("cifar10", 32, 45_000, 10_000)
+DIGITS, CIFAR = ("digits", 16, 1_212, 450), ("cifar10", 32, 45_000, 10_000)
 
 
-@pytest.mark.parametrize("script", [activation_order, shortcut_forms])
+@pytest.mark.parametrize("script", [activation_order, gradient_flow, plain_or_residual, shortcut_forms])
 def test_seeds_are_enough_on_larger_images(script):
     """At least what reproducing takes, and at the paper budget what contradicting takes."""
     seeds = {budget: script.plan(Scale(budget, *CIFAR)).seeds for budget in ("laptop", "short", "paper")}
@@ -57,3 +63,68 @@ def test_no_shortcut_is_a_shortcut_times_zero():
         with torch.no_grad():
             answers.append(network(images))
     assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("data", [DIGITS, CIFAR])
+def test_plain_and_original_networks_are_those_of_plain_or_residual(budget, data):
+    mine, others = (
+        {arm.name: arm for arm in script.plan(Scale(budget, *data)).arms}
+        for script in (gradient_flow, plain_or_residual)
+    )
+    for depth in (20, 56):
+        for one, other in (("plain", "plain"), ("original", "residual")):
+            a, b = mine[f"{one}_{depth}"], others[f"{other}_{depth}"]
+            assert (a.network, a.arguments, a.recipe) == (b.network, b.arguments, b.recipe)
+
+
+def row(arm, seed, where, metric, value):
+    return Record("invented", arm, seed, where, metric, float(value), "", f"{arm}-{seed}")
+
+
+@pytest.mark.parametrize("measure", [
+    plain_or_residual.training_error("a"), shortcut_forms.error("a"), shortcut_forms.loss("a"),
+])  # fmt: skip
+def test_a_run_that_diverged_counts_as_guessing(measure):
+    guessing = {"test/top1_error": 90.0, "train/loss": 2.3}
+    rows = [row("b", 0, "chance", metric, value) for metric, value in guessing.items()]
+    diverged = [row("a", 0, "test", "test/top1_error", math.nan), row("a", 0, "diverged", "step", 20)]
+    assert measure.by_seed(Records(rows + diverged)) == {0: guessing[measure.quantity.guessing]}
+    assert measure.by_seed(Records(diverged)) == {}, "nobody says what guessing gives"
+
+
+@pytest.mark.parametrize(("change", "verdict"), [
+    ({}, "reproduced"), ({"resnet34": 4.0e9}, "contradicted"), ({"resnet152": 11.5e9}, "contradicted"),
+    ({"bottleneck_256": 3e8}, "contradicted"), (None, "undecided"),
+])  # fmt: skip
+def test_counts_decide_either_way(change, verdict):
+    counted = {name: published * 1e9 for name, published in plain_or_residual.PUBLISHED.items()}
+    counted |= {"basic_block_64": 231211008, "bottleneck_256": 218365952, **(change or {})}
+    rows = [
+        row("residual_20", 0, point("cost", network=name), "multiply_adds", count)
+        for name, count in counted.items()
+        if change is not None
+    ]
+    (claim,) = [claim for claim in plain_or_residual.CLAIMS if claim.id == "PR3"]
+    (found,) = judge([claim], Records(rows), [0], "laptop", "digits", num_claims=4)
+    assert found["verdict"] == verdict
+
+
+def test_figures_need_no_complete_records(tmp_path):
+    """Arms, metrics and seeds that are missing are left out."""
+    rows = [
+        row(arm, 0, point("gradient", epoch=epoch, position=place, block=f"b{place}"), "gradient/activation", place)
+        for arm in ("plain_56", "relu") for epoch in (0, 3) for place in (1, 2)
+    ]  # fmt: skip
+    rows += [row("plain_20", 0, point("epoch", epoch=epoch), "val/top1_error", 50 / epoch) for epoch in (1, 2)]
+    rows += [row("plain_20", 0, point("response", layer=1, name="conv"), "response/std", 1.0)]
+    for script, expected in (
+        (gradient_flow, ["gradient_by_activation.png", "balance.png", "lenet_gradients.png"]),
+        (plain_or_residual, ["errors.png", "responses.png"]),
+    ):
+        (drawing,) = [chart for chart in script.ABLATION.charts if isinstance(chart, Drawing)]
+        said = [written(drawing)]
+        assert draw_all(said, script.ABLATION.name, Records(), tmp_path) == []
+        drawn = draw_all(said, script.ABLATION.name, Records(rows), tmp_path)
+        assert [each.file for each in drawn] == [f"figures/{name}" for name in expected]
+        assert all((tmp_path / each.file).stat().st_size for each in drawn)

@@ -1,4 +1,4 @@
-"""Gradient norms over the depth of networks and over training, the residual identity, and activations' derivatives."""
+"""Gradient norms over the depth of networks and over training, and activations' derivatives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from ablations.harness.store.records import Records
 from reports.charts.curves import draw_against, looks
 from reports.charts.style import FAINT, Drawn, legend, panels, save, style
-from reports.charts.tables import write_table
 
 NORMS = {"gradient/activation": "by the block's output", "gradient/parameters": "by the block's weights"}
 
@@ -27,10 +26,9 @@ def draw(records: Records, folder: Path, lenets: Sequence[str]) -> list[Drawn]:
         short = metric.partition("/")[2]
         drawn += _norms(records, folder, f"gradient_by_{short}", f"Gradient of the loss {words}", metric, deep)
     drawn += _over_training(records, folder, deep)
-    drawn += _identity(records, folder)
     title = "LeNet-5: gradient of the loss by each layer's output"
     drawn += _norms(records, folder, "lenet_gradients", title, "gradient/activation", lenets)
-    return drawn + _derivatives(records, folder, lenets) + _saturation(records, folder, lenets)
+    return drawn + _derivatives(records, folder, lenets)
 
 
 def _mean_over_seeds(records: Records, field: str) -> dict[int, float]:
@@ -106,24 +104,6 @@ def _over_training(records: Records, folder: Path, arms: Sequence[str]) -> list[
     )  # fmt: skip
 
 
-def _identity(records: Records, folder: Path) -> list[Drawn]:
-    """A table: how far each arm's gradient is from the identity, before and after training."""
-    found = records.where(probe="identity")
-    if not found:
-        return []
-    first, last = _epochs(found)
-    rows = []
-    for arm in found.arms:
-        values = [found.where(arm=arm, epoch=epoch).values() for epoch in (first, last)]
-        rows.append((arm, *(f"{end:.2g}" for each in values for end in (min(each), max(each)))))
-    columns = ("arm", "untrained, least", "untrained, most", "trained, least", "trained, most")
-    caption = (
-        "Relative distance of dE/dx_l from dE/dx_L + dE/dx_L * d(sum of F)/dx_l over one stage, in double precision; "
-        "least and most over stages and seeds. Rounding alone gives about 1e-15."
-    )
-    return [write_table(folder, "identity", "How exactly dx_L/dx_l = I + dF/dx holds", caption, columns, rows)]
-
-
 def _derivatives(records: Records, folder: Path, arms: Sequence[str]) -> list[Drawn]:
     """Histograms of the activations' derivatives, untrained (dashed) and trained, a panel for each activation."""
     found = records.where(probe="derivative_bin")
@@ -153,21 +133,3 @@ def _derivatives(records: Records, folder: Path, arms: Sequence[str]) -> list[Dr
         "exceed 1/4; a ReLU's is 1 on active units and 0 on the others."
     )
     return [Drawn("figures/derivatives.png", "Derivatives of sigmoid, tanh and ReLU", caption)]
-
-
-def _saturation(records: Records, folder: Path, arms: Sequence[str]) -> list[Drawn]:
-    """A table: share of derivatives below 0.01 in each layer, before and after training."""
-    found = records.where(probe="derivative", metric="derivative/small")
-    if not found:
-        return []
-    layers = list(dict.fromkeys(row.fields["layer"] for row in found))
-    rows = []
-    for arm in (arm for arm in arms if arm in found.arms):
-        first, last = _epochs(found.where(arm=arm))
-        for words, epoch in (("untrained", first), ("trained", last)):
-            shares = [found.where(arm=arm, epoch=epoch, layer=layer).values() for layer in layers]
-            rows.append((arm, words, *(round(100.0 * mean(each), 2) if each else None for each in shares)))
-    caption = "Share of inputs in %, means over seeds. Of ReLU these are the inactive units, whose derivative is 0."
-    return [
-        write_table(folder, "saturation", "Derivatives below 0.01", caption, ("activation", "network", *layers), rows)
-    ]

@@ -1,32 +1,26 @@
-"""Figures 6 and 7 of He et al. 2015 (arXiv:1512.03385) in the paper's axes, the shortcut options and the costs."""
+"""Figures 6 and 7 of He et al. 2015 (arXiv:1512.03385) in the paper's axes, and what its networks cost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 
 from matplotlib.lines import Line2D
 
 from ablations.harness.store.records import Records
-from reports.charts.curves import by_epoch, curves, draw_against, looks
-from reports.charts.paired_seeds import draw_pairs
+from reports.charts.curves import by_epoch, curves, looks
 from reports.charts.style import FAINT, Drawn, legend, panels, save, style
 from reports.charts.tables import write_table
 
 FAMILIES = ("plain", "residual")
-TEST_ERROR = "test/top1_error"
 TOP = 1.15  # of the highest curve after the first third of training, where the axis ends
 
 
-def draw(records: Records, folder: Path, options: Sequence[str], published: Mapping[str, float]) -> list[Drawn]:
-    """Every figure that the records allow, to `folder`/figures.
-
-    options: the arms of shortcut options A, B and C. published: network -> multiply-adds in units of 1e9.
-    """
-    drawn = _errors(records, folder) + _over_depth(records, folder) + _responses(records, folder)
-    return drawn + _options(records, folder, options) + _costs(records, folder, published)
+def draw(records: Records, folder: Path, published: Mapping[str, float]) -> list[Drawn]:
+    """Every figure that the records allow; published: network -> multiply-adds in units of 1e9."""
+    return _errors(records, folder) + _responses(records, folder) + _costs(records, folder, published)
 
 
 def _depths(records: Records) -> list[int]:
@@ -80,27 +74,6 @@ def _errors(records: Records, folder: Path) -> list[Drawn]:
     return [Drawn("figures/errors.png", "Plain and residual networks in training", caption)]
 
 
-def _over_depth(records: Records, folder: Path) -> list[Drawn]:
-    """Final training and test error against depth."""
-    drawn = []
-    last = max((int(row.fields["epoch"]) for row in records.where(probe="epoch")), default=0)
-    for name, fields in (("training", {"probe": "epoch", "epoch": last}), ("test", {"probe": "test"})):
-        metric = TEST_ERROR if name == "test" else "train/top1_error"
-        series = {
-            family: {
-                float(depth): records.where(arm=f"{family}_{depth}", metric=metric, **fields).values()
-                for depth in _depths(records)
-            }
-            for family in FAMILIES
-        }
-        title = f"{name.capitalize()} error over depth"
-        drawn += draw_against(
-            folder, f"{name}_over_depth", title, "layers", f"{name} error (%)", series,
-            caption=f"The {name} error of trained networks.",
-        )  # fmt: skip
-    return drawn
-
-
 def _responses(records: Records, folder: Path) -> list[Drawn]:
     """Figure 7: standard deviation of each layer's response, in the order of the layers and ranked."""
     rows = records.where(probe="response", metric="response/std")
@@ -136,12 +109,6 @@ def _responses(records: Records, folder: Path) -> list[Drawn]:
         "the paper: trained networks, test images, means over seeds."
     )
     return [Drawn("figures/responses.png", "Layer responses", caption)]
-
-
-def _options(records: Records, folder: Path, options: Sequence[str]) -> list[Drawn]:
-    """Test errors of shortcut options A, B and C, seed by seed."""
-    drawn = draw_pairs(records, folder, options, TEST_ERROR, "test error (%)")
-    return [item._replace(title="Shortcut options A, B and C") for item in drawn]
 
 
 def _costs(records: Records, folder: Path, published: Mapping[str, float]) -> list[Drawn]:

@@ -21,7 +21,6 @@ from ablations.harness.declare.scale import BUDGETS, Scale
 from ablations.harness.declare.scripts import scripts
 from ablations.harness.prepare import _run
 from ablations.harness.store.records import read_records
-from ablations.harness.trial import data_key
 from ablations.harness.verdict import judge
 from datamodules.augment import Augment
 from datamodules.images import ImageData
@@ -74,10 +73,10 @@ def _of_budget(script: str, budget: str, data: ImageData) -> dict[str, str] | st
     options = Options(budget, data.name, Path("data"), Path("runs"))
     try:
         plan, found = granted(ABLATIONS[script].plan(Scale.of(budget, data)), bf16_is_fast=True), {}
-        of_arms = {data_key(arm): arm.data for arm in plan.arms}
+        of_arms = {json.dumps(dict(arm.data)): arm.data for arm in plan.arms}
         used = {key: datamodules.make(data, **given) if given else data for key, given in of_arms.items()}
         for arm in plan.arms:
-            found[arm.name] = _run(arm, used[data_key(arm)], 0, options).hash
+            found[arm.name] = _run(arm, used[json.dumps(dict(arm.data))], 0, options).hash
     except ValueError as error:
         return f"refused: {error}"
     return found

@@ -41,6 +41,9 @@ def test_places_are_paired_and_a_measure_is_the_same_at_all_of_them() -> None:
     assert ratio.by_seed(rows) == {0: [(2, 4)]}, "no value where the divisor is not above 0"
     assert ratio.log2().over("mean").by_seed(rows) == {0: 2}
     assert ratio.arms == ("a", "b")
+    small = (0.001 * layers()).log10("decades")
+    assert small.absolute().over("greatest").by_seed(rows) == {0: pytest.approx(-math.log10(0.004))}
+    assert (small.unit, layers("b").log10().by_seed(rows)) == ("decades", {0: [(2, math.log10(2)), (4, 0)]})
     assert (100 * (layers() - whole("a")) / whole("a")).by_seed(rows) == {0: [(1, 100), (2, 300), (3, 200)]}
     assert (layers() - whole("c")).by_seed(rows) == {}
     assert ratio.formula == "([harm at delete of a] along layer / [harm at delete of b] along layer)"
@@ -56,6 +59,7 @@ def test_reductions() -> None:
     assert [layers().over(each).by_seed(rows)[0] for each in ("least", "median", "greatest")] == [1, 4, 9]
     assert layers().first(3).by_seed(rows) == {0: 2.5, 1: 2}
     assert layers().last(3).by_seed(rows) == {0: 8.5, 1: 2}
+    assert layers().rise().by_seed(rows) == {0: 4, 1: 0}
     assert layers().share_below(4).by_seed(rows) == {0: pytest.approx(300 / 7), 1: 100}
     assert layers().rises().by_seed(rows) == {0: pytest.approx((15 - 5) / 21), 1: 0}, "20 pairs of 21 differ"
     expected = spearmanr(range(7), [4, 1, 2, 3, 9, 9, 8]).statistic

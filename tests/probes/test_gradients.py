@@ -4,17 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from ablations.probes.gradients.gradients import (
+from ablations.harness.declare.probe import Subject
+from ablations.probes.activations.derivatives import (
     NUM_BINS,
     SMALL,
+    ActivationDerivatives,
     activation_derivatives,
-    block_norms,
     derivative,
-    forward,
-    identity_deviations,
-    stages,
 )
+from ablations.probes.gradients.block_gradients import BlockGradients, block_norms, forward
+from ablations.probes.gradients.residual_identity import ResidualIdentity, identity_deviations, stages
 from modules import build
+from modules.weights import save_weights
 
 
 def small(name="resnet_cifar", **arguments):
@@ -127,3 +128,42 @@ def test_no_batches_are_refused():
     for ask in (block_norms, activation_derivatives):
         with pytest.raises(ValueError, match="no batches"):
             ask(network, [])
+
+
+def asked(probe, network, data):
+    """Point -> metric -> value, of a network that was given with its weights."""
+    found = {}
+    for each in probe.ask(Subject(network, data, "any", 0, torch.device("cpu"))):
+        found.setdefault(each.point, {})[each.metric] = each.value
+        assert each.metric in probe.units
+    return found
+
+
+def test_probes_ask_training_images(digits):
+    network = small(in_channels=1)
+    batches = list(digits.evaluation_batches("train", 8, limit=16))
+    found = asked(BlockGradients(batch_size=8, limit=16), network, digits)
+    norms = block_norms(network, batches)
+    assert found == {
+        f"gradient epoch=0 position={position} block={name}": {
+            "gradient/activation": norm.activation, "gradient/parameters": norm.parameters
+        }
+        for position, (name, norm) in enumerate(norms.items(), start=1)
+    }  # fmt: skip
+    found = asked(ResidualIdentity(identity_images=4, limit=16), network, digits)
+    deviations = identity_deviations(network, *(tensor[:4] for tensor in batches[0]))
+    assert [value for each in found.values() for value in each.values()] == deviations
+    assert asked(ResidualIdentity(), small(in_channels=1, skip=False), digits) == {}, "nothing is added"
+
+
+def test_derivatives_are_asked_of_each_snapshot(digits, tmp_path):
+    network = small("lenet5", in_channels=1, activation="sigmoid")
+    snapshots = {epoch: tmp_path / f"{epoch}.safetensors" for epoch in (0, 7)}
+    for file in snapshots.values():
+        save_weights(network, file)
+    subject = Subject(network, digits, "any", 0, torch.device("cpu"), snapshots=snapshots)
+    found = list(ActivationDerivatives(batch_size=8, limit=16).ask(subject))
+    points = {each.point for each in found if each.point.startswith("derivative ")}
+    layers = ("conv1", "conv2", "fc3", "fc4")
+    assert points == {f"derivative epoch={epoch} layer={layer}" for epoch in (0, 7) for layer in layers}
+    assert {each.metric for each in found} == set(ActivationDerivatives.units)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ablations.probes.activations.responses import deviations, response_layers
+from ablations.harness.declare.probe import Subject
+from ablations.probes.activations.responses import Responses, deviations, response_layers
 from modules import build
 
 
@@ -56,3 +57,13 @@ def test_deviations_are_those_of_all_images_at_once():
 def test_no_images_are_refused():
     with pytest.raises(ValueError, match="no images"):
         deviations(small(), [])
+
+
+def test_it_is_asked_of_test_images(digits):
+    network = build("resnet_cifar", 10, 1, depth=8, width=4)
+    subject = Subject(network, digits, "any", 0, torch.device("cpu"))
+    found = list(Responses(limit=9).ask(subject))
+    expected = deviations(network, digits.evaluation_batches("test", limit=9))
+    assert [each.value for each in found] == list(expected.values())
+    assert found[0].point == "response layer=1 name=stem.conv1"
+    assert (Responses(limit=9).evaluations(3, 40), Responses().evaluations(3, 40)) == (13.5, 60.0)

@@ -57,7 +57,7 @@ def test_nothing_to_fit_is_refused():
         fit(Same([0.0, 1.0]), [])
 
 
-def test_it_is_asked_of_the_first_training_images(digits):
+def test_it_is_asked_of_training_images(digits):
     subject = Subject(Same([0.0] * 10), digits, "any", 0, torch.device("cpu"))
     probe = TrainingFit(train_images=30)
     found = {each.metric: each.value for each in probe.ask(subject)}

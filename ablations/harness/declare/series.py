@@ -87,6 +87,21 @@ class Series:
         found = self._changed("log2({})", lambda found: [(x, math.log2(value)) for x, value in found if not value <= 0])
         return replace(found, unit="")
 
+    def log10(self, unit: str = "") -> Series:
+        """Decimal logarithms, in `decades`, say; a place whose value is not above 0 has none."""
+        found = self._changed(
+            "log10({})", lambda found: [(x, math.log10(value)) for x, value in found if not value <= 0]
+        )
+        return replace(found, unit=unit)
+
+    def absolute(self) -> Series:
+        """The sizes without their signs."""
+        return self._changed("absolute({})", lambda found: [(x, abs(value)) for x, value in found])
+
+    def rise(self) -> Measure:
+        """The last value minus the first."""
+        return reduced("rise", lambda _, values: values[-1] - values[0], self)
+
     def over(self, choice: Literal["mean", "median", "least", "greatest"]) -> Measure:
         """One value of each seed."""
         return reduced(choice, lambda _, values: CHOICES[choice](values), self)

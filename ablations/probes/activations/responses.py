@@ -7,15 +7,39 @@ Differs from the paper: it does not say over which images; here over all that ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from ablations.harness.declare.probe import Measurement, Probe, Subject
+from ablations.harness.store.records import point
 
-from modules import Network
-from modules.blocks.network import evaluating
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+RESPONSE = "response/std"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Responses(Probe):
+    """Standard deviation of each layer's response on test images; limit: how many, None for all."""
+
+    limit: int | None = None
+    units = {RESPONSE: ""}
+    needs_blocks = False
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        """One pass, in which sums are kept."""
+        batches = subject.data.evaluation_batches("test", device=subject.device, limit=self.limit)
+        found = deviations(subject.network, batches, subject.on_pass)
+        for layer, (name, deviation) in enumerate(found.items(), start=1):
+            yield Measurement(point("response", layer=layer, name=name), RESPONSE, deviation)
+
+    def evaluations(self, blocks: int, num_test: int) -> float:
+        """The sums cost half as much as the pass."""
+        return 1.5 * (self.limit or num_test)
 
 
 def response_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -23,6 +47,8 @@ def response_layers(network: nn.Module) -> dict[str, nn.Module]:
 
     That is the batch norm right behind the convolution in the same sequence, or the convolution itself.
     """
+    from torch import nn
+
     found: dict[str, nn.Module] = {}
     normalised: dict[nn.Module, nn.Module] = {}
     for name, module in network.named_modules():
@@ -33,15 +59,18 @@ def response_layers(network: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-@torch.no_grad()
 def deviations(
-    network: Network, batches: Iterable[tuple[Tensor, Tensor]], on_pass: Callable[[], object] = lambda: None
+    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], on_pass: Callable[[], object] = lambda: None
 ) -> dict[str, float]:
     """Name of each layer -> standard deviation of its response over all images, channels and pixels of all batches.
 
     batches: of (images (N, C, H, W), labels). Evaluated in evaluation mode, restored afterwards. Raises ValueError if
     there are no images.
     """
+    import torch
+
+    from modules.blocks.network import evaluating
+
     sums: dict[str, tuple[int, float, float]] = {}
 
     def add(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -52,7 +81,7 @@ def deviations(
     layers = response_layers(network)
     handles = [layer.register_forward_hook(partial(add, name)) for name, layer in layers.items()]
     try:
-        with evaluating(network):
+        with torch.no_grad(), evaluating(network):
             for images, _ in batches:
                 network(images)
                 on_pass()

@@ -19,22 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFit(Probe):
-    """Loss and error of a network on training images; train_images: how many, from the first."""
+    """Loss and error of a network on training images, always the same; train_images: how many."""
 
+    train_images: int
     units = {"train/loss": "nats", "train/top1_error": "%"}
     needs_blocks = False
-    train_images: int
 
     def __post_init__(self) -> None:
         refuse_below(self, train_images=1)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
+        """One pass over these images."""
         images = subject.data.evaluation_batches("train", device=subject.device, limit=self.train_images)
         found = fit(subject.network, images, subject.on_pass)
         yield Measurement(point("trained_on"), "train/loss", found.loss)
         yield Measurement(point("trained_on"), "train/top1_error", found.error)
 
     def evaluations(self, blocks: int, num_test: int) -> float:
+        """An evaluation of each image."""
         return self.train_images
 
 
