@@ -18,7 +18,7 @@ from ablations.harness.declare.scripts import scripts
 from ablations.harness.explain import KNOWN, explanation
 
 SHAPES = {
-    "digits": (8, 1_212, 449, 1),
+    "digits": (16, 1_211, 450, 1),
     "mnist10k": (28, 7_200, 2_000, 1),
     "cifar10": (32, 45_000, 10_000, 3),
     "photos": (32, 1_819, 202, 3),
@@ -69,7 +69,8 @@ def test_a_plan_is_sound(ablation: Ablation, budget: str, shape: str) -> None:
 def test_charts_are_plain_values_whose_drawings_exist(ablation: Ablation) -> None:
     assert ablation.charts
     for each in ablation.charts:
-        assert chart.read(json.loads(json.dumps(chart.written(each)))) == chart.read(chart.written(each))
+        said = json.dumps(chart.written(each))
+        assert json.dumps(chart.written(chart.read(json.loads(said)))) == said
         if isinstance(each, chart.Drawing):
             assert importlib.util.find_spec(f"reports.drawings.{each.name or ablation.name}") is not None
     names = [each.name for each in ablation.charts if not isinstance(each, chart.Drawing)]
@@ -92,8 +93,8 @@ def test_an_explanation_tells_claims_rules_arms_and_probes(ablation: Ablation) -
         assert asked.name in text
 
 
-def test_nothing_heavy_is_imported_to_explain(program: Callable[..., Any]) -> None:
-    done = program("-c", EXPLAIN)
+def test_nothing_heavy_is_imported_to_explain(python: Callable[..., Any]) -> None:
+    done = python("-c", EXPLAIN)
     assert done.stdout.splitlines() == [str(len(scripts())), "[]"], done.stderr
 
 

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -201,14 +202,45 @@ def test_recipe_for_an_architecture_holds(tmp_path: Path, monkeypatch: pytest.Mo
         rules.test_a_checkpoint_alone_restores_the_network(name, rules.saving_trainer(tmp_path), tmp_path)
 
 
-def test_recipe_for_a_claim_holds() -> None:
-    (program,) = [text for text in PROGRAMS if "ABLATION = Ablation(" in text]
-    ablation = run_program(program)["ABLATION"]
-    planned = ablation.plan("laptop", SimpleNamespace(image_size=16))
-    check(ablation, planned)
-    assert {arm for claim in ablation.claims for test in claim.tests for arm in test.arms} <= {
-        arm.name for arm in planned.arms
-    }
+def test_recipes_for_a_claim_a_probe_a_chart_and_an_engine_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim's script asks the probe, draws the chart, and has its runs performed by the engine."""
+    from ablations.harness.command.command_line import Options
+    from ablations.harness.declare import chart
+    from ablations.harness.declare.measure import Quantity, top1_error
+    from ablations.harness.declare.scale import BUDGETS, Scale
+    from ablations.harness.execution.execute import carry_out
+    from ablations.harness.launch import report
+    from ablations.harness.prepare import prepare
+    from ablations.harness.store.records import read_records
+
+    claim, probe, engine = (
+        next(text for text in PROGRAMS if word in text)
+        for word in ("ABLATION = Ablation(", "class WeightNorm", "def on_the_cluster")
+    )
+    ablation = run_program(claim)["ABLATION"]
+    for budget in BUDGETS:
+        check(ablation, ablation.plan(Scale(budget, "digits", 16, 1_211, 450, 1)))
+    (tmp_path / "weight_norm.py").write_text(probe)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = import_module("weight_norm").WeightNorm()
+    (drawn,) = re.findall(r"`(Against\(.*\))`", PROSE)
+    one = replace(
+        ablation, charts=(eval(drawn, {"Against": chart.Against, "top1_error": top1_error}),),
+        plan=lambda at: replace(ablation.plan(at), probes=[asked], seeds=1),
+    )  # fmt: skip
+    by_engine = run_program(engine)
+    by_engine["SUBMIT"][:] = []  # no cluster is here
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    options = Options("smoke", "digits", tmp_path, tmp_path / "runs", arms=("wide",), wandb="disabled")
+    trial = prepare(one, options)
+    assert carry_out(trial, report, by_engine["on_the_cluster"]) is False
+    records = read_records(trial.folder)
+    (measure,) = re.findall(r"`(Quantity\(.*?\)\(\"wide\"\))`", PROSE)
+    assert eval(measure, {"Quantity": Quantity}).by_seed(records)[0] > 0
+    assert (trial.folder / "figures" / "width.png").exists()
 
 
 def test_arm_of_the_recipe_can_be_built() -> None:
@@ -234,17 +266,13 @@ def test_continuous_integration_runs_the_test_command() -> None:
 # -- the house --------------------------------------------------------------------------------------------------------
 
 
-def test_packages_are_those_on_disk() -> None:
-    on_disk = {file.parent.relative_to(ROOT).as_posix().replace("/", ".") for file in SOURCES}
-    assert sorted(PYPROJECT["tool"]["setuptools"]["packages"]) == sorted(on_disk)
-
-
 def test_templates_and_scripts_are_packaged() -> None:
-    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["reports"]
-    packaged = {file for pattern in patterns for file in (ROOT / "reports").glob(pattern)}
-    packaged = {file for file in packaged if file.parent.name == "reports"}
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["reports.pages"]
+    packaged = {file for pattern in patterns for file in (ROOT / "reports" / "pages").glob(pattern)}
     assert packaged
-    assert {file for file in (ROOT / "reports").iterdir() if file.suffix in (".j2", ".js")} == packaged
+    assert {file for file in (ROOT / "reports").rglob("*") if file.suffix in (".j2", ".js")} - packaged <= set(
+        (ROOT / "reports" / "published").rglob("*.js")
+    )
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.relative_to(ROOT).as_posix())

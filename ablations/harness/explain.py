@@ -13,7 +13,7 @@ from ablations.harness.declare.probe import Probe
 from ablations.harness.declare.scale import BUDGETS, Scale
 
 KNOWN = {
-    "digits": (8, 1_212, 449, 1),
+    "digits": (16, 1_211, 450, 1),
     "mnist": (28, 54_000, 10_000, 1),
     "fashion_mnist": (28, 54_000, 10_000, 1),
     "cifar10": (32, 45_000, 10_000, 3),

@@ -8,17 +8,20 @@ import traceback
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ablations.harness.command.command_line import WrongInput, parse
 from ablations.harness.command.invocation import program
 from ablations.harness.declare.ablation import Ablation
 
+if TYPE_CHECKING:
+    from ablations.harness.execution.execute import Engine
+
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
-def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs the ablation as the command line says and exits.
+def main(ablation: Ablation, argv: Sequence[str] | None = None, engine: Engine | None = None) -> NoReturn:
+    """Runs the ablation as the command line says and exits; engine: who performs its runs, see `carry_out`.
 
     0: done, whatever the verdict. 1: a run failed (which, why, how to resume). 2: the command or the data is wrong,
     told in one line before anything is trained. 130: Ctrl-C, with the command that resumes.
@@ -37,7 +40,7 @@ def main(ablation: Ablation, argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     try:
-        raise SystemExit(FAILED if carry_out(trial, report) else DONE)
+        raise SystemExit(FAILED if carry_out(trial, report, engine) else DONE)
     except KeyboardInterrupt:
         print(f"\nInterrupted; finished epochs and runs are kept. Resume with:\n  {command}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

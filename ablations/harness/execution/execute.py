@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,22 +32,25 @@ from ablations.harness.store.wandb_names import PROBE
 from ablations.harness.tracking.tracking import description, log_answers, tracker
 from ablations.harness.trial import Trial
 
+Engine = Callable[[Sequence[engines.Group]], Iterator[tuple[int, Answer]]]
 
-def carry_out(trial: Trial, report: Callable[[Path], bool]) -> bool:
+
+def carry_out(trial: Trial, report: Callable[[Path], bool], engine: Engine | None = None) -> bool:
     """Trains, asks, judges and reports; True if a run or the report failed. Only estimates at --dry-run.
 
-    report: makes the report of the folder's files, see `conclude`.
+    report: makes the report of the folder's files, see `conclude`. engine: who performs what is left to do, instead of
+    this process or several of this machine.
     """
     if trial.searches:
         options = replace(trial.options, search=0, arms=(), claims=(), seeds=None, probe={})
-        _carry_out(prepare(trying(trial.searches, trial.ablation), options), report)
+        _carry_out(prepare(trying(trial.searches, trial.ablation), options), report, engine)
         if not trial.options.dry_run:  # prepared anew, because what is found decides the arms
             trial = prepare(trial.ablation, trial.options)
-    return _carry_out(trial, report)
+    return _carry_out(trial, report, engine)
 
 
-def _carry_out(trial: Trial, report: Callable[[Path], bool]) -> bool:
-    groups = [[(index, trial.jobs[index]) for index in group] for group in trial.groups]
+def _carry_out(trial: Trial, report: Callable[[Path], bool], engine: Engine | None) -> bool:
+    groups: list[engines.Group] = [[(index, trial.jobs[index]) for index in group] for group in trial.groups]
     workers = engines.worth(groups, trial.options.workers, trial.device)
     with runtime.threads(1 if workers > 1 else None):
         estimates = forecast.estimates(trial)
@@ -57,7 +60,7 @@ def _carry_out(trial: Trial, report: Callable[[Path], bool]) -> bool:
         return False
     started, spent = time.perf_counter(), 0.0
     answers: dict[int, Answer] = {}
-    for index, answer in _answers(groups, workers):
+    for index, answer in _answers(groups, workers, engine):
         answers[index] = answer
         spent += expected[index] / workers
         rest = forecast.time_left(left, spent, time.perf_counter() - started)
@@ -76,15 +79,15 @@ def _carry_out(trial: Trial, report: Callable[[Path], bool]) -> bool:
     return bool(failures) or failed_report
 
 
-def _answers(groups: list[list[tuple[int, Any]]], workers: int) -> Iterator[tuple[int, Answer]]:
+def _answers(groups: list[engines.Group], workers: int, engine: Engine | None) -> Iterator[tuple[int, Answer]]:
     """(index of the job, answer) as they are ready: what was asked before is read here, the rest goes to an engine."""
-    if workers == 1:
+    if workers == 1 and engine is None:
         yield from engines.here(groups)
         return
     left = [group for group in groups if not all(is_asked(job) for _, job in group)]
     yield from engines.here([group for group in groups if group not in left])
     if left:
-        yield from engines.processes(left, min(workers, len(left)))
+        yield from engine(left) if engine is not None else engines.processes(left, min(workers, len(left)))
 
 
 def _ask_foreign(trial: Trial, foreign: ForeignNetwork) -> tuple[list[Record], dict[str, Any]]:
