@@ -15,22 +15,19 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.declare.measure import top1_error
-
-if TYPE_CHECKING:
-    from ablations.harness.declare.measure import top1_error
+from ablations.harness.declare.scale import Scale
 
 EPOCHS, SEEDS = 8, 8
 
 
-def plan(budget: str, data: Any) -> Plan:
+def plan(at: Scale) -> Plan:
     """One arm with many seeds; smoke is for --quick."""
-    recipe = {"epochs": 2 if budget == "smoke" else EPOCHS, "schedule": "linear", "batch_size": 64}
-    return Plan((Arm("resnet", "resnet_cifar", {"depth": 20, "width": 8}, recipe),), 2 if budget == "smoke" else SEEDS)
+    recipe = {"epochs": at(paper=EPOCHS, smoke=2), "schedule": "linear", "batch_size": 64}
+    return Plan([Arm("resnet", "resnet_cifar", {"depth": 20, "width": 8}, recipe)], at(paper=SEEDS, smoke=2))
 
 
 ABLATION = Ablation(
@@ -39,21 +36,19 @@ ABLATION = Ablation(
     question="How long do many small runs take?",
     claims=(Claim("MR", "It ends.", "this suite", "", tests=(Test("error", top1_error("resnet"), at_most=100.0),)),),
     plan=plan,
-    probe=lambda subject: (),
-    figures=lambda records, folder: (),
-    passes=lambda blocks, settings: 0.0,
 )
 
 
 def carried_out(workers: int, budget: str) -> tuple[float, float]:
     """Images per second of the whole script, and of its runs' own loops (median)."""
     from ablations.harness.execution.execute import carry_out
+    from ablations.harness.launch import report
     from ablations.harness.prepare import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         started = time.perf_counter()
-        carry_out(prepare(ABLATION, Options(budget, "digits", out, out, workers=workers, wandb="disabled")))
+        carry_out(prepare(ABLATION, Options(budget, "digits", out, out, workers=workers, wandb="disabled")), report)
         seconds = time.perf_counter() - started
         tables = [list(csv.DictReader(file.open(newline=""))) for file in out.glob("trained/*/metrics.csv")]
     rates = [float(row["images_per_second"]) for table in tables for row in table[1:]]
