@@ -130,7 +130,8 @@ def _ablation(seeds, drawn, diverged):
             "why": "the loss was NaN in epoch 3" if (arm, seed) in diverged else "",
             "train_seconds": 61.5 + seed,
             "images_per_second": 5120.0 - 7 * seed,
-            "test_top1_error": None if (arm, seed) in diverged else ARMS[arm][2] + 0.1 * seed,
+            "test_error": None if (arm, seed) in diverged else ARMS[arm][2] + 0.1 * seed,
+            "test_metric": "" if (arm, seed) in diverged else "test/top1_error",
         }
         for arm in ARMS
         for seed in seeds
@@ -143,7 +144,16 @@ def _ablation(seeds, drawn, diverged):
         "data": "digits",
         "seeds": list(seeds),
         "command": "python ablations/remove_layers.py --budget laptop --data digits --seeds 8",
-        "settings": {"draws": 6, "max_deleted": 12, "swaps": [1, 2, 4, 8, 16]},
+        "charts": [],
+        "probes": [
+            {
+                "name": "delete_random",
+                "version": 1,
+                "settings": {"draws": 6, "most_deleted": 12},
+                "arms": list(ARMS),
+                "units": {"test/top1_error": "%"},
+            }
+        ],
         "arms": arms,
         "runs": runs,
         "environment": {"python": "3.12.1", "torch": "2.11.0", "device": "cpu", "cpu": "generic", "commit": "0a1b2c3"},

@@ -193,8 +193,8 @@ def test_a_damaged_file_is_named_and_the_rest_shown(edit, name, damage):
     [
         ("ablation.json", lambda a: a.pop("arms"), 'ablation.json holds no list named "arms"'),
         ("ablation.json", lambda a: a["arms"][1].pop("recipe"), "ablation.json, arm 2 is damaged"),
-        ("ablation.json", lambda a: a.update(outside={"run": "mine"}), "ablation.json, network 1 is damaged"),
-        ("ablation.json", lambda a: a.update(outside=[3]), "ablation.json, network 1 is damaged"),
+        ("ablation.json", lambda a: a.update(foreign={"run": "mine"}), "ablation.json, network 1 is damaged"),
+        ("ablation.json", lambda a: a.update(foreign=[3]), "ablation.json, network 1 is damaged"),
         ("ablation.json", lambda a: a["runs"][0].update(state="odd"), "run 1 is damaged and left out: 'odd'"),
         ("ablation.json", lambda a: a["figures"][0].update(file="../x.png"), "../x.png lies outside the folder"),
         ("verdicts.json", lambda v: v[0].update(verdict="proved"), "'proved' is none of reproduced"),
