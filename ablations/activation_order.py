@@ -21,11 +21,10 @@ from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.declare.chart import Against, ArmTable, LossAndError
 from ablations.harness.declare.measure import Measure, Quantity, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
-from ablations.harness.declare.protocols import laptop_recipe
+from ablations.harness.declare.protocols import SLOW_START, laptop_recipe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
 from ablations.probes.activations.training_fit import TrainingFit
-from modules.training.recipe import HE2016_CIFAR
 
 ORIGINAL, FULL = "original", "full_preactivation"
 ORDERS = {  # as modules.blocks.residual_block.ORDERS, which is heavy to import: what stands where
@@ -48,7 +47,7 @@ def plan(at: Scale) -> Plan:
     width = at(paper=16, laptop=8, cifar=16)
     deep = at(paper={"block": "bottleneck", "shortcut": "B"}, short={})  # of 164 and 1001 layers in the paper
     short = {"epochs": at.epochs(6), "precision": FAST_TRAINING}
-    recipe = laptop_recipe(at, 12, HE2016_CIFAR, short=short)
+    recipe = laptop_recipe(at, 12, SLOW_START, short=short)
 
     def arm(order: str, suffix: str, depth: int, **changes: Any) -> Arm:
         arguments = {"depth": depth, "width": width, "order": order, **(deep if suffix else {})}

@@ -18,13 +18,12 @@ from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.declare.chart import Against, Drawing, Pairs
 from ablations.harness.declare.measure import Measure, Quantity, absolute, counted, greatest, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
-from ablations.harness.declare.protocols import laptop_recipe
+from ablations.harness.declare.protocols import SLOW_START, laptop_recipe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
 from ablations.probes.activations.responses import RESPONSE, Responses
 from ablations.probes.chance import Chance
 from ablations.probes.imagenet_costs import MULTIPLY_ADDS, ImagenetCosts
-from modules.training.recipe import HE2015_CIFAR, HE2015_CIFAR_DEEP
 
 PAPER_DEPTHS = (20, 32, 44, 56, 110)
 SHALLOW, DEEP, OPTIONS_DEPTH = 20, 56, 32
@@ -37,7 +36,7 @@ def cifar_arm(at: Scale, name: str, depth: int, note: str = "", **arguments: obj
     """A CIFAR residual network of that depth; from 110 layers on with the paper's slow start."""
     # A thirtieth of the schedule in its own shape, for as many seeds as a verdict needs.
     short = {"epochs": at.epochs(6), "precision": FAST_TRAINING}
-    recipe = laptop_recipe(at, 12, HE2015_CIFAR_DEEP if depth >= 110 else HE2015_CIFAR, short=short)
+    recipe = laptop_recipe(at, 12, SLOW_START if depth >= 110 else None, short=short)
     width = at(paper=16, laptop=8, smoke=4)
     return Arm(name, "resnet_cifar", {"depth": depth, "width": width, **arguments}, recipe, note)
 

@@ -26,12 +26,11 @@ from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.declare.chart import Against, ArmTable, LossAndError, Strips
 from ablations.harness.declare.measure import Quantity, log10, mean_of, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
-from ablations.harness.declare.protocols import laptop_recipe
+from ablations.harness.declare.protocols import SLOW_START, laptop_recipe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
 from ablations.probes.activations.training_fit import TrainingFit
 from ablations.probes.chance import Chance
-from modules.training.recipe import HE2016_CIFAR
 
 IDENTITY, PLAIN, CONVOLUTION, DROPOUT = "identity", "plain", "convolution", "dropout"
 SCALED_SHORTCUT, SCALED_BOTH = "scaled_shortcut", "scaled_both"
@@ -77,7 +76,7 @@ def plan(at: Scale) -> Plan:
     shape = {"depth": at(paper=110, short=56, laptop=38 if at.large else 56, smoke=14)}
     shape["width"] = at(paper=16, laptop=8, cifar=16, smoke=8)
     short = {"epochs": at.epochs(6), "precision": FAST_TRAINING}
-    recipe = laptop_recipe(at, 9, HE2016_CIFAR, short=short)
+    recipe = laptop_recipe(at, 9, SLOW_START, short=short)
     biases = at(paper=BIASES, short=(0, -3, -6, -7), laptop=(0, -3, -6) if at.large else (0, -2, -4, -6, -7))
     arms = [
         Arm(name, "resnet_cifar", {**shape, **arguments}, recipe, note)

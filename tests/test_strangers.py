@@ -38,7 +38,7 @@ def probed(command, out, *words):
 
 def outside(folder):
     """What the files say of the network."""
-    return json.loads((folder / "ablation.json").read_text())["outside"]
+    return json.loads((folder / "ablation.json").read_text())["foreign"]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn"])
@@ -155,7 +155,7 @@ def test_why_a_network_has_no_blocks_is_told(tmp_path, capsys, digits):
     words += ["--data", "folder", "--data-root", str(write_folder(tmp_path / "few", sizes=[(64, 64)] * 3))]
     words += ["--trainer.accelerator", "cpu", "--out", str(tmp_path)]
     with pytest.raises(SystemExit, match="0"):
-        main(replace(activation_order, needs_blocks=False), words)
+        main(activation_order, words)
     why = "timm.models.dla.DLA cannot be divided into blocks: no chain of units: "
     assert f"  taken whole: {why}" in capsys.readouterr().out
     (folder,) = (tmp_path / "ablations" / "activation_order").iterdir()

@@ -44,205 +44,207 @@ BOX: dict[str, Any] = {
     "medianprops": {"color": INK, "linewidth": 1.4},
     "flierprops": {"marker": ".", "markersize": 3, "markeredgecolor": FAINT},
 }
+BAR: dict[str, Any] = {"facecolor": "#7FB8D9", "edgecolor": BLUE, "linewidth": 0.6}
+BAR_RESHAPING: dict[str, Any] = {"facecolor": "#F6D58F", "edgecolor": "#9A6A00", "hatch": "////", "linewidth": 0.6}
+BARE, SHADE = "#EDA985", "#FBEFD2"
+SMALL_DOT: dict[str, Any] = {"color": INK, "markersize": 1.7, "alpha": 0.8, "markeredgewidth": 0}
+DOT: dict[str, Any] = {"markersize": 4.5, "alpha": 0.55, "markeredgewidth": 0}
+INTACT_LINE: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 2))}
+
+Paint = Callable[[Axes, Records], None]
+Keys = list[Patch | Line2D]
 
 
-def draw(records: Records, folder: str | Path, intact_label: str = "intact network") -> list[Drawn]:
-    """Write every figure that the records allow to `folder`/figures; `folder` is the ablation's.
+def draw(records: Records, folder: Path) -> list[Drawn]:
+    """Writes every figure that the records allow to `folder`/figures, and the deletions as interactive charts.
 
-    A figure without records is left out; a value that is not finite is a gap, and the caption says so.
-    Raises OSError if a file cannot be written.
+    A value that is not finite is a gap, and the caption says so. Raises OSError if a file cannot be written.
     """
     records = records.where(metric=METRIC)
     drawn = []
-    for name, probe, title, paint in FIGURES:
+    for name, probe, title, paint, caption in FIGURES:
         arms = records.where(probe=probe).arms
         if not arms:
             continue
         with style():
-            figure, caption = paint(records, arms, intact_label)
-            save(figure, Path(folder) / "figures" / name)
+            save(paint(records, arms), folder / "figures" / f"{name}.png")
         shown = [row for row in records if row.arm in arms and row.probe in (probe, "delete", "intact")]
-        drawn.append(Drawn(f"figures/{name}", title, caption + _gaps(shown)))
-    return drawn + _charts(records, Path(folder))
-
-
-def _charts(records: Records, folder: Path) -> list[Drawn]:
-    """The deletions once more as interactive charts, all arms in one panel."""
-    drawn = []
-    for name, probe, field, title, x_label, values in (
-        ("single_deletion", "delete", "position", "Deleting each block in turn", "index of the dropped block", "seeds"),
-        ("random_deletion", "delete_random", "k", "Deleting several blocks", "number of blocks deleted", "draws"),
-    ):
+        drawn.append(Drawn(f"figures/{name}.png", title, caption + _gaps(shown)))
+    for name, probe, title, over, x_label, values in CHARTS:
         found = records.where(probe=probe)
         series = {
-            arm: {float(x): [row.value for row in rows] for x, rows in _grouped(found.where(arm=arm), field)}
+            arm: {float(x): [row.value for row in rows] for x, rows in _grouped(found.where(arm=arm), over)}
             for arm in found.arms
         }
         drawn += lines({ERROR: series}, x_label, folder, name, title, "Test error at test time.", values=values)
     return drawn
 
 
-def _delete_each(records: Records, arms: Sequence[str], intact_label: str) -> tuple[Figure, str]:
-    """The paper's Fig. 3: a bar of test error for every block that is dropped on its own, a panel per arm."""
-    figure, axes = panels(len(arms), 1.35, ERROR, sharey=True)
-    changing = False
-    for ax, arm in zip(axes, arms, strict=True):
-        _intact(ax, records, arm)
-        rows = records.where(arm=arm, probe="delete")
+def single_deletion(records: Records, arms: Sequence[str]) -> Figure:
+    """Fig. 3: a bar of test error for every block that is dropped on its own."""
+
+    def paint(ax: Axes, rows: Records) -> None:
+        rows = rows.where(probe="delete")
         for position, group in _grouped(rows, "position"):
-            reshapes = group[0].fields["changes_shape"] == "yes"
-            changing |= reshapes
-            ax.bar(position, _mean(group), **_bar(reshapes))
-            _dots(ax, group, position, 0.6)
-        percent_axis(ax)
+            ax.bar(position, _mean(group), **(BAR_RESHAPING if _reshapes(group) else BAR))
+            ax.plot(_jitter(group, position, 0.6), [row.value for row in group], "o", **SMALL_DOT)
         whole_ticks(ax, [int(row.fields["position"]) for row in rows])
-        ax.set_title(arm)
-    axes[-1].set_xlabel("index of the dropped block")
-    bars = [Patch(label="block keeps the shape", **_bar(False))]
-    bars += [Patch(label="block changes the shape", **_bar(True))] if changing else []
-    legend(figure, [*bars, _seed_key(), _intact_key(intact_label)])
-    return (
-        figure,
-        "Test error after dropping one block at test time, as in Fig. 3 of the paper; bars are means over seeds.",
-    )
+
+    keys: Keys = [Patch(label="block keeps the shape", **BAR)]
+    if _reshapes(records.where(probe="delete")):
+        keys.append(Patch(label="block changes the shape", **BAR_RESHAPING))
+    return _by_arm(records, arms, paint, 1.35, "index of the dropped block", [*keys, _seed_key()])
 
 
-def _delete_random(records: Records, arms: Sequence[str], intact_label: str) -> tuple[Figure, str]:
-    """The paper's Fig. 5a: boxes of test error over the number of blocks that are deleted together."""
-    figure, axes = panels(len(arms), 2.1, ERROR, sharey=True)
-    for ax, arm in zip(axes, arms, strict=True):
-        _intact(ax, records, arm)
-        rows = records.where(arm=arm, probe="delete_random")
+def shortcut_control(records: Records, arms: Sequence[str]) -> Figure:
+    """Not in the paper: the branch deleted against the shortcut deleted, for every block with both."""
+    sides = (("delete", -0.2, BAR["facecolor"]), ("delete_shortcut", 0.2, BARE))
+
+    def paint(ax: Axes, rows: Records) -> None:
+        both = dict(_grouped(rows.where(probe="delete_shortcut"), "position"))
+        for probe, offset, colour in sides:
+            for position, group in _grouped(rows.where(probe=probe), "position"):
+                if position not in both:
+                    continue
+                if _reshapes(group):
+                    ax.axvspan(position - 0.5, position + 0.5, color=SHADE, zorder=0, linewidth=0)
+                ax.bar(position + offset, _mean(group), width=0.38, color=colour)
+                ax.plot(_jitter(group, position + offset, 0.24), [row.value for row in group], "o", **SMALL_DOT)
+        whole_ticks(ax, list(both))
+
+    keys: Keys = [Patch(color=BAR["facecolor"], label="branch deleted"), Patch(color=BARE, label="shortcut deleted")]
+    if _reshapes(records.where(probe="delete_shortcut")):
+        keys.append(Patch(color=SHADE, label="block changes the shape"))
+    return _by_arm(records, arms, paint, 1.6, "index of the block", [*keys, _seed_key()])
+
+
+def random_deletion(records: Records, arms: Sequence[str]) -> Figure:
+    """Fig. 5a: boxes of test error over the number of blocks that are deleted together."""
+    look: dict[str, Any] = {"color": RED, "marker": "o"}
+
+    def paint(ax: Axes, rows: Records) -> None:
+        rows = rows.where(probe="delete_random")
         groups = _grouped(rows, "k")
-        boxes, places = [_finite(group) for _, group in groups], [k for k, _ in groups]
-        ax.boxplot(boxes, positions=places, widths=0.6, **BOX)
+        places = [k for k, _ in groups]
+        ax.boxplot([_finite(group) for _, group in groups], positions=places, widths=0.6, **BOX)
         for seed in rows.seeds():
-            means = [(k, _mean([row for row in group if row.seed == seed])) for k, group in groups]
-            ax.plot(
-                *zip(*means, strict=True), color=RED, linewidth=0.7, alpha=0.6, marker="o", markersize=1.8, zorder=3
-            )
-        percent_axis(ax)
+            means = [_mean(row for row in group if row.seed == seed) for _, group in groups]
+            ax.plot(places, means, linewidth=0.7, alpha=0.6, markersize=1.8, zorder=3, **look)
         whole_ticks(ax, places)
-        ax.set_title(arm)
-    axes[-1].set_xlabel("number of blocks deleted")
-    box = Patch(**BOX_FILL, label="all draws of all seeds")
-    mean = Line2D([], [], color=RED, linewidth=0.9, marker="o", markersize=2.5, label="mean of one seed")
-    legend(figure, [box, mean, _intact_key(intact_label)])
-    return figure, (
-        "Test error after deleting k random blocks, as in Fig. 5a of the paper. A box spans the quartiles, its line is "
-        "the median, its whiskers reach 1.5 times its height."
-    )
+
+    keys: Keys = [
+        Patch(**BOX_FILL, label="all draws of all seeds"),
+        Line2D([], [], linewidth=0.9, markersize=2.5, label="mean of one seed", **look),
+    ]
+    return _by_arm(records, arms, paint, 2.1, "number of blocks deleted", keys)
 
 
-def _reorder(records: Records, arms: Sequence[str], intact_label: str) -> tuple[Figure, str]:
-    """The paper's Fig. 5b: test error against Kendall's tau between the new order of blocks and the trained one."""
-    figure, axes = panels(len(arms), 2.1, ERROR, sharey=True, sharex=True)
-    for ax, arm in zip(axes, arms, strict=True):
-        _intact(ax, records, arm)
-        rows = records.where(arm=arm, probe="reorder")
+def reordering(records: Records, arms: Sequence[str]) -> Figure:
+    """Fig. 5b: test error against Kendall's tau between the new order of blocks and the trained one."""
+    look: dict[str, Any] = {"color": INK, "linewidth": 1.6, "marker": "o", "markersize": 3}
+    low = min(_taus(records.where(probe="reorder")))
+
+    def paint(ax: Axes, rows: Records) -> None:
+        rows = rows.where(probe="reorder")
         seeds = rows.seeds()
         for index, seed in enumerate(seeds):
             mine = rows.where(seed=seed)
             colour = mpl.colormaps["viridis"](0.9 * index / max(1, len(seeds) - 1))
-            ax.plot(_taus(mine), mine.values(), ".", color=colour, markersize=4.5, alpha=0.55, markeredgewidth=0)
-        ax.plot(*_binned_median(rows), color=INK, linewidth=1.6, marker="o", markersize=3, zorder=3)
-        percent_axis(ax)
-        ax.set_title(arm)
-    low = min(_taus(records.where(probe="reorder")))
-    axes[0].set_xlim(1.0 + 0.03 * (1 - low) + 1e-3, low - 0.03 * (1 - low) - 1e-3)  # from the trained order downwards
-    axes[-1].set_xlabel("Kendall's tau to the trained order")
-    dot = Line2D([], [], color=FAINT, marker=".", linestyle="", markersize=6, label="one draw")
-    median = Line2D([], [], color=INK, linewidth=1.6, marker="o", markersize=3, label="median in bins of tau")
-    legend(figure, [dot, median, _intact_key(intact_label)])
-    return figure, (
-        "Test error after swapping random pairs of blocks of the same shape, as in Fig. 5b of the paper. The colour of "
-        "a dot is its seed, from dark for the first to light for the last."
-    )
+            ax.plot(_taus(mine), mine.values(), ".", color=colour, **DOT)
+        ax.plot(*_binned_median(rows), zorder=3, **look)
+        ax.set_xlim(1.0 + 0.03 * (1 - low) + 1e-3, low - 0.03 * (1 - low) - 1e-3)  # from the trained order downwards
+
+    keys: Keys = [
+        Line2D([], [], color=FAINT, marker=".", linestyle="", markersize=6, label="one draw"),
+        Line2D([], [], label="median in bins of tau", **look),
+    ]
+    return _by_arm(records, arms, paint, 2.1, "Kendall's tau to the trained order", keys, sharex=True)
 
 
-def _control(records: Records, arms: Sequence[str], intact_label: str) -> tuple[Figure, str]:
-    """Not in the paper: the branch deleted against the shortcut deleted, for every block with both."""
-    figure, axes = panels(len(arms), 1.6, ERROR, sharey=True)
-    probes = (("delete", -0.2, "#7FB8D9", "branch deleted"), ("delete_shortcut", 0.2, "#EDA985", "shortcut deleted"))
-    changing = False
-    for ax, arm in zip(axes, arms, strict=True):
-        _intact(ax, records, arm)
-        positions = [position for position, _ in _grouped(records.where(arm=arm, probe="delete_shortcut"), "position")]
-        for probe, offset, colour, _ in probes:
-            for position, group in _grouped(records.where(arm=arm, probe=probe), "position"):
-                if position not in positions:
-                    continue
-                if group[0].fields["changes_shape"] == "yes":
-                    changing = True
-                    ax.axvspan(position - 0.5, position + 0.5, color="#FBEFD2", zorder=0, linewidth=0)
-                ax.bar(position + offset, _mean(group), width=0.38, color=colour)
-                _dots(ax, group, position + offset, 0.24)
-        percent_axis(ax)
-        whole_ticks(ax, positions)
-        ax.set_title(arm)
-    axes[-1].set_xlabel("index of the block")
-    keys = [Patch(color=colour, label=label) for *_, colour, label in probes]
-    keys += [Patch(color="#FBEFD2", label="block changes the shape")] if changing else []
-    legend(figure, [*keys, _seed_key(), _intact_key(intact_label)])
-    return (
-        figure,
-        "The control: one block loses its residual branch, or its shortcut instead. Bars are means over seeds.",
-    )
-
-
-def _summary(records: Records, arms: Sequence[str], intact_label: str) -> tuple[Figure, str]:
+def summary(records: Records, arms: Sequence[str]) -> Figure:
     """The distribution of the error after a single deletion over blocks and seeds, a row per arm."""
     figure, (ax,) = panels(1, 0.35 + 0.55 * len(arms))
-    changing = False
-    for row, arm in enumerate(arms):
+    keys = [Line2D([], [], color=BLUE, marker=".", linestyle="", markersize=7, label="block keeps the shape")]
+    if _reshapes(records.where(probe="delete")):
+        keys.append(Line2D([], [], color=ORANGE, marker=".", ls="", ms=7, label="block changes the shape"))
+    for place, arm in enumerate(arms):
         rows = records.where(arm=arm, probe="delete")
-        ax.boxplot(
-            [_finite(rows)], positions=[row - 0.25], widths=0.18, orientation="horizontal", showfliers=False, **BOX
-        )
+        box: dict[str, Any] = {
+            "positions": [place - 0.25],
+            "widths": 0.18,
+            "orientation": "horizontal",
+            "showfliers": False,
+        }
+        ax.boxplot([_finite(rows)], **box, **BOX)
         for reshapes, colour in ((False, BLUE), (True, ORANGE)):
             some = rows.where(changes_shape=reshapes)
-            changing |= reshapes and len(some) > 0
-            ax.plot(
-                some.values(),
-                _jitter(some, row + 0.13, 0.46),
-                ".",
-                color=colour,
-                markersize=4.5,
-                alpha=0.55,
-                markeredgewidth=0,
-            )
+            ax.plot(some.values(), _jitter(some, place + 0.13, 0.46), ".", color=colour, **DOT)
         before = _finite(records.where(arm=arm, probe="intact"))
         if before:
-            ax.plot([statistics.fmean(before)] * 2, [row - 0.4, row + 0.4], color=RED, linewidth=1.6, zorder=4)
+            ax.plot([statistics.fmean(before)] * 2, [place - 0.4, place + 0.4], color=RED, linewidth=1.6, zorder=4)
     ax.set(xlim=(-2, 102), ylim=(len(arms) - 0.5, -0.5), xlabel="test error after deleting one block (%)")
     ax.set_yticks(range(len(arms)), arms)
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
-    keys = [_dot_key(BLUE, "block keeps the shape")]
-    keys += [_dot_key(ORANGE, "block changes the shape")] if changing else []
-    legend(figure, [*keys, Line2D([], [], color=RED, linewidth=1.8, label=intact_label)])
-    return (
-        figure,
-        "Every block of every seed deleted on its own: one dot each, above them median and quartiles.",
-    )
+    legend(figure, [*keys, Line2D([], [], color=RED, linewidth=1.8, label="intact network")])
+    return figure
 
 
-Painter = Callable[[Records, Sequence[str], str], tuple[Figure, str]]
-# File, the probe whose records it needs, title, how it is drawn; in the order of the report.
-FIGURES: tuple[tuple[str, str, str, Painter], ...] = (
-    ("single_deletion_summary.png", "delete", "Deleting one block: all arms at a glance", _summary),
-    ("single_deletion.png", "delete", "Deleting each block in turn", _delete_each),
-    ("random_deletion.png", "delete_random", "Deleting several blocks", _delete_random),
-    ("reordering.png", "reorder", "Reordering the blocks", _reorder),
-    ("shortcut_control.png", "delete_shortcut", "Control: deleting the shortcut instead", _control),
+# File, the probe whose records it needs, title, how it is drawn, caption; in the order of the report.
+FIGURES = (
+    ("single_deletion_summary", "delete", "Deleting one block: all arms at a glance", summary,
+     "Every block of every seed deleted on its own: one dot each, above them median and quartiles."),
+    ("single_deletion", "delete", "Deleting each block in turn", single_deletion,
+     "Test error after dropping one block at test time, as in Fig. 3 of the paper; bars are means over seeds."),
+    ("random_deletion", "delete_random", "Deleting several blocks", random_deletion,
+     "Test error after deleting k random blocks, as in Fig. 5a of the paper. A box spans the quartiles, its line is "
+     "the median, its whiskers reach 1.5 times its height."),
+    ("reordering", "reorder", "Reordering the blocks", reordering,
+     "Test error after swapping random pairs of blocks of the same shape, as in Fig. 5b of the paper. The colour of "
+     "a dot is its seed, from dark for the first to light for the last."),
+    ("shortcut_control", "delete_shortcut", "Control: deleting the shortcut instead", shortcut_control,
+     "The control: one block loses its residual branch, or its shortcut instead. Bars are means over seeds."),
+)  # fmt: skip
+# The same, as what the horizontal axis is, in records and in words, and what the values at one place are.
+CHARTS = (
+    ("single_deletion", "delete", "Deleting each block in turn", "position", "index of the dropped block", "seeds"),
+    ("random_deletion", "delete_random", "Deleting several blocks", "k", "number of blocks deleted", "draws"),
 )
 
 
-def _grouped(rows: Records, field: str) -> list[tuple[int, list[Record]]]:
+def _by_arm(
+    records: Records,
+    arms: Sequence[str],
+    paint: Paint,
+    height: float,
+    x_label: str,
+    keys: Keys,
+    **shared: bool,
+) -> Figure:
+    """A panel of errors for each arm, with the unharmed one: its mean as a line, its range over seeds as a band."""
+    figure, axes = panels(len(arms), height, ERROR, sharey=True, **shared)
+    for ax, arm in zip(axes, arms, strict=True):
+        rows = records.where(arm)
+        if before := _finite(rows.where(probe="intact")):
+            ax.axhspan(min(before), max(before), color=FAINT, alpha=0.25, linewidth=0, zorder=1)
+            ax.axhline(statistics.fmean(before), zorder=2, **INTACT_LINE)
+        paint(ax, rows)
+        percent_axis(ax)
+        ax.set_title(arm)
+    axes[-1].set_xlabel(x_label)
+    legend(figure, [*keys, Line2D([], [], label="intact network (band: all seeds)", **INTACT_LINE)])
+    return figure
+
+
+def _reshapes(rows: Iterable[Record]) -> bool:
+    return any(row.fields["changes_shape"] == "yes" for row in rows)
+
+
+def _grouped(rows: Records, over: str) -> list[tuple[int, list[Record]]]:
     """The records by the whole number in a field of their point, ascending."""
     groups: dict[int, list[Record]] = {}
     for row in rows:
-        groups.setdefault(int(row.fields[field]), []).append(row)
+        groups.setdefault(int(row.fields[over]), []).append(row)
     return sorted(groups.items())
 
 
@@ -277,42 +279,8 @@ def _jitter(rows: Sequence[Record], centre: float, width: float) -> list[float]:
     return [centre + width * ((order[row.seed] + 0.5) / len(order) - 0.5) for row in rows]
 
 
-def _dots(ax: Axes, rows: Sequence[Record], position: float, width: float) -> None:
-    ax.plot(
-        _jitter(rows, position, width),
-        [row.value for row in rows],
-        "o",
-        color=INK,
-        markersize=1.7,
-        alpha=0.8,
-        markeredgewidth=0,
-    )
-
-
-def _intact(ax: Axes, records: Records, arm: str) -> None:
-    """The unharmed error: its mean as a line, its range over seeds as a band."""
-    values = _finite(records.where(arm=arm, probe="intact"))
-    if values:
-        ax.axhspan(min(values), max(values), color=FAINT, alpha=0.25, linewidth=0, zorder=1)
-        ax.axhline(statistics.fmean(values), color=INK, linewidth=1, linestyle=(0, (4, 2)), zorder=2)
-
-
-def _bar(reshapes: bool) -> dict[str, Any]:
-    if reshapes:
-        return {"facecolor": "#F6D58F", "edgecolor": "#9A6A00", "hatch": "////", "linewidth": 0.6}
-    return {"facecolor": "#7FB8D9", "edgecolor": BLUE, "linewidth": 0.6}
-
-
-def _dot_key(colour: str, label: str) -> Line2D:
-    return Line2D([], [], color=colour, marker=".", linestyle="", markersize=7, label=label)
-
-
 def _seed_key() -> Line2D:
     return Line2D([], [], color=INK, marker="o", linestyle="", markersize=2.5, label="one seed")
-
-
-def _intact_key(label: str) -> Line2D:
-    return Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 2)), label=f"{label} (band: all seeds)")
 
 
 def _gaps(rows: Iterable[Record]) -> str:

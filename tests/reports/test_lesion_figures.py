@@ -8,7 +8,7 @@ from PIL import Image
 
 from ablations.harness.store.records import Record, Records
 from reports.charts.style import STYLE, number, panels, save, strip, style
-from reports.drawings import remove_layers as lesion_figures
+from reports.drawings import remove_layers
 from reports.drawings.remove_layers import draw
 
 FILES = ["single_deletion_summary", "single_deletion", "random_deletion", "reordering", "shortcut_control"]
@@ -52,9 +52,9 @@ def test_every_figure_is_drawn_in_the_same_bytes(records, tmp_path):
 
 def test_the_axes_are_the_papers(records):
     with style():
-        bars, _ = lesion_figures._delete_each(records, list(ARMS), "intact")
-        boxes, _ = lesion_figures._delete_random(records, list(ARMS)[:3], "intact")
-        order, _ = lesion_figures._reorder(records, list(ARMS)[:3], "intact")
+        bars = remove_layers.single_deletion(records, list(ARMS))
+        boxes = remove_layers.random_deletion(records, list(ARMS)[:3])
+        order = remove_layers.reordering(records, list(ARMS)[:3])
     for ax, (arm, (count, reshaping, *_)) in zip(bars.axes, ARMS.items(), strict=True):
         assert ax.get_title(loc="left") == arm
         assert ax.get_ylim() == (0, 100)

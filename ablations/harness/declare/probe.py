@@ -126,9 +126,9 @@ class Probe(ABC):
 
 
 def refuse_below(probe: Probe, **least: float) -> None:
-    """Raise ValueError naming the first setting that is below its least value."""
+    """Raise ValueError naming the first setting that is below its least value; None passes."""
     for name, bound in least.items():
-        if (value := getattr(probe, name)) < bound:
+        if (value := getattr(probe, name)) is not None and value < bound:
             raise ValueError(f"--probe.{name} {value:g}: give {bound:g} or more")
 
 

@@ -11,6 +11,9 @@ from ablations.harness.declare.scale import Scale
 if TYPE_CHECKING:
     from modules.training.recipe import Recipe
 
+SLOW_START: Mapping[str, object] = {"warmup_steps": 400, "warmup_rate": 0.01}
+"""Of every CIFAR network in He et al. 2016, arXiv:1603.05027, appendix; from 110 layers on in He et al. 2015."""
+
 
 def laptop_recipe(
     at: Scale, epochs: int, base: Recipe | Mapping[str, object] | None = None, **changes: Mapping[str, object]

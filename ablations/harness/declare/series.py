@@ -75,7 +75,7 @@ class Series:
             firsts = first.by_seed(records)
             return {seed: [(0.0, firsts[seed]), *v] for seed, v in self.by_seed(records).items() if seed in firsts}
 
-        formula = f"{first.formula}, then {self.formula}"
+        formula = f"({first.formula}, then {self.formula})"
         return replace(self, formula=formula, by_seed=by_seed, leaves=first.leaves + self.leaves)
 
     def steps(self) -> Series:
@@ -152,7 +152,7 @@ def along(part: Measure, field: str, downwards: bool = False) -> Series:
     def invent(place: int, value: float) -> list[Invented]:
         return [(arm, point(quantity.probe, **quantity.where, **{field: place}), quantity.metric, value)]
 
-    formula = f"{part.formula} along {field}"
+    formula = f"{part.formula} along {field}{' downwards' if downwards else ''}"
     leaves = tuple(Leaf(f"{formula} {at}", part.unit, partial(invent, at)) for at in range(1, PLACES + 1))
     return Series(formula, part.says, part.unit, part.arms, by_seed, leaves)
 

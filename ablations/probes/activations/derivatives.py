@@ -37,7 +37,7 @@ class ActivationDerivatives(Probe):
     asks_foreign = False  # theirs may work in place, which leaves nothing of the input
 
     def __post_init__(self) -> None:
-        refuse_below(self, batch_size=1, limit=1)
+        refuse_below(self, batch_size=1, limit=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """Asks the network with its weights at each of the epochs."""

@@ -35,7 +35,7 @@ class BlockGradients(Probe):
     units = {ACTIVATION_NORM: "", PARAMETER_NORM: ""}
 
     def __post_init__(self) -> None:
-        refuse_below(self, batch_size=1, limit=1)
+        refuse_below(self, batch_size=1, limit=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """Asks the network with its weights at each of the epochs."""

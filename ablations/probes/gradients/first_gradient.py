@@ -21,8 +21,8 @@ GRADIENT = "gradient/mean_absolute"
 class FirstGradient(Probe):
     """Mean absolute gradient of the first convolution of block 1, after evenly spread epochs of training.
 
-    It is taken on batches of the first `limit` training images without augmentation, whole ones of `batch_size`, with
-    blocks skipped at random as in training; the paper does not say on which images. snapshots: epochs.
+    It is taken on whole batches of `batch_size` among `limit` training images without augmentation, with blocks
+    skipped at random as in training; the paper does not say on which images. snapshots: epochs.
     """
 
     batch_size: int

@@ -38,7 +38,7 @@ class ResidualIdentity(Probe):
     units = {DEVIATION: ""}
 
     def __post_init__(self) -> None:
-        refuse_below(self, identity_images=1, limit=1)
+        refuse_below(self, identity_images=1, limit=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """Asks the network with its weights at each of the epochs."""

@@ -148,12 +148,3 @@ def swapped(order: Sequence[str], groups: Sequence[Sequence[str]], swaps: int, d
         i, j = result.index(group[first]), result.index(group[second])
         result[i], result[j] = result[j], result[i]
     return result
-
-
-def kendall_tau(order: Sequence[str], reference: Sequence[str]) -> float:
-    """Kendall rank correlation in -1..1 between two orders of the same names (no ties)."""
-    rank = {name: index for index, name in enumerate(reference)}
-    ranks = [rank[name] for name in order]
-    pairs = len(ranks) * (len(ranks) - 1) / 2
-    inversions = sum(a > b for i, a in enumerate(ranks) for b in ranks[i + 1 :])
-    return 1.0 - 2.0 * inversions / pairs

@@ -20,7 +20,7 @@ SKIPPING, ALL_BLOCKS = "seconds/skipping", "seconds/all_blocks"
 class StepTime(Probe):
     """Seconds of a step in each round, of a network that goes on training with blocks skipped and with all of them.
 
-    A round is `steps` steps of either on the first `batch_size` training images, in this `precision` of a recipe.
+    A round is `steps` steps of either on `batch_size` training images, in this `precision` of a recipe.
     """
 
     batch_size: int
