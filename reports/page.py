@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ablations.harness.command.invocation import program
 from reports.pages.page import write_page
+from reports.pages.published import PUBLISHED, publish
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rebuild the pages of finished ablations from their files; 2 if one of the folders does not exist."""
+    """Rebuild the pages of finished ablations from their files, or publish them; 2 if that is not possible."""
     parser = argparse.ArgumentParser(prog=" ".join(program("reports.page")), description=main.__doc__)
     parser.add_argument(
         "folders", metavar="FOLDER", nargs="+", type=Path,
         help="holds its records, verdicts.json, ablation.json and figures/",
     )  # fmt: skip
-    folders = parser.parse_args(argv).folders
-    for folder in folders:
+    where = os.path.relpath(PUBLISHED)
+    parser.add_argument("--publish", action="store_true", help=f"copy them to {where} first, in less room")
+    given = parser.parse_args(argv)
+    for folder in given.folders:
         if not folder.is_dir():
             print(f"{folder} is not a folder", file=sys.stderr)
             return 2
-    for folder in folders:
-        print(write_page(folder))
+    try:
+        for folder in given.folders:
+            print(publish(folder) if given.publish else write_page(folder))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"page: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -11,8 +11,7 @@ is made. Exit codes: 0 done; 2 the command is wrong or there is nothing to show,
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import filecmp
 import os
 import sys
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ from urllib.parse import quote
 
 from ablations.harness.command.command_line import Parser, WrongInput
 from ablations.harness.command.invocation import ROOT, program
+from ablations.harness.declare import scripts as declared
 from ablations.harness.declare.ablation import Ablation
-from ablations.harness.declare.scripts import scripts
 from ablations.harness.store.files import PAGE, atomic_write_bytes
 
 if TYPE_CHECKING:
@@ -82,14 +81,19 @@ def linked(trial: Trial, start: Path) -> Trial:
 
     Raises OSError if that is not possible.
     """
+    from reports.pages.page_scripts import PLOTLY
+
     page = trial.folder / PAGE
     if not page.is_file():
         return trial
     if trial.origin == "published":
-        content, page = page.read_bytes(), start / "published" / trial.script / trial.folder.name / PAGE
-        if not page.is_file() or page.read_bytes() != content:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_bytes(page, content)
+        root, copies = trial.folder.parents[1], start / "published"
+        for file in filter(Path.is_file, (page, root / PLOTLY)):
+            copy = copies / file.relative_to(root)
+            if not copy.is_file() or not filecmp.cmp(file, copy, shallow=False):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                atomic_write_bytes(copy, file.read_bytes())
+        page = copies / page.relative_to(root)
     return replace(trial, link=quote(os.fsencode(os.path.relpath(page, start))))
 
 
@@ -105,10 +109,9 @@ def write_site(
     trials: the user's own first; networks: the rows of the catalogue; problems: sentences about what is missing.
     Raises OSError if the index, or a copy of a published page, cannot be written.
     """
-    from markupsafe import Markup
-
     from reports.pages import evidence
     from reports.pages.claim_cards import VERDICTS, counts
+    from reports.pages.page_scripts import scripts
     from reports.pages.reading import environment
 
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +120,6 @@ def write_site(
     table = rows(ablations, trials, scales)
     firsts = [[row["cells"][i][0]["verdict"] for row in table if row["cells"][i]] for i in range(len(scales))]
     names = [evidence.in_words(scale) for scale in scales]
-    script = (Path(__file__).parent / "pages" / "site.js").read_text(encoding="utf-8")
     page = environment().get_template("site.html.j2").render(
         scales=names,
         rows=table,
@@ -128,8 +130,7 @@ def write_site(
         count=counts,
         networks=networks,
         problems=problems,
-        script=Markup(script),
-        policy=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        scripts=scripts("site.js"),
     )  # fmt: skip
     atomic_write_bytes(to, page.encode("utf-8", "backslashreplace"))  # JSON can hold lone surrogates
     return to
@@ -171,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print("counting the networks of the catalogue (about ten seconds)", file=sys.stderr, flush=True)
         from modules.listing import networks
 
-        path = write_site(to, scripts(), trials, networks(), problems)
+        path = write_site(to, declared.scripts(), trials, networks(), problems)
     except (ValueError, OSError) as error:
         print(f"site: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(WRONG) from None

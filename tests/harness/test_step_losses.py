@@ -7,8 +7,8 @@ import torch
 
 from ablations.harness.store.wandb_names import DIVERGED_KEY, STEP_LOSS_KEY
 from ablations.harness.training import step_losses
+from ablations.harness.training import train as training
 from ablations.harness.training.callbacks import Diverged
-from ablations.harness.training.train import train as training
 from modules.training.classifier import Classifier
 
 USUAL = (step_losses.EVERY, step_losses.BEYOND)
