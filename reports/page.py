@@ -8,9 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablations.harness.command.invocation import program
-from reports.pages.page import write_page
-from reports.pages.published import PUBLISHED, publish
+from ablations.harness.command.invocation import PUBLISHED, program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = os.path.relpath(PUBLISHED)
     parser.add_argument("--publish", action="store_true", help=f"copy them to {where} first, in less room")
     given = parser.parse_args(argv)
+    from reports.pages.page import write_page
+    from reports.pages.published import publish
+
     for folder in given.folders:
         if not folder.is_dir():
             print(f"{folder} is not a folder", file=sys.stderr)

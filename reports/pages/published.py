@@ -6,13 +6,12 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ablations.harness.command.invocation import ROOT
+from ablations.harness.command.invocation import PUBLISHED
 from ablations.harness.store.files import atomic_write_text
 from ablations.harness.store.records import PARQUET, read_records, write_parquet
 from reports.pages.page import write_page
 from reports.pages.page_scripts import PLOTLY, plotly
 
-PUBLISHED = ROOT / "reports" / "published"
 WHOLE = ("verdicts.json", "ablation.json", "figures", "files")  # what is taken as it is; the last may be missing
 
 

@@ -8,7 +8,7 @@ from ablations.harness.store.files import write_json
 from reports.pages.evidence import find
 from reports.pages.page import write_page
 from reports.pages.published import publish
-from reports.site import write_site
+from reports.pages.site import write_site
 
 HOSTILE = 'odd "<i>#?%41&:'  # a folder's name that every layer of an address could stumble over
 _KEYS = ("name", "paper", "parameters", "multiply_adds", "input", "blocks", "recipe")
