@@ -262,7 +262,7 @@ def write(look: Look, folder: Path, name: str, command: str, notes: Sequence[str
     errors = sum(int(a != b) for a, b in zip(look.labels.tolist(), look.predictions.tolist(), strict=True))
     page = environment().get_template("filters_page.html.j2").render(
         name=name, data=look.data.name, seed=look.seed, command=command, sections=sections,
-        num_images=len(look.images), num_wrong=errors, layers=look.layers, notes=notes,
+        num_images=len(look.images), num_wrong=errors, layers=look.layers, notes=notes, scripts=None,
     )  # fmt: skip
     path = folder / "filters.html"
     atomic_write_text(path, page)

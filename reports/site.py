@@ -11,128 +11,15 @@ is made. Exit codes: 0 done; 2 the command is wrong or there is nothing to show,
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote
+from typing import NoReturn
 
 from ablations.harness.command.command_line import Parser, WrongInput
-from ablations.harness.command.invocation import ROOT, program
-from ablations.harness.declare.ablation import Ablation
-from ablations.harness.declare.scripts import scripts
-from ablations.harness.store.files import PAGE, atomic_write_bytes
-
-if TYPE_CHECKING:
-    from modules.listing import Row
-    from reports.pages.evidence import Scale, Trial
+from ablations.harness.command.invocation import PUBLISHED, program
 
 DONE, WRONG = 0, 2
-PUBLISHED = ROOT / "reports" / "published"
-
-
-def rows(ablations: Sequence[Ablation], trials: Sequence[Trial], scales: Sequence[Scale]) -> list[dict[str, Any]]:
-    """One row per claim: those of the scripts, then those that only files know. A row has a cell for each scale.
-
-    A cell holds its evidence in the order of `trials`; same: whether an earlier one gives the same verdict and numbers.
-    """
-    order = [ablation.name for ablation in ablations]
-    known = {
-        (ablation.name, claim.id): {"says": claim.says, "source": claim.source}
-        for ablation in ablations
-        for claim in ablation.claims
-    }
-    cells: dict[tuple[str, str], dict[Scale, list[dict[str, Any]]]] = {key: {} for key in known}
-    for trial in trials:
-        order.append(trial.script)
-        for verdict in trial.verdicts:
-            key, scale = (trial.script, verdict["claim"]), (verdict["budget"], verdict["data"])
-            declared = known.setdefault(key, {"says": verdict["says"], "source": verdict["source"]})
-            cell = cells.setdefault(key, {}).setdefault(scale, [])
-            cell.append({
-                "verdict": verdict,
-                "trial": trial,
-                "same": any(other["verdict"] == verdict for other in cell),
-                "reworded": verdict["says"] != declared["says"],
-            })  # fmt: skip
-    return [
-        {"script": key[0], "claim": key[1], **known[key], "cells": [cells[key].get(scale, []) for scale in scales]}
-        for key in sorted(known, key=lambda key: order.index(key[0]))
-    ]
-
-
-def about(ablations: Sequence[Ablation], trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """One entry per ablation: name, title and question, from the script or else from its files, and its trials."""
-    entries: dict[str, dict[str, Any]] = {
-        ablation.name: {"name": ablation.name, "title": ablation.title, "question": ablation.question, "trials": []}
-        for ablation in ablations
-    }
-    for trial in trials:
-        new = {"name": trial.script, "title": trial.title, "question": trial.question, "trials": []}
-        entries.setdefault(trial.script, new)["trials"].append(trial)
-    return list(entries.values())
-
-
-def linked(trial: Trial, start: Path) -> Trial:
-    """The trial with the address of its page relative to the folder `start`, to which a published page is copied.
-
-    Raises OSError if that is not possible.
-    """
-    page = trial.folder / PAGE
-    if not page.is_file():
-        return trial
-    if trial.origin == "published":
-        content, page = page.read_bytes(), start / "published" / trial.script / trial.folder.name / PAGE
-        if not page.is_file() or page.read_bytes() != content:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_bytes(page, content)
-    return replace(trial, link=quote(os.fsencode(os.path.relpath(page, start))))
-
-
-def write_site(
-    to: Path,
-    ablations: Sequence[Ablation],
-    trials: Sequence[Trial],
-    networks: Sequence[Row],
-    problems: Sequence[str] = (),
-) -> Path:
-    """Write the index to `to` and return its path; the same evidence and code give the same bytes.
-
-    trials: the user's own first; networks: the rows of the catalogue; problems: sentences about what is missing.
-    Raises OSError if the index, or a copy of a published page, cannot be written.
-    """
-    from markupsafe import Markup
-
-    from reports.pages import evidence
-    from reports.pages.claim_cards import VERDICTS, counts
-    from reports.pages.reading import environment
-
-    to.parent.mkdir(parents=True, exist_ok=True)
-    trials = [linked(trial, to.parent) for trial in trials]
-    scales = evidence.scales(trials)
-    table = rows(ablations, trials, scales)
-    firsts = [[row["cells"][i][0]["verdict"] for row in table if row["cells"][i]] for i in range(len(scales))]
-    names = [evidence.in_words(scale) for scale in scales]
-    script = (Path(__file__).parent / "pages" / "site.js").read_text(encoding="utf-8")
-    page = environment().get_template("site.html.j2").render(
-        scales=names,
-        rows=table,
-        summary=list(zip(names, map(counts, firsts), strict=True)),
-        tried=sum(any(row["cells"]) for row in table),
-        verdicts=VERDICTS,
-        ablations=about(ablations, trials),
-        count=counts,
-        networks=networks,
-        problems=problems,
-        script=Markup(script),
-        policy=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-    )  # fmt: skip
-    atomic_write_bytes(to, page.encode("utf-8", "backslashreplace"))  # JSON can hold lone surrogates
-    return to
 
 
 def parse(argv: Sequence[str]) -> tuple[Path, Path]:
@@ -158,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Makes the index that the command line asks for, says where it lies, and exits."""
     try:
         out, to = parse(sys.argv[1:] if argv is None else argv)
+        from ablations.harness.declare.scripts import scripts
         from reports.pages.evidence import find
+        from reports.pages.site import write_site
 
         problems: list[str] = []
         trials = find(out / "ablations", "own run", problems) + find(PUBLISHED, "published", problems)

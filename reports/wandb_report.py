@@ -14,12 +14,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ablations.harness.command.command_line import WrongInput
 from ablations.harness.command.invocation import program
+from ablations.harness.command.within import within
 from ablations.harness.declare.scale import BUDGETS
 from ablations.harness.declare.scripts import names
 from ablations.harness.store.files import write_json
@@ -230,12 +230,11 @@ def _is_synced(run: Path) -> bool:
 
 def save(report: Any) -> str:
     """Saves the report on the server and returns its address; raises OSError if that fails or takes too long."""
-    with _at_most(SECONDS):
-        try:
-            report.save()
-            return str(report.url)
-        except Exception as error:  # the library raises whatever its parts raise
-            raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
+    try:
+        within(SECONDS, report.save)
+    except Exception as error:  # the library raises whatever its parts raise
+        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
+    return str(report.url)
 
 
 def _check_reached() -> None:
@@ -257,22 +256,6 @@ def _check_reached() -> None:
         raise OSError(f"{address} is not reached ({error})") from None
 
 
-@contextmanager
-def _at_most(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError inside the block when it takes longer."""
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError(f"no answer in {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -284,20 +267,15 @@ def find_folder(ablation: str, out: Path, budget: str | None, data: str | None) 
         return Path(ablation)
     if ablation not in names():
         raise WrongInput(f"unknown ablation {ablation!r}; there are {', '.join(names())}")
-    found = sorted(file.parent for file in (out / "ablations" / ablation).glob("*/ablation.json"))
-    wanted = [each for each in found if _matches(each.name, budget, data)]
+    root = out / "ablations" / ablation
+    found = sorted(file.parent.name for file in root.glob("*/ablation.json"))
+    scales = [(name, *name.partition("-")[::2]) for name in found]
+    wanted = [name for name, *scale in scales if budget in (None, scale[0]) and data in (None, scale[1])]
     if len(wanted) != 1:
-        there = ", ".join(each.name for each in found) or "none"
         which = f"{len(wanted)} finished ablations" if wanted else "no finished ablation"
-        raise WrongInput(
-            f"{out / 'ablations' / ablation} holds {which} for that; there are: {there}; --budget and --data choose"
-        )
-    return wanted[0]
-
-
-def _matches(name: str, budget: str | None, data: str | None) -> bool:
-    its_budget, _, its_data = name.partition("-")
-    return budget in (None, its_budget) and data in (None, its_data)
+        there = ", ".join(found) or "none"
+        raise WrongInput(f"{root} holds {which} for that; there are: {there}; --budget and --data choose")
+    return root / wanted[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -266,13 +266,21 @@ def test_continuous_integration_runs_the_test_command() -> None:
 # -- the house --------------------------------------------------------------------------------------------------------
 
 
+def test_every_folder_of_sources_is_packaged() -> None:
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]) == {f"{top}*" for top in TOP}
+    assert [file for file in SOURCES if not (file.parent / "__init__.py").is_file()] == []
+
+
 def test_templates_and_scripts_are_packaged() -> None:
-    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["reports.pages"]
-    packaged = {file for pattern in patterns for file in (ROOT / "reports" / "pages").glob(pattern)}
-    assert packaged
-    assert {file for file in (ROOT / "reports").rglob("*") if file.suffix in (".j2", ".js")} - packaged <= set(
-        (ROOT / "reports" / "published").rglob("*.js")
-    )
+    packaged = {
+        file
+        for package, patterns in PYPROJECT["tool"]["setuptools"]["package-data"].items()
+        for pattern in patterns
+        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    needed = {file for end in ("j2", "js") for file in (ROOT / "reports").rglob(f"*.{end}")}
+    assert needed
+    assert {file for file in needed if "published" not in file.parts} <= packaged
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.relative_to(ROOT).as_posix())

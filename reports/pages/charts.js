@@ -41,6 +41,7 @@
   }
 
   async function draw(chart) {
+    if (!window.Plotly) throw new Error("plotly.min.js is missing, which published pages share; it lies two folders above this one.");
     const { data, layout } = JSON.parse(chart.nextElementSibling.textContent);
     Object.assign(layout, { template: template(), uirevision: "kept", autosize: true });
     if (scenes(layout).length) {

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import html
 import io
 import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from markupsafe import Markup
 from PIL import Image
@@ -102,23 +101,3 @@ def _words(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> str:
 
 
 READERS = {".csv": _table, ".gif": _animation}  # by the end of a file's name; all others are PNG or charts
-
-
-class Scripts(NamedTuple):
-    """The scripts of a page with charts, plotly's own and ours, and the policy that allows these and no other."""
-
-    plotly: Markup
-    charts: Markup
-    policy: str
-
-
-def scripts() -> Scripts | None:
-    """The scripts to embed, or None if plotly is not installed."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        return None
-    texts = (get_plotlyjs(), (Path(__file__).parent / "charts.js").read_text(encoding="utf-8"))
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii") for text in texts]
-    policy = " ".join(f"'sha256-{each}'" for each in hashes)
-    return Scripts(Markup(texts[0]), Markup(texts[1]), policy)

@@ -14,20 +14,16 @@ Scale = tuple[str, str]  # budget and data
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One such folder, as far as its files could be read.
+class Finished:
+    """A finished ablation, as far as the files of its folder could be read.
 
-    origin: "own run" or "published"; link: the address of its page for the index, "" if it has none;
-    changed: whether the code had changes that were not committed; verdicts: the claims that were judged.
+    origin: "own run" or "published"; ablation: its ablation.json; verdicts: the claims that were judged; link: the
+    address of its page for the index, "" if it has none.
     """
 
     origin: str
     folder: Path
-    title: str
-    question: str
-    command: str
-    commit: str
-    changed: bool
+    ablation: Json
     verdicts: list[Json]
     link: str = ""
 
@@ -44,7 +40,7 @@ class Trial:
         return in_words(usual[0]) if usual else self.folder.name
 
 
-def find(root: Path, origin: str, problems: list[str]) -> list[Trial]:
+def find(root: Path, origin: str, problems: list[str]) -> list[Finished]:
     """Every folder of an ablation below `root`, by name; what is missing or damaged in it is added to `problems`."""
     trials = []
     for folder in sorted(root.glob("*/*/")):
@@ -56,7 +52,7 @@ def find(root: Path, origin: str, problems: list[str]) -> list[Trial]:
     return trials
 
 
-def _trial(origin: str, folder: Path, problems: list[str]) -> Trial:
+def _trial(origin: str, folder: Path, problems: list[str]) -> Finished:
     """What the files of one folder say."""
     # An installation holds the published verdicts and nothing else.
     verdicts_alone = origin == "published" and not (folder / "ablation.json").exists()
@@ -67,11 +63,7 @@ def _trial(origin: str, folder: Path, problems: list[str]) -> Trial:
     read_records(folder, elsewhere)
     if not (folder / PAGE).is_file():
         elsewhere.append(f"{PAGE} is missing; python -m reports.page with this folder writes it.")
-    environment = ablation["environment"]
-    return Trial(
-        origin, folder, ablation["title"], ablation["question"], ablation["command"],
-        str(environment.get("commit") or ""), bool(environment.get("uncommitted_changes")), verdicts,
-    )  # fmt: skip
+    return Finished(origin, folder, ablation, verdicts)
 
 
 def _verdict(entry: Json) -> Json:
@@ -97,7 +89,7 @@ def in_words(scale: Scale) -> str:
     return f"{scale[1]}, {scale[0]} budget"
 
 
-def scales(trials: list[Trial]) -> list[Scale]:
+def scales_of(trials: list[Finished]) -> list[Scale]:
     """What claims were tried on, in the order of `scale_order`."""
     found = {(verdict["budget"], verdict["data"]) for trial in trials for verdict in trial.verdicts}
     return sorted(found, key=lambda scale: scale_order(*scale))

@@ -10,7 +10,8 @@ from pathlib import Path
 from ablations.harness.store.files import PAGE, atomic_write_bytes
 from ablations.harness.store.records import Records, as_text, records_file
 from reports.pages.claim_cards import claim_card, counts
-from reports.pages.embedding import figure, scripts
+from reports.pages.embedding import figure
+from reports.pages.page_scripts import chart_scripts
 from reports.pages.reading import Json, environment, one_of, read_ablation, read_each, read_json, read_records
 from reports.pages.run_warnings import run_warnings
 
@@ -42,7 +43,7 @@ def write_page(folder: str | Path) -> Path:
         counts=counts(cards),
         figures=[each for each in figures if each["kind"] != "chart"],
         charts=charts,
-        scripts=scripts() if charts else None,
+        scripts=chart_scripts(folder) if charts else None,
         arms=arms,
         differences=_differences(arms),
         foreign=next(iter(read_each(ablation["foreign"], _foreign, "ablation.json, network", problems)), None),

@@ -33,7 +33,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(number=number, duration=_duration)
+    for name, words in (("number", number), ("duration", _duration)):
+        found.filters[name] = lambda value, words=words: "\N{EN DASH}" if value is None else words(value)
     return found
 
 

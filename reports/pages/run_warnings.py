@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ablations.harness.store.records import Records
 from reports.charts.style import number
@@ -21,40 +21,34 @@ def run_warnings(records: Records) -> list[str]:
     return [*_lost(records), *_transformers(records)]
 
 
-def _lost(records: Records) -> list[str]:
+def _lost(records: Records) -> Iterator[str]:
     """Runs whose training loss ended more than RISE above the least that they had reached."""
-    warnings = []
-    found = records.where(probe="epoch", metric="train/loss")
-    for arm in found.arms:
-        mine = found.where(arm=arm)
-        rises = {}
-        for seed in mine.seeds():
-            losses = [row.value for row in sorted(mine.where(seed=seed), key=lambda row: int(row.fields["epoch"]))]
-            rises[seed] = losses[-1] - min(losses)
-        high = {seed: rise for seed, rise in rises.items() if rise > RISE}
-        if high:
-            warnings.append(
+    for arm, losses in _over_epochs(records, "train/loss"):
+        rises = {seed: found[-1] - min(found) for seed, found in losses.items()}
+        if high := {seed: rise for seed, rise in rises.items() if rise > RISE}:
+            yield (
                 f"Arm {arm}, {_seeds(high, len(rises))}: the training loss ended above the least that it had reached "
                 f"(by {_values(high)}); the run may have lost what it had learned."
             )
-    return warnings
 
 
-def _transformers(records: Records) -> list[str]:
+def _transformers(records: Records) -> Iterator[str]:
     """Failures that some seed showed more often than BOUND in its last epoch."""
-    warnings = []
     for metric, failure in FAILURES.items():
-        found = records.where(probe="epoch", metric=metric)
-        for arm in found.arms:
-            mine = found.where(arm=arm)
-            last = {seed: max(mine.where(seed=seed), key=lambda row: int(row.fields["epoch"])) for seed in mine.seeds()}
-            shares = {seed: row.value for seed, row in last.items() if row.value > BOUND}
-            if shares:
-                warnings.append(
-                    f"Arm {arm}, {_seeds(shares, len(last))}: in the last epoch of training {failure} "
-                    f"for more than {number(BOUND)} % of the transformed samples ({_values(shares, ' %')})."
+        for arm, shares in _over_epochs(records, metric):
+            if high := {seed: found[-1] for seed, found in shares.items() if found[-1] > BOUND}:
+                yield (
+                    f"Arm {arm}, {_seeds(high, len(shares))}: in the last epoch of training {failure} "
+                    f"for more than {number(BOUND)} % of the transformed samples ({_values(high, ' %')})."
                 )
-    return warnings
+
+
+def _over_epochs(records: Records, metric: str) -> Iterator[tuple[str, dict[int, list[float]]]]:
+    """Each arm that has the metric, and its values by seed in the order of the epochs."""
+    found = Records(sorted(records.where(probe="epoch", metric=metric), key=lambda row: int(row.fields["epoch"])))
+    for arm in records.arms:
+        if values := found.by_seed(arm):
+            yield arm, values
 
 
 def _seeds(shown: Mapping[int, float], count: int) -> str:

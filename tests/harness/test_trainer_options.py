@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from ablations.harness.command.command_line import parse, parser_for
 from ablations.harness.declare import scale
-from ablations.harness.training import train as training
 from ablations.harness.training.train import train
 from ablations.harness.training.trainer_options import REFUSED, check, check_batches
 from ablations.remove_layers import ABLATION
@@ -130,7 +129,7 @@ def test_what_is_taken_trains(tiny, digits, tmp_path):
 )
 def test_the_length_that_is_told_is_the_length_that_is_trained(options, batches, tiny, digits, tmp_path, monkeypatch):
     bars = []
-    monkeypatch.setattr(training, "tqdm", lambda **given: bars.append(tqdm(**given)) or bars[-1])
+    monkeypatch.setattr("ablations.harness.training.train.tqdm", lambda **given: bars.append(tqdm(**given)) or bars[-1])
     trainer = {"accelerator": "cpu", "limit_val_batches": 0, **options}
     run = tiny("mlp", {"depth": 2, "width": 8, "image_size": 16}, trainer=trainer)
     train(run, digits, tmp_path, show_progress=False)

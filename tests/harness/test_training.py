@@ -6,13 +6,13 @@ import json
 import math
 import os
 
+import lightning
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ablations.harness.store.runs import outcome
-from ablations.harness.training import train as training
-from ablations.harness.training.callbacks import Diverged
+from ablations.harness.training.callbacks import Diverged, DrawsByStep
 from ablations.harness.training.train import train
 from modules import build
 from modules.training.classifier import Classifier
@@ -222,7 +222,7 @@ def test_a_checkpoint_cut_off_while_written_is_not_used(tiny, digits, finished, 
         raise Interrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.lightning.Trainer, "save_checkpoint", half)
+        patch.setattr(lightning.Trainer, "save_checkpoint", half)
         with pytest.raises(Interrupt):
             quietly(run, digits, tmp_path)
     assert not (run.folder(tmp_path) / "last.ckpt").exists()
@@ -301,14 +301,14 @@ def test_weights_ruined_by_the_last_step_are_not_kept(tiny, digits, tmp_path, mo
     """The loss is computed before the step, so the last step of an epoch can break the weights unseen."""
     run = tiny(epochs=3)
     steps = len(digits.train) // 64
-    original = training.DrawsByStep.on_train_batch_start
+    original = DrawsByStep.on_train_batch_start
 
     def ruin(self, trainer, *arguments):
         if trainer.global_step == 2 * steps - 1:
             trainer.optimizers[0].param_groups[0]["lr"] = math.inf
         original(self, trainer, *arguments)
 
-    monkeypatch.setattr(training.DrawsByStep, "on_train_batch_start", ruin)
+    monkeypatch.setattr(DrawsByStep, "on_train_batch_start", ruin)
     with pytest.raises(Diverged) as caught:
         quietly(run, digits, tmp_path)
     assert (caught.value.step, caught.value.epoch) == (2 * steps, 1)

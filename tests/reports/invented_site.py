@@ -7,7 +7,8 @@ from ablations.harness.declare.scripts import scripts
 from ablations.harness.store.files import write_json
 from reports.pages.evidence import find
 from reports.pages.page import write_page
-from reports.site import write_site
+from reports.pages.published import publish
+from reports.pages.site import write_site
 
 HOSTILE = 'odd "<i>#?%41&:'  # a folder's name that every layer of an address could stumble over
 _KEYS = ("name", "paper", "parameters", "multiply_adds", "input", "blocks", "recipe")
@@ -48,8 +49,9 @@ def make_roots(root, finished):
     out, published = root / "runs", root / "published"
     _copy(finished, out / "ablations" / "remove_layers" / "laptop-digits")
     _copy(finished, out / "ablations" / HOSTILE / "laptop-<b>data<", _hostile)
-    _copy(finished, published / "remove_layers" / "laptop-digits")
-    _copy(finished, published / "remove_layers" / "paper-cifar10", _rescaled)
+    publish(out / "ablations" / "remove_layers" / "laptop-digits", published)
+    _copy(finished, root / "remove_layers" / "paper-cifar10", _rescaled)
+    publish(root / "remove_layers" / "paper-cifar10", published)
     return out, published
 
 

@@ -13,8 +13,8 @@ import pytest
 from invented_surfaces import LOSS, bowl, holed, rough
 
 from reports.charts.interactive import lines, surface_3d
-from reports.pages import embedding as page_figures
 from reports.pages.page import write_page
+from reports.pages.page_scripts import chart_scripts
 
 NASTY = "</script><script>alert(1)</script><b>&amp;"
 SERIES = {"one": {1.0: [3.0, 5.0], 2.0: [1.0, math.nan]}, NASTY: {2.0: [7.0], 1.0: [8.0]}, "lost": {1.0: [math.nan]}}
@@ -155,7 +155,7 @@ def test_a_damaged_chart_is_named_and_the_rest_shown(tmp_path, page, damage):
 
 def test_without_plotly_the_page_says_what_it_needs(tmp_path, page, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    assert page_figures.scripts() is None
+    assert chart_scripts(tmp_path) is None
     (drawn,) = lines({"y": {"a": {1.0: [2.0]}}}, "x", tmp_path, "l", "Title", "Cap.")
     source = page(drawn)
     assert "These charts need plotly, which is not installed" in source

@@ -75,7 +75,7 @@ STEPS = """
 def index(tmp_path_factory, finished):
     """The index of two roots, with a damaged file so that the notice is there too."""
     out, published = make_roots(tmp_path_factory.mktemp("site"), finished)
-    (published / "remove_layers" / "laptop-digits" / "records.csv").unlink()
+    (published / "remove_layers" / "laptop-digits" / "records.parquet").unlink()
     path, problems = build(out, published)
     assert len(problems) == 1
     return path

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+PUBLISHED = ROOT / "reports" / "published"
 CONSOLE = "ablations"  # the console script of an installation
 
 

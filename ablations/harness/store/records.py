@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any
 
 from ablations.harness.store.files import atomic_write_bytes, atomic_write_text
 
@@ -93,30 +93,8 @@ class Record:
 COLUMNS = tuple(field.name for field in fields(Record))
 
 
-class Records(Sequence[Record]):
+class Records(tuple[Record, ...]):
     """An immutable sequence of records that can be narrowed down."""
-
-    def __init__(self, rows: Iterable[Record] = ()) -> None:
-        self._rows = tuple(rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Records: ...
-    def __getitem__(self, index: int | slice) -> Record | Records:
-        return Records(self._rows[index]) if isinstance(index, slice) else self._rows[index]
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self._rows)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Records) and self._rows == other._rows
-
-    def __hash__(self) -> int:
-        return hash(self._rows)
 
     def __repr__(self) -> str:
         return f"Records({len(self)} rows, arms {', '.join(self.arms)})"
@@ -133,7 +111,7 @@ class Records(Sequence[Record]):
         wanted = {key: as_text(value) for key, value in fields.items()}
         return Records(
             row
-            for row in self._rows
+            for row in self
             if (arm is None or row.arm == arm)
             and (seed is None or row.seed == seed)
             and (probe is None or row.probe == probe)
@@ -153,15 +131,15 @@ class Records(Sequence[Record]):
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms in order of appearance."""
-        return tuple(dict.fromkeys(row.arm for row in self._rows))
+        return tuple(dict.fromkeys(row.arm for row in self))
 
     def seeds(self, arm: str | None = None) -> tuple[int, ...]:
         """The seeds that have records (of one arm), ascending."""
-        return tuple(sorted({row.seed for row in self._rows if arm is None or row.arm == arm}))
+        return tuple(sorted({row.seed for row in self if arm is None or row.arm == arm}))
 
     def values(self) -> list[float]:
         """The values in the order of the records."""
-        return [row.value for row in self._rows]
+        return [row.value for row in self]
 
 
 def write_csv(path: str | Path, records: Iterable[Record]) -> None:
@@ -259,7 +237,8 @@ def _read_parquet(path: Path) -> Records:
 
     content = path.read_bytes()  # apart, because pyarrow raises OSError for damage too
     try:
-        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        # Threads of pyarrow that read from memory abort one process in three at its end.
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
         if not table.schema.equals(_schema()):
             raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
         return Records(map(Record, *table.to_pydict().values()))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ablations.harness import runtime
+from ablations.harness.command.within import within
 from ablations.harness.runtime import say
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Record, Records
@@ -156,7 +156,7 @@ class Tracker(WandbLogger):
         for every artifact.
         """
         with self._patience.spent():
-            _within(USUAL + self._patience.left, action, *arguments)
+            within(USUAL + self._patience.left, action, *arguments)
 
     def _record(self, described: Mapping[str, Any], *, used: bool) -> None:
         """An artifact that cannot be noted is told of, and the metrics go on."""
@@ -214,25 +214,6 @@ def _tell(line: str) -> None:
     say(line)
 
 
-def _within(seconds: float, action: Callable[..., object], *arguments: Any) -> None:
-    """Carries out the action in a thread, which is left alone after that time with a TimeoutError here."""
-    raised: list[BaseException] = []
-
-    def act() -> None:
-        try:
-            action(*arguments)
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer in {seconds:.0f} s")
-    if raised:
-        raise raised[0]
-
-
 def _restart() -> None:
     """Ends wandb's own process, which may have died or hang; the next run starts a new one."""
     import wandb
@@ -242,7 +223,7 @@ def _restart() -> None:
         process = wandb.setup()._connection._proc._process  # none, if it belongs to another process of ours
     with suppress(Exception, SystemExit):
         try:
-            _within(USUAL, wandb.teardown)  # writes what is left to be written, and may wait for the server for ever
+            within(USUAL, wandb.teardown)  # writes what is left to be written, and may wait for the server for ever
         except TimeoutError:
             if process is not None:
                 process.kill()

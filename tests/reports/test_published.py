@@ -1,0 +1,90 @@
+"""Published evidence: the same records and verdicts in less room, and pages that share one plotly.js."""
+
+import html
+import shutil
+from pathlib import Path
+
+import pytest
+from browser import BROWSER, browse
+
+from ablations.harness.store.records import as_csv, read_records
+from reports.page import main
+from reports.pages import published
+from reports.pages.page import write_page
+from reports.pages.page_scripts import PLOTLY
+
+
+@pytest.fixture
+def run(tmp_path, finished):
+    """A finished ablation where a command would have left it, with what belongs to its user alone."""
+    folder = tmp_path / "runs" / "ablations" / "remove_layers" / "laptop-digits"
+    shutil.copytree(finished, folder)
+    write_page(folder)
+    (folder / "wandb_report.json").touch()
+    (folder / "files" / "vgg-s0").mkdir(parents=True)
+    (folder / "files" / "vgg-s0" / "poses.npz").write_bytes(b"kept")
+    return folder
+
+
+def contents(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_is_published_tells_the_same_in_less_room(run, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "published"
+    monkeypatch.setattr(published, "PUBLISHED", root)
+    before = contents(run)
+    assert main([str(run), "--publish"]) == 0
+    target = root / "remove_layers" / "laptop-digits"
+    assert capsys.readouterr().out == f"{target / 'report.html'}\n"
+    assert contents(run) == before
+    found = contents(target)
+    assert {str(name) for name in before.keys() - found.keys()} == {"records.csv", "wandb_report.json"}
+    assert {str(name) for name in found.keys() - before.keys()} == {"records.parquet"}
+    assert {str(name) for name in found.keys() & before.keys() if found[name] != before[name]} == {"report.html"}
+    assert as_csv(read_records(target)) == (run / "records.csv").read_text()
+    page, own = (html.unescape((folder / "report.html").read_text()) for folder in (target, run))
+    assert len(page) < len(own) - 4e6
+    policy = "script-src 'self' file: 'sha256-"
+    assert (page.count('<script src="../../plotly.min.js"></script>'), page.count(policy)) == (1, 1)
+    assert (own.count("<script src"), own.count(policy)) == (0, 0)
+    assert "<code>records.parquet</code>: " in page
+    assert write_page(target).read_bytes() == found[Path("report.html")], "also of what lies there already"
+    assert main([str(target), "--publish"]) == 0
+    assert contents(target) == found
+    assert sorted(file.name for file in target.parent.iterdir()) == ["laptop-digits"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("records.csv", b"null"), ("records.csv", None), ("verdicts.json", None)]
+)
+def test_what_cannot_be_published_leaves_what_was(run, tmp_path, monkeypatch, capsys, name, content):
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
+    published.publish(run)
+    before = contents(published.PUBLISHED)
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_bytes(content)
+    assert main([str(run), "--publish"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("page: ")
+    assert (name in told, told.count("\n")) == (True, 1)
+    assert contents(published.PUBLISHED) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is installed")
+def test_its_page_opens_from_disk_and_says_what_is_missing(run, tmp_path):
+    page = published.publish(run, tmp_path / "published")
+    steps = """
+      const charts = [...document.querySelectorAll(".chart")];
+      for (let i = 0; i < 100 && !charts.every((each) => each.innerText); i++) await pause(100);
+      told.drawn = charts.map((each) => each.querySelectorAll(".main-svg").length > 0);
+      told.text = charts[0].innerText;
+    """
+    told, _ = browse(page.parent, page.read_text(encoding="utf-8"), steps)
+    assert (told["errors"], told["drawn"]) == ([], [True, True])
+    (tmp_path / "published" / PLOTLY).unlink()
+    told, _ = browse(page.parent, page.read_text(encoding="utf-8"), steps)
+    assert told["drawn"] == [False, False]
+    assert told["text"].startswith("This chart could not be drawn: plotly.min.js is missing")
