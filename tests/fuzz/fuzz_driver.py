@@ -21,6 +21,7 @@ from ablations.harness.declare.probe import Measurement, Probe, Subject
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
 from ablations.harness.store.files import write_npz
+from ablations.probes.lesions.delete import DeleteEach, LesionsAtRandom
 from ablations.remove_layers import ABLATION
 
 ARM = "preact_resnet"
@@ -39,7 +40,11 @@ class Kept(Probe):
 
 def _plan(at: Scale) -> Plan:
     arm = Arm(ARM, "resnet_cifar", {"depth": 8, "width": 4}, {"epochs": 1, "batch_size": 4, "schedule": "linear"})
-    return Plan([arm], 1, [Kept(), DeleteEach(limit=8), DeleteRandom(limit=8, most_deleted=1, draws=1)])
+    return Plan(
+        [arm],
+        1,
+        [Kept(), DeleteEach(limit=8), LesionsAtRandom(limit=8, draws=1, most_deleted=1, reorderings=1, most_swaps=1)],
+    )
 
 
 TINY: Ablation = replace(

@@ -25,7 +25,9 @@ def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, c
     assert carry_out(prepare(ablation, options(tmp_path)), report) is False
     times = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
     assert len(trained(tmp_path)) == 2
-    assert len(times) == 2 * (len(FILES) + 2), "with the answers of the probe and what is noted of them"
+    asked = {"chance", "delete_each", "lesions_at_random"}  # the last of one arm alone
+    assert len(times) == 2 * len(FILES) + 2 * (2 + 3), "with answers to each probe and what is noted of them"
+    assert {f.name.partition("-")[0] for f in times if f.parent.name == "probes"} == asked
     capsys.readouterr()
 
     def refuse(*_, **__):

@@ -13,6 +13,7 @@ from kept_wandb import Kept, models
 
 from ablations.harness.command.command_line import Options
 from ablations.harness.execution.execute import carry_out
+from ablations.harness.launch import report
 from ablations.harness.prepare import prepare
 from ablations.harness.store.records import Record, Records, read_csv
 from ablations.harness.store.wandb_names import PROJECT, figure_key, means
@@ -50,7 +51,7 @@ def carried_out(small_ablation, tmp_path, capsys):
         given = {"budget": "smoke", "data": "digits", "data_root": tmp_path, "out": tmp_path, "wandb": wandb}
         options = Options(**{**given, "arms": ("preact_resnet",), **changes})
         capsys.readouterr()
-        assert carry_out(prepare(small_ablation(epochs=2), options)) is False
+        assert carry_out(prepare(small_ablation(epochs=2), options), report) is False
         for folder in (tmp_path / "trained").iterdir():
             assert {file.name for file in folder.iterdir()} == FILES
             assert len((folder / "metrics.csv").read_text().splitlines()) == 3
@@ -70,7 +71,7 @@ def told(printed):
 def test_a_run_for_each_network_with_its_answers_and_one_for_the_ablation(smoke):
     out, _ = smoke
     trained = len(list((out / "trained").iterdir()))
-    assert trained == len(list((out / "trained").glob("*/probes/*.csv"))) == 10
+    assert trained == len(list((out / "trained").glob("*/probes/delete_each-*.csv"))) == 10
     assert len(offline_runs(out)) == trained + 1
     assert all("-remove_layers-" in folder.name for folder in offline_runs(out))
 
@@ -239,14 +240,14 @@ def test_means_leave_out_what_is_not_finite():
 
 
 def test_candidates_of_a_search_are_trainings_with_a_number(small_ablation, tmp_path):
-    def searched(budget, data):
-        planned = ablation.plan(budget, data)
+    def searched(at):
+        planned = ablation.plan(at)
         arms = [replace(arm, search={"learning_rate": (0.01, 0.1)}) for arm in planned.arms]
         return replace(planned, arms=tuple(arms))
 
     ablation = small_ablation(epochs=1)
     options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",), search=2)
-    assert carry_out(prepare(replace(ablation, plan=searched), options)) is False
+    assert carry_out(prepare(replace(ablation, plan=searched), options), report) is False
     found = {kept.run["display_name"]: kept for kept in kept_runs(tmp_path)["train"]}
     assert set(found) == {f"preact_resnet/{which}" for which in ("candidate=0", "candidate=1", "seed=0")}
     for number in (0, 1):
@@ -259,7 +260,7 @@ def test_candidates_of_a_search_are_trainings_with_a_number(small_ablation, tmp_
 
 def test_a_run_that_diverges_has_ended_and_shows_its_last_losses(small_ablation, tmp_path):
     options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",))
-    assert carry_out(prepare(small_ablation(epochs=1, learning_rate=1e30), options)) is True
+    assert carry_out(prepare(small_ablation(epochs=1, learning_rate=1e30), options), report) is True
     (train,) = kept_runs(tmp_path)["train"]
     (trained,) = (tmp_path / "trained").iterdir()
     step = json.loads((trained / "diverged").read_text())["step"]
@@ -283,8 +284,8 @@ def test_a_resumed_run_is_tracked_from_its_first_epoch(small_ablation, tmp_path,
 
     monkeypatch.setattr(training.History, "on_train_epoch_start", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(prepare(small_ablation(epochs=3), options))
-    assert carry_out(prepare(small_ablation(epochs=3), options)) is False
+        carry_out(prepare(small_ablation(epochs=3), options), report)
+    assert carry_out(prepare(small_ablation(epochs=3), options), report) is False
     # Their folders may carry the same second, so that names do not order them.
     found = kept_runs(tmp_path)["train"]
     assert sorted((sum("train/loss" in row for row in kept.history), kept.exit_code) for kept in found) == [
