@@ -24,170 +24,134 @@ encoder that learns, which one arm shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
-from ablations.harness.declare.measure import Measure, Quantity, computed, counted, mean_of, top1_error
-from ablations.harness.declare.scale import epochs_of
+from ablations.harness.declare.chart import Against, Animation, ArmTable, Chart, Drawing, Looks, Strips
+from ablations.harness.declare.measure import Measure, Quantity, counted, mean_of, top1_error, where_at_least
+from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.store.records import Records
+from ablations.probes.network_cost import NetworkCost
+from ablations.probes.transformers import questions as ask
 
-if TYPE_CHECKING:
-    from ablations.harness.probing import Measurement, Subject
-    from datamodules.images import ImageData
-
-KINDS = ("r", "rts", "p", "e")
-TRANSFORMS = ("affine", "projective", "tps")
-ROOMS = {"R": 28, "RTS": 42, "P": 28, "E": 28, "TC": 60}  # widths of images in pixels of a digit 28 pixels wide
-POOLED = ("RTS", "TC")  # average pooling of 2 behind the transformer, or in front of a network without one
+KINDS = {
+    "r": "rotated", "rts": "turned, scaled and moved", "p": "in projection", "e": "bent", "tc": "moved, among clutter",
+}  # fmt: skip
+TABLE_KINDS = ("r", "rts", "p", "e")  # of table 1
+TRANSFORMS = {"affine": "Aff", "projective": "Proj", "tps": "TPS"}
+ROOMS = {"r": 28, "rts": 42, "p": 28, "e": 28, "tc": 60}  # widths of images in pixels of a digit 28 pixels wide
+POOLED = ("rts", "tc")  # average pooling of 2 behind the transformer, or in front of a network without one
 UPSIDE_DOWN = 4  # the class that is always turned by half a circle in one arm
 MATCHED = 0.75  # of what a CNN gains over a fully connected network
 ACTS = 10.0  # % of the angles' variation: a transformer that takes away less has not learned to turn
 SMALL = 0.35  # of the image's width: what the transformer gives at low resolution
 FULL, FLIPPED, TURNED = "rts_st_cnn_affine", "flipped_st_cnn", "full_turn_st_cnn"
 ANIMATED = (FULL, "tc_st_cnn_affine")
-FIXED_CNN, FIXED_ST, RANDOM, SAME_RATE = (
-    "rts_fixed_cnn",
-    "rts_fixed_st_cnn",
-    "rts_random_st_cnn",
-    "rts_same_rate_st_cnn",
-)
+FIXED_CNN, FIXED_ST = "rts_fixed_cnn", "rts_fixed_st_cnn"
+RANDOM, SAME_RATE = "rts_random_st_cnn", "rts_same_rate_st_cnn"
 SMALL_CNN, SMALL_ST, HALF_ST = "tc_cnn_small", "tc_st_cnn_small", "tc_st_cnn_half"
 ADDITION = {"fcn": "addition_fcn", "cnn": "addition_cnn", "one": "addition_one_st", "two": "addition_two_st"}
-TRANSLATED, CLUTTERED = "colocalise_translated", "colocalise_cluttered"
-LEARNED, ANY = "colocalise_learned", "colocalise_any"
+TRANSLATED, CLUTTERED, LEARNED, ANY = (f"colocalise_{what}" for what in ("translated", "cluttered", "learned", "any"))
+PUBLISHED = {
+    "fcn": (2.1, 5.2, 3.1, 3.2, 13.2),
+    "cnn": (1.2, 0.8, 1.5, 1.4, 3.5),
+    "st_fcn_affine": (1.2, 0.8, 1.5, 2.7, 2.0),
+    "st_fcn_projective": (1.3, 0.9, 1.4, 2.6),
+    "st_fcn_tps": (1.1, 0.8, 1.4, 2.4),
+    "st_cnn_affine": (0.7, 0.5, 0.8, 1.2, 1.7),
+    "st_cnn_projective": (0.8, 0.6, 0.8, 1.3),
+    "st_cnn_tps": (0.7, 0.5, 0.8, 1.1),
+}
+"""Network -> errors in %: on R, RTS, P and E of table 1, then, where published, on TC of appendix A.4."""
+PRINTED = {
+    f"{kind}_{network}": error
+    for network, errors in PUBLISHED.items()
+    for kind, error in zip(KINDS, errors, strict=False)
+}
+"""Arms of the table -> the published error in %."""
+POSED = (*(arm for arm in PRINTED if "_st_" in arm), FLIPPED, TURNED, FIXED_ST, RANDOM, SAME_RATE, SMALL_ST, HALF_ST)
+"""Arms with one transformer for distorted digits."""
 
 
-# -- the arms ---------------------------------------------------------------------------------------------------------
-
-
-def plan(budget: str, data: ImageData) -> Plan:
+def plan(at: Scale) -> Plan:
     """Table 1, then one or two arms for each further question."""
-    digit = {"smoke": 8, "laptop": 16}.get(budget, data.image_size)
-    size = {} if budget == "paper" else {"width": 16}
-    small = budget in ("smoke", "laptop")
-    size |= {"num_parameters": 100_000} if small else {}
-    num_train = data.identity["num_train"]
+    digit = at(paper=at.image_size, laptop=16, smoke=8)
+    size = at(paper={}, short={"width": 16}, laptop={"width": 16, "num_parameters": 100_000})
+    batch = at(paper=256, laptop=64)
 
     def recipe(steps_on_a_laptop: int = 360) -> dict[str, Any]:
-        steps, batch = {"paper": (150_000, 256), "short": (3_000, 256)}.get(budget, (steps_on_a_laptop, 64))
-        epochs = 1 if budget == "smoke" else epochs_of(steps, batch, num_train)
-        found: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "localisation_factor": 0.1}
-        if budget != "paper":
-            found |= {"learning_rate": 0.05, "schedule": "linear", "warmup_steps": 50, "nesterov": True}
-        return found
+        steps = at(paper=150_000, short=3_000, laptop=steps_on_a_laptop)
+        epochs = at(paper=at.epochs_of(steps, batch), smoke=1)
+        usual = {"learning_rate": 0.05, "schedule": "linear", "warmup_steps": 50, "nesterov": True}
+        return {"epochs": epochs, "batch_size": batch, "localisation_factor": 0.1, **at(paper={}, short=usual)}
 
     def pixels(room: float) -> int:
         return round(digit * room / 28)
 
-    def arm(name: str, network: str, kind: str, transform: str = "", **changes: Any) -> Arm:
-        """On distorted digits; changes: `arguments`, `recipe` and `snapshots`, the others are of the data."""
-        arguments = {"pool": 2 if kind in POOLED else 1, **size, **changes.pop("arguments", {})}
+    def arm(
+        name: str, network: str, kind: str, transform: str = "", note: str = "", rate: float = 0.1,
+        arguments: Mapping[str, object] = {}, **made: Any,
+    ) -> Arm:  # fmt: skip
+        """On distorted digits; rate: of localisation, as a share; made: what differs in the digits."""
+        shape = {"pool": 2 if kind in POOLED else 1, **size, **({"transform": transform} if transform else {})}
         if "fcn" in network:
-            arguments.pop("width", None)
-        if transform:
-            arguments["transform"] = transform
-        found = recipe() | changes.pop("recipe", {})
-        snapshots, note = changes.pop("snapshots", 0), changes.pop("note", "")
-        data = {"name": "distorted_digits", "kind": kind, "size": pixels(ROOMS[kind]), **changes}
-        return Arm(name, network, arguments, found, note, data=data, snapshots=snapshots)
+            shape.pop("width", None)
+        data = {"name": "distorted_digits", "kind": kind.upper(), "size": pixels(ROOMS[kind]), **made}
+        return Arm(name, network, {**shape, **arguments}, {**recipe(), "localisation_factor": rate}, note, data=data)
 
     arms = []
-    for kind in ("R", "RTS", "P", "E", "TC"):
+    for kind in KINDS:
         for network in ("fcn", "cnn"):
-            arms.append(arm(f"{kind.lower()}_{network}", network, kind))
-            for transform in TRANSFORMS[: 1 if kind == "TC" else 3]:
-                name = f"{kind.lower()}_st_{network}_{transform}"
-                arms.append(arm(name, f"st_{network}", kind, transform, snapshots=12 if name in ANIMATED else 0))
-    low, half = pixels(SMALL * ROOMS["TC"]), pixels(ROOMS["TC"] / 2)
+            arms.append(arm(f"{kind}_{network}", network, kind))
+            for transform in TRANSFORMS:
+                name = f"{kind}_st_{network}_{transform}"
+                if name in PRINTED:
+                    arms.append(arm(name, f"st_{network}", kind, transform))
+    low, half, once = pixels(SMALL * ROOMS["tc"]), pixels(ROOMS["tc"] / 2), "the same distorted images in every epoch"
     arms += [
-        arm(FLIPPED, "st_cnn", "R", "affine", angle=45.0, upside_down=[UPSIDE_DOWN], note="one class upside down"),
-        arm(TURNED, "st_cnn", "R", "affine", angle=180.0, note="turned anyhow"),
-        arm(FIXED_CNN, "cnn", "RTS", fresh=False, note="the same distorted images in every epoch"),
-        arm(FIXED_ST, "st_cnn", "RTS", "affine", fresh=False, note="the same distorted images in every epoch"),
-        arm(RANDOM, "st_cnn", "RTS", "affine", arguments={"start": "random"}, note="theta starts at random"),
-        arm(
-            SAME_RATE, "st_cnn", "RTS", "affine", recipe={"localisation_factor": 1.0}, note="localisation at full rate"
-        ),
-        arm(SMALL_CNN, "cnn", "TC", arguments={"pool": 3}, note="a third of the resolution"),
-        arm(SMALL_ST, "st_cnn", "TC", "affine", arguments={"pool": 1, "output_size": low}, note="a third, attended"),
-        arm(HALF_ST, "st_cnn", "TC", "affine", arguments={"pool": 1, "output_size": half}, note="a half, attended"),
+        arm(FLIPPED, "st_cnn", "r", "affine", "one class upside down", angle=45.0, upside_down=[UPSIDE_DOWN]),
+        arm(TURNED, "st_cnn", "r", "affine", "turned anyhow", angle=180.0),
+        arm(FIXED_CNN, "cnn", "rts", note=once, fresh=False),
+        arm(FIXED_ST, "st_cnn", "rts", "affine", once, fresh=False),
+        arm(RANDOM, "st_cnn", "rts", "affine", "theta starts at random", arguments={"start": "random"}),
+        arm(SAME_RATE, "st_cnn", "rts", "affine", "localisation at full rate", rate=1.0),
+        arm(SMALL_CNN, "cnn", "tc", "", "a third of the resolution", arguments={"pool": 3}),
+        arm(SMALL_ST, "st_cnn", "tc", "affine", "a third, attended", arguments={"pool": 1, "output_size": low}),
+        arm(HALF_ST, "st_cnn", "tc", "affine", "a half, attended", arguments={"pool": 1, "output_size": half}),
     ]
-    for name, arguments in (
-        ("fcn", {"transform": "none"}), ("cnn", {"transform": "none", "trunk": "cnn"}),
-        ("one", {"num_transformers": 1}), ("two", {"num_transformers": 2}),
-    ):  # fmt: skip
-        pairs: dict[str, Any] = {"name": "digit_addition", "size": pixels(42)}
-        if small:  # turned and scaled digits nobody can add after so few steps
-            pairs |= {"angle": 0.0, "scale": [1.0, 1.0]}
-        # More than elsewhere: of 100,000, two localisation networks would leave 9 hidden units for 19 classes.
-        whole = {**arguments, **size, "num_parameters": 400_000 if small else 1_600_000}
-        arms.append(Arm(ADDITION[name], "st_addition", whole, recipe(720), data=pairs))
+    # Turned and scaled digits nobody can add after so few steps.
+    pairs = {"name": "digit_addition", "size": pixels(42)} | at(paper={}, laptop={"angle": 0.0, "scale": [1.0, 1.0]})
+    # More than elsewhere: of 100,000, two localisation networks would leave 9 hidden units for 19 classes.
+    sums = {**size, "num_parameters": at(paper=1_600_000, laptop=400_000)}
+    adding: dict[str, dict[str, object]] = {
+        "fcn": {"transform": "none"}, "cnn": {"transform": "none", "trunk": "cnn"},
+        "one": {"num_transformers": 1}, "two": {"num_transformers": 2},
+    }  # fmt: skip
+    arms += [
+        Arm(ADDITION[name], "st_addition", {**own, **sums}, recipe(720), data=pairs) for name, own in adding.items()
+    ]
     # Of another kind, without labels: calibrated apart from the others, with smaller digits.
-    alike: dict[str, Any] = {"name": "same_digits", "size": data.image_size * 3 if budget == "paper" else 30}
-    triplets = recipe(640) | ({} if budget == "paper" else {"learning_rate": 0.02, "localisation_factor": 1.0})
-    for name, encoder, note, seen in (
-        (TRANSLATED, "thumbnail", "", {"patches": 0}),
-        (CLUTTERED, "thumbnail", "among patches of other digits", {"patches": 16}),
-        (ANY, "thumbnail", "a control: the partner is any digit", {"patches": 0, "same": False}),
-        (LEARNED, "cnn", "an encoder that learns", {"patches": 0}),
+    alike = {"name": "same_digits", "size": at(paper=at.image_size * 3, short=30)}
+    triplets = recipe(640) | at(paper={}, short={"learning_rate": 0.02, "localisation_factor": 1.0})
+    for name, note, encoder, seen in (
+        (TRANSLATED, "", "thumbnail", {"patches": 0}),
+        (CLUTTERED, "among patches of other digits", "thumbnail", {"patches": 16}),
+        (ANY, "a control: the partner is any digit", "thumbnail", {"patches": 0, "same": False}),
+        (LEARNED, "an encoder that learns", "cnn", {"patches": 0}),
     ):
-        chosen = {"image_size": alike["size"], "encoder": encoder}
-        arms.append(Arm(name, "st_colocalisation", chosen, triplets, note, data={**alike, **seen}, snapshots=2))
+        arguments = {"image_size": alike["size"], "encoder": encoder}
+        arms.append(Arm(name, "st_colocalisation", arguments, triplets, note, data={**alike, **seen}))
+    probes = [
+        NetworkCost(),
+        ask.FoundPoses(of=POSED),
+        ask.TransformerLooks(of=(*POSED, ADDITION["one"], ADDITION["two"])),
+        ask.LooksInTraining(of=ANIMATED),
+        ask.SamplerGradients(of=(FULL,)),
+        ask.FoundPairs(of=(TRANSLATED, CLUTTERED, ANY, LEARNED)),
+    ]
     # Eleven are the fewest that can contradict one of twelve claims that has eight tests.
-    return Plan(tuple(arms), 1 if budget == "smoke" else 11)
-
-
-# -- the probe --------------------------------------------------------------------------------------------------------
-
-
-def probe(subject: Subject) -> Iterator[Measurement]:
-    """What the network costs, and what its transformers find and give."""
-    from ablations.harness.probing import Measurement
-    from ablations.probes.transformers import questions as ask
-    from ablations.probes.transformers.poses import transformers
-    from modules.blocks.cost import cost
-
-    data = subject.data
-    counted = cost(subject.network, (data.in_channels, data.image_size, data.image_size))
-    yield Measurement("network", "multiply_adds", counted.multiply_adds / 1e6, "M")
-    yield Measurement("network", "parameters", counted.parameters, "")
-    if not transformers(subject.network):
-        return
-    if subject.arm.startswith("colocalise"):
-        yield from ask.pairs(subject)
-        return
-    ask.looks(subject)
-    if not subject.arm.startswith("addition"):
-        yield from ask.undone(subject)
-    if subject.snapshots:
-        ask.training(subject)
-    if subject.arm == FULL:
-        yield from ask.gradients(subject)
-
-
-def passes(blocks: int, settings: Mapping[str, Any]) -> float:
-    """One over the test images for theta, two where windows are compared with those before training."""
-    arm = settings["arm"]
-    return 2.0 if arm.startswith("colocalise") else 1.0 if "_st_" in arm else 0.0
-
-
-def check(settings: Mapping[str, Any], network: Any) -> None:
-    """Raises ValueError for a network from outside: what it asks needs data that is made for each arm."""
-    if network is not None:
-        raise ValueError("spatial_transformer makes the images of each arm; it takes no network from outside")
-
-
-def figures(records: Records, folder: Path) -> Sequence[Any]:
-    """Table 1, gaps, what is undone, pictures, and digits in the course of training."""
-    from reports.drawings.spatial_transformer import draw
-
-    return draw(records, folder)
-
-
-# -- what decides -----------------------------------------------------------------------------------------------------
+    return Plan(arms, at(paper=11, smoke=1), probes)
 
 
 def removed(arm: str, part: str) -> Measure:
@@ -195,7 +159,7 @@ def removed(arm: str, part: str) -> Measure:
     return Quantity(f"{part}/removed", "%", f"variation of the {part} taken away", "pose")(arm)
 
 
-def gap(kind: str, trunk: str, transforms: Sequence[str] = TRANSFORMS) -> Measure:
+def gap(kind: str, trunk: str, transforms: Sequence[str] = tuple(TRANSFORMS)) -> Measure:
     """Error of the plain network minus that with a transformer, the mean over transforms, in % points."""
     moved = mean_of(*(top1_error(f"{kind}_st_{trunk}_{transform}") for transform in transforms))
     return top1_error(f"{kind}_{trunk}") - moved
@@ -208,18 +172,9 @@ def beyond(kind: str) -> Measure:
 
 
 upside_down = Quantity("kept_upside_down", "%", "digits that leave upside down", "class")
-
-
-def kept(records: Records) -> dict[int, float]:
-    """Seed -> share in % of the upside-down class that leaves so, of networks that turn digits at all (ACTS)."""
-    acts, found = removed(FLIPPED, "angle").by_seed(records), upside_down(FLIPPED).by_seed(records)
-    return {seed: value for seed, value in found.items() if acts.get(seed, 0.0) >= ACTS}
-
-
 found_pairs = Quantity("found", "%", "digits found", "pairs", {"when": "trained"})
 multiply_adds = Quantity("multiply_adds", "", "multiply-adds", "network")
 deviation = Quantity("gradient/deviation", "", "deviation from the paper's sums", "sampler", over="greatest")
-
 
 PAPER = "Jaderberg et al. 2015, arXiv:1506.02025"
 TABLE = f"{PAPER}, table 1"
@@ -234,7 +189,7 @@ CLAIMS = (
             Test(f"{trunk}_{kind}", gap(kind, trunk).called(
                 f"error of the {trunk.upper()} minus that with a transformer (mean of three transforms), "
                 f"{kind.upper()}"), at_least=0.0)
-            for trunk in ("fcn", "cnn") for kind in KINDS
+            for trunk in ("fcn", "cnn") for kind in TABLE_KINDS
         ),
     ),
     Claim(
@@ -245,7 +200,7 @@ CLAIMS = (
             Test(f"{trunk}_{kind}", (gap("tc", trunk, ("affine",)) - gap(kind, trunk, ("affine",))).called(
                 f"gap between {trunk.upper()} and ST-{trunk.upper()} (affine) on TC minus that on {kind.upper()}"),
                 at_least=0.0)
-            for trunk in ("fcn", "cnn") for kind in KINDS
+            for trunk in ("fcn", "cnn") for kind in TABLE_KINDS
         ),
     ),
     Claim(
@@ -256,7 +211,7 @@ CLAIMS = (
             Test(kind, beyond(kind).called(
                 "error that a transformer takes from the fully connected network, minus three quarters of what "
                 f"convolutions take, {kind.upper()}"), at_least=0.0)
-            for kind in KINDS[:3]
+            for kind in TABLE_KINDS[:3]
         ),
     ),
     Claim(
@@ -279,9 +234,9 @@ CLAIMS = (
         "the more angles there are, the less it turns them back.",
         "a remark of the notes, put as this suite's question; the paper is silent", "",
         tests=(
-            Test("kept", computed(
+            Test("kept", where_at_least(upside_down(FLIPPED), removed(FLIPPED, "angle"), ACTS).called(
                 "digits of a class that was always upside down (give or take 45 degrees) that leave so, of networks "
-                "that take away at least a tenth of the angles' variation", "%", kept, (FLIPPED,)), at_least=50.0),
+                "that take away at least a tenth of the angles' variation"), at_least=50.0),
             Test("turned", (removed("r_st_cnn_affine", "angle") - removed(TURNED, "angle")).called(
                 "part of the angles' variation taken away at up to 90 degrees minus at up to 180"), at_least=0.0),
         ),
@@ -349,16 +304,94 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
+SHORT = {f"{trunk}_{of}": f"{trunk.upper()} {short}" for trunk in ("fcn", "cnn") for of, short in TRANSFORMS.items()}
+NAMES = {"fcn": "FCN", "cnn": "CNN", **{f"st_{network}": f"ST-{name}" for network, name in SHORT.items()}}
+"""Networks as the paper prints them."""
+PLACED = {
+    **{arm: NAMES[arm.partition("_")[2]] for arm in PRINTED if arm.startswith("rts_st_")},
+    FIXED_ST: "ST-CNN Aff,\nnot augmented",
+    RANDOM: "ST-CNN Aff,\nstarts at random",
+    SAME_RATE: "ST-CNN Aff,\nfull rate",
+}
+"""Transformers on digits turned, scaled and moved."""
+PAIRS = {TRANSLATED: "translated", CLUTTERED: "with clutter", LEARNED: "encoder learns", ANY: "any two digits"}
+
+CHARTS: tuple[Chart, ...] = (
+    Drawing({
+        "paper": PRINTED, "names": NAMES, "kinds": KINDS, "transforms": TRANSFORMS, "posed": FULL, "placed": PLACED,
+        "pairs": PAIRS, "remaining": {
+            "r_st_cnn_affine": "turned by up to 90 degrees", FLIPPED: "one class always upside down",
+            TURNED: "turned by any angle",
+        },
+    }),
+    Animation("training_rts", "The transformer learns: turned, scaled and moved", ANIMATED[0], "ST-CNN Aff"),
+    Animation("training_tc", "The transformer learns: moved, among clutter", ANIMATED[1], "ST-CNN Aff"),
+    *(
+        Looks(
+            f"looks_{kind}", f"What the transformer does to digits {words}",
+            {arm: f"ST-CNN\n{short}" for of, short in TRANSFORMS.items() if (arm := f"{kind}_st_cnn_{of}") in PRINTED},
+        )
+        for kind, words in KINDS.items()
+    ),
+    Strips(
+        "needs", "What a transformer needs", top1_error, "test error (%)",
+        {"CNN": FIXED_CNN, "CNN, augmented": "rts_cnn", "ST-CNN": FIXED_ST, "ST-CNN, augmented": FULL,
+         "and starts\nat random": RANDOM, "and learns as\nfast as the rest": SAME_RATE},
+        caption="Affine, on digits turned, scaled and moved; augmented: distorted anew in every epoch, else once and "
+        "for all. Transformers start at the identity and learn at a tenth of the rate, but in the last two rows.",
+    ),
+    Strips(
+        "addition", "Adding two digits", top1_error, "test error (%)",
+        {"FCN": ADDITION["fcn"], "CNN": ADDITION["cnn"], "one ST": ADDITION["one"], "two STs": ADDITION["two"]},
+        {"FCN": (47.7,), "CNN": (14.7,), "one ST": (22.6,), "two STs": (9.0,)},
+        "Two digits, each in a channel of its own; the network gives their sum. Crosses: the paper, affine, on digits "
+        "that are turned and scaled too, which at the laptop and smoke budgets ours are not.",
+    ),
+    Strips(
+        "colocalisation", "Finding what two images share", found_pairs, "found (%)",
+        {name: arm for arm, name in PAIRS.items()}, {"translated": (100.0,), "with clutter": (75.0, 94.0)},
+        "Share of test images where the window and the digit's box overlap by more than half (IoU). The window's size "
+        "is given, exactly the box's; its place is found from pairs of the same digit, in the control of any two, "
+        "which tells whether that mattered. The encoder is a fixed thumbnail, or learns, the paper's form. Crosses: "
+        "the paper.",
+    ),
+    Against(
+        "resolution", "Attending at low resolution", top1_error, "test error (%)", "multiply-adds of an image (M)",
+        {"CNN": {SMALL_CNN: 3, "tc_cnn": 2}, "ST-CNN": {SMALL_ST: 3, HALF_ST: 2, "tc_st_cnn_affine": 1}},
+        caption="Digits among clutter. The CNN reads the image shrunk to a third of its width, and to a half; the "
+        "transformer gives a third of it in pixels, a half, and all of it, which is pooled to a half behind it.",
+        across=multiply_adds,
+    ),
+    Looks(
+        "looks_addition", "Adding two digits", {ADDITION["one"]: "one ST", ADDITION["two"]: "two STs"}, heading="sum",
+        caption="A transformer has one window for both channels.",
+    ),
+    ArmTable(
+        "poses", "Found poses in numbers",
+        {f"{what} {how}{unit}": Quantity(f"{what}/{how}", probe="pose")
+         for how, unit in (("correlation", ""), ("removed", ", %")) for what in ask.POSE},
+        "Correlation of the true with the found angle, scale and place over test images, and the share of their "
+        "variation within a class that is gone behind the transformer (circular variance of angles, variance of log "
+        "scales and of places); means over seeds, empty where nothing varies. Angles beyond 135 degrees come round and "
+        "have no correlation.",
+        arms=POSED,
+    ),
+    ArmTable(
+        "pairs", "What two images share, in numbers",
+        {"found, %": Quantity("found", "%", probe="pairs"), "mean IoU": Quantity("iou", probe="pairs")},
+        "Of the networks at the start and as they were trained; means over seeds.",
+        arms=tuple(PAIRS), names=PAIRS, by={"when": "when"},
+    ),
+)  # fmt: skip
+
 ABLATION = Ablation(
     name="spatial_transformer",
     title="Spatial transformers",
     question="Does a spatial transformer make a network invariant, does it undo distortions, and what does it need?",
     claims=CLAIMS,
     plan=plan,
-    probe=probe,
-    figures=figures,
-    passes=passes,
-    check=check,
+    charts=CHARTS,
+    refuses_foreign="spatial_transformer makes the images of each arm; it takes no network from outside",
 )
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from ablations.harness.verdict import judge
 
 SEEDS = 14  # enough for the claim with the most tests in the script with the most claims, either way
 ELSEWHERE = {
-    "HW3", "HW4", "LL2", "LL3", "LL6", "PL1", "PL2", "PL3", "RL2",
-    "RL3", "ST5",
+    "HW3", "HW4", "LL2", "LL3", "LL6", "PL1", "PL2", "PL3", "RL2", "RL3",
 }  # fmt: skip
 COUNTS = {"PR3", "ST9"}  # are checks: a count cannot be searched for
 

@@ -181,7 +181,7 @@ def _argument(folder: Path, arm: str, name: str) -> Any:
 @draw.register
 def _(chart: Looks, records: Records, folder: Path) -> list[Drawn]:
     kept = [Kept(folder, arm, records.seeds(arm), label) for arm, label in chart.arms.items()]
-    return draw_looks(folder, chart.name, chart.title, kept, chart.caption)
+    return draw_looks(folder, chart.name, chart.title, kept, chart.caption, chart.heading)
 
 
 @draw.register

@@ -75,26 +75,39 @@ class Row(NamedTuple):
     over: Sequence[Sequence[Line | Mark]] = ()
 
 
-def draw_looks(folder: Path, name: str, title: str, shown: Sequence[Kept], said: str = "") -> list[Drawn]:
-    """What transformers take from the same images and give, two rows each, to `folder`/figures/`name`.png.
+def draw_looks(
+    folder: Path, name: str, title: str, shown: Sequence[Kept], said: str = "", heading: str = ""
+) -> list[Drawn]:
+    """What transformers take from the same images and give, to `folder`/figures/`name`.png.
 
-    said: goes to the end of the caption, before what has no file. Draws nothing without one.
+    A row for each channel of what is taken, with the windows of all transformers, then one for what each of them gives.
+    said: goes to the end of the caption, before what has no file. heading: in front of an image's label, above it.
+    Draws nothing without a file.
     """
-    rows, missing = [], []
+    rows, missing, heads = [], [], []
     for kept in shown:
-        file = kept.file("looks.npz", "images", "outputs", "outlines")
+        file = kept.file("looks.npz", "images", "outputs", "outlines", "labels")
         if file is None:
             missing.append(kept.arm)
             continue
-        images = file["images"]
-        rows.append(Row(kept.label, images, [[line] for line in outlines_over(file["outlines"], images)]))
-        rows.append(Row("gives", file["outputs"]))
+        images, outputs, outlines = file["images"], file["outputs"], file["outlines"]
+        if outlines.ndim == 3:  # of a single transformer
+            outputs, outlines = outputs[None], outlines[None]
+        if images.ndim == 3:  # of a single channel
+            images, outputs = images[:, None], outputs[:, :, None]
+        lines = [outlines_over(each, images, number) for number, each in enumerate(outlines)]
+        over = list(zip(*lines, strict=True))  # the windows are the same in all channels
+        rows += [Row("and" if c else kept.label, images[:, c], over) for c in range(images.shape[1])]
+        for number, each in enumerate(outputs):
+            gives = "gives" if len(outputs) == 1 else f"{('orange', 'blue')[number % 2]}\ngives"
+            rows += [Row("and" if c else gives, each[:, c]) for c in range(images.shape[1])]
+        heads = [f"{heading} {label}" for label in file["labels"]] if heading else []
     if not rows:
         return []
-    sheet(rows, folder / "figures" / f"{name}.png")
+    sheet(rows, folder / "figures" / f"{name}.png", heads)
     caption = (
-        "Test digits of one seed, the same in every pair of rows: above with the window from which the transformer "
-        "samples (the dot is its upper left corner), below what it gives to the network."
+        "Test images of one seed, the same in all rows: above with the window from which a transformer samples (the "
+        "dot is its upper left corner), below what it gives to the network."
     )
     left_out = f"Left out, without a file: {', '.join(missing)}." if missing else ""
     return [Drawn(f"figures/{name}.png", title, " ".join(filter(None, (caption, said, left_out))))]

@@ -1,180 +1,329 @@
-"""Figures of `spatial_transformer`, from its records and the files that its probes kept.
+"""Pictures of `spatial_transformer` that no chart declares: table 1, gaps in it, poses, and digits found in pairs.
 
-After Jaderberg et al. 2015, arXiv:1506.02025: table 1 and appendix A.4 on distorted digits, appendix A.1 on addition,
-A.2 on co-localisation. What an arm that did not run would show is left out, and the caption names the arm.
+After Jaderberg et al. 2015, arXiv:1506.02025: R, RTS, P and E are in its table 1; TC is of its appendix A.4. What an
+arm that did not run would show is left out, and the caption names the arm.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from ablations.harness.declare.measure import Quantity, top1_error
 from ablations.harness.store.records import Records
-from ablations.spatial_transformer import HALF_ST, SMALL_CNN, SMALL_ST
-from reports.charts.animation import animate
-from reports.charts.curves import draw_against
-from reports.charts.named_strips import draw_strips
-from reports.charts.style import BLUE, FAINT, Drawn
-from reports.drawings.transformer_errors import (
-    COLOURS_OF,
-    KINDS,
-    PAPER,
-    TRANSFORMS,
-    draw_gaps,
-    draw_table,
-    left_out,
-    name_of,
-    values,
-    write_errors,
+from ablations.harness.verdict import t_interval
+from reports.charts.declared import by_seed, left_out
+from reports.charts.pictures import Kept, Line, Row, corners, sheet
+from reports.charts.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    Drawn,
+    legend,
+    panels,
+    save,
+    style,
 )
-from reports.drawings.transformer_pictures import Kept, draw_looks, draw_pairs_found, draw_sums
-from reports.drawings.transformer_poses import draw_poses, draw_remaining, draw_removed, write_poses
 
-FCN, CNN, ST_FCN, ST_CNN = COLOURS_OF.values()
-REFERENCE, TURNED, CLUTTERED = "rts_st_cnn_affine", "r_st_cnn_affine", "tc_st_cnn_affine"
-
-AUGMENTED = {
-    "rts_fixed_cnn": ("CNN", CNN),
-    "rts_cnn": ("CNN, augmented", CNN),
-    "rts_fixed_st_cnn": ("ST-CNN", ST_CNN),
-    REFERENCE: ("ST-CNN, augmented", ST_CNN),
-}
-STARTS = {
-    REFERENCE: ("starts at\nthe identity", ST_CNN),
-    "rts_random_st_cnn": ("starts at\nrandom", ST_CNN),
-    "rts_same_rate_st_cnn": ("identity, and\nlearns as fast\nas the rest", ST_CNN),
-}
-RESOLUTIONS = {"CNN": (SMALL_CNN, "tc_cnn"), "ST-CNN": (SMALL_ST, HALF_ST, CLUTTERED)}
-SUMS = {
-    "addition_fcn": ("FCN", FCN, (47.7,)),
-    "addition_cnn": ("CNN", CNN, (14.7,)),
-    "addition_one_st": ("one ST", ST_FCN, (22.6,)),
-    "addition_two_st": ("two STs", ST_FCN, (9.0,)),
-}
-PAIRS = {
-    "colocalise_translated": ("translated", (100.0,)),
-    "colocalise_cluttered": ("with clutter", (75.0, 94.0)),
-    "colocalise_learned": ("encoder learns", ()),
-    "colocalise_any": ("any two digits", ()),
-}
-# Transformers on digits turned, scaled and moved.
-PLACED = {
-    **{arm: name_of(arm) for arm in PAPER if arm.startswith("rts_st_")},
-    "rts_fixed_st_cnn": "ST-CNN Aff,\nnot augmented",
-    "rts_random_st_cnn": "ST-CNN Aff,\nstarts at random",
-    "rts_same_rate_st_cnn": "ST-CNN Aff,\nfull rate",
-}
+Words = Mapping[str, str]
+COLOURS_OF = {"fcn": ORANGE, "cnn": PURPLE, "st_fcn": GREEN, "st_cnn": BLUE}
+MARKS = ("o", "s", "^")  # of the transforms, in their order
+UNITS = {"angle": "angle (degrees)", "scale": "scale", "shift": "shift (half image widths)"}
+REMOVED = {"angle": (BLUE, "angle"), "scale": (ORANGE, "scale"), "shift": (GREEN, "place")}
+LOWEST = -100.0  # % of variation removed, below which the axis ends
+ROOM = 60  # points in a scatter above which they become fainter
 
 
-def draw(records: Records, folder: Path) -> list[Drawn]:
-    """Every figure that the records and the files below `folder`/files allow."""
+def draw(
+    records: Records, folder: Path, paper: Mapping[str, float], names: Words, kinds: Words, transforms: Words,
+    posed: str, placed: Words, remaining: Words, pairs: Words,
+) -> list[Drawn]:  # fmt: skip
+    """Every picture that the records and the files below `folder`/files allow.
+
+    paper: arm of the table, "<kind>_<network>", -> published error in %. names: network -> as the paper prints it.
+    kinds, transforms: in words. posed: the arm whose poses are drawn. placed, remaining, pairs: arm -> its label.
+    """
     return [
-        *draw_table(records, folder),
+        *draw_table(records, folder, paper, names, kinds),
         *draw_gaps(
-            records, folder, "gaps", "What a spatial transformer gains",
+            records, folder, paper, kinds, transforms, "gaps", "What a spatial transformer gains",
             {"FCN minus ST-FCN": ("fcn", "st_fcn"), "CNN minus ST-CNN": ("cnn", "st_cnn")},
             "Above 0 the network with a transformer errs less.",
         ),
         *draw_gaps(
-            records, folder, "against_cnn", "A transformer in place of convolutions",
+            records, folder, paper, kinds, transforms, "against_cnn", "A transformer in place of convolutions",
             {"ST-FCN minus CNN": ("st_fcn", "cnn")}, "At or below 0 the fully connected network is as good as the CNN.",
         ),
-        *(found for arm in (REFERENCE, CLUTTERED) for found in _training(records, folder, arm)),
-        *(found for kind in KINDS for found in _looks(records, folder, kind)),
-        *draw_poses(records, folder, REFERENCE),
-        *draw_removed(records, folder, PLACED),
-        *draw_remaining(records, folder, {
-            TURNED: "turned by up to 90 degrees",
-            "flipped_st_cnn": "one class always upside down",
-            "full_turn_st_cnn": "turned by any angle",
-        }),
-        *_strips(records, folder),
-        *_resolutions(records, folder),
-        *draw_sums(_kept(records, folder, arm, label) for arm, (label, *_) in SUMS.items()),
-        *draw_pairs_found(_kept(records, folder, arm, label) for arm, (label, _) in PAIRS.items()),
-        *write_errors(records, folder),
-        *write_poses(records, folder),
+        *draw_poses(records, folder, posed),
+        *draw_removed(records, folder, placed),
+        *draw_remaining(records, folder, remaining),
+        *draw_pairs_found(records, folder, pairs),
     ]  # fmt: skip
 
 
-def _kept(records: Records, folder: Path, arm: str, label: str) -> Kept:
-    return Kept(folder, arm, records.seeds(arm), label)
-
-
-def _training(records: Records, folder: Path, arm: str) -> list[Drawn]:
-    kind = arm.partition("_")[0]
-    title = f"The transformer learns: {KINDS[kind]}"
-    return animate(_kept(records, folder, arm, name_of(arm)), f"training_{kind}", title)
-
-
-def _looks(records: Records, folder: Path, kind: str) -> list[Drawn]:
-    """A picture for each kind of distortion; of each transform the ST-CNN, or the ST-FCN where only that was run."""
-    shown, missing = [], []
-    for transform, label in TRANSFORMS.items():
-        asked = [
-            _kept(records, folder, arm, f"{name_of(family)}\n{label}")
-            for family in ("st_cnn", "st_fcn")
-            if (arm := f"{kind}_{family}_{transform}") in PAPER
-        ]
-        found = [kept for kept in asked if kept.file("looks.npz")]
-        shown += found[:1]
-        missing += [label] if asked and not found else []
-    said = f" Left out, without a file: {', '.join(missing)}." if missing else ""
-    return draw_looks(folder, f"looks_{kind}", f"What the transformer does to digits {KINDS[kind]}", shown, said)
-
-
-def _resolutions(records: Records, folder: Path) -> list[Drawn]:
-    """Error against multiply-adds: each network at several resolutions."""
-    series: dict[str, dict[float, list[float]]] = {}
-    for name, arms in RESOLUTIONS.items():
-        for arm in arms:
-            costs, errors = values(records, arm, "network", "multiply_adds"), values(records, arm)
-            if costs and errors:
-                series.setdefault(name, {}).setdefault(next(iter(costs.values())), []).extend(errors.values())
-    said = (
-        "Digits among clutter. The CNN reads the image shrunk to a third of its width, and to a half; the transformer "
-        "gives a third of it in pixels, a half, and all of it, which is pooled to a half behind it."
+def draw_table(records: Records, folder: Path, paper: Mapping[str, float], names: Words, kinds: Words) -> list[Drawn]:
+    """Table 1, and TC beside it: mean and half-width of the 95 % interval in each cell, the paper's number in grey."""
+    found = {arm: values for arm in paper if (values := by_seed(top1_error, records, arm))}
+    if not found:
+        return []
+    networks = [network for network in names if any(arm.partition("_")[2] == network for arm in found)]
+    kinds = {kind: words for kind, words in kinds.items() if any(arm.partition("_")[0] == kind for arm in found)}
+    with style():
+        figure, (ax,) = panels(1, 0.42 * len(networks) - 0.4)
+        ax.axis("off")
+        ax.set(xlim=(0, 1.45 + len(kinds)), ylim=(len(networks) - 0.5, -0.95))
+        for column, kind in enumerate(kinds):
+            ax.text(1.78 + column, -0.65, kind.upper(), weight="bold", ha="center", va="center")
+        for row, network in enumerate(networks):
+            family = network.rpartition("_")[0] if "st_" in network else network
+            ax.plot([0.0, 0.0], [row - 0.4, row + 0.4], color=COLOURS_OF[family], lw=4, solid_capstyle="butt")
+            ax.text(0.08, row, names[network], va="center", size=9)
+            ax.axhline(row - 0.5, color="#E4E4E4", lw=0.8)
+            for column, kind in enumerate(kinds):
+                _cell(ax, 1.78 + column, row, found.get(f"{kind}_{network}", {}), paper.get(f"{kind}_{network}"))
+        save(figure, folder / "figures" / "table1.png")
+    caption = (
+        "Test error in %: the mean over seeds, below it the half-width of its 95 % interval; in grey the paper's, of "
+        "its table 1 (means of three seeds), for TC of its appendix A.4. "
+        f"{', '.join(f'{kind.upper()}: {words}' for kind, words in kinds.items())}."
     )
-    missing = left_out(records, [arm for arms in RESOLUTIONS.values() for arm in arms])
-    return draw_against(
-        folder, "resolution", "Attending at low resolution", "multiply-adds of an image (M)", "test error (%)", series,
-        caption=said + missing,
-    )  # fmt: skip
+    return [Drawn("figures/table1.png", "Distorted digits", caption + left_out(top1_error, records, list(paper)))]
 
 
-def _strips(records: Records, folder: Path) -> list[Drawn]:
-    """Small comparisons, a row of seeds for each arm."""
-    drawn = []
-    for name, title, arms, said in (
-        ("augmentation", "A transformer in place of augmentation", AUGMENTED,
-         "Digits turned, scaled and moved; augmented: distorted anew in every epoch, else once and for all."),
-        ("start", "How the transformer starts", STARTS, "ST-CNN, affine, on digits turned, scaled and moved."),
-    ):  # fmt: skip
-        rows = {label: (values(records, arm), colour, ()) for arm, (label, colour) in arms.items()}
-        drawn += draw_strips(folder, name, title, "test error (%)", rows, said + left_out(records, arms))
-    sums = {label: (values(records, arm), colour, paper) for arm, (label, colour, paper) in SUMS.items()}
-    said = (
-        "Two digits, each in a channel of its own; the network gives their sum. Crosses: the paper, affine, on digits "
-        "that are turned and scaled too, which at the laptop and smoke budgets ours are not."
-    )
-    drawn += draw_strips(
-        folder, "addition", "Adding two digits", "test error (%)", sums, said + left_out(records, SUMS)
-    )
-    found = {
-        f"{label},\n{when}": (
-            values(records, arm, "pairs", "found", when=when),
-            BLUE if when == "trained" else FAINT,
-            paper if when == "trained" else (),
-        )
-        for arm, (label, paper) in PAIRS.items()
-        for when in ("trained", "untrained")
+def _cell(ax: Axes, x: float, row: int, found: Mapping[int, float], paper: float | None) -> None:
+    if found:
+        mean, low, _ = t_interval(list(found.values()))
+        ax.text(x + 0.06, row - 0.17, f"{mean:.1f}", ha="right", va="center", size=10)
+        if math.isfinite(low):
+            ax.text(x + 0.06, row + 0.24, f"\N{PLUS-MINUS SIGN}{mean - low:.1f}", ha="right", va="center", size=8)
+    elif paper is not None:
+        ax.text(x + 0.06, row - 0.14, "-", ha="right", va="center", color=FAINT)
+    if paper is not None:
+        ax.text(x + 0.14, row - 0.16, f"{paper:.1f}", ha="left", va="center", size=8, color="#6B6B6B")
+
+
+def draw_gaps(
+    records: Records, folder: Path, paper: Mapping[str, float], kinds: Words, transforms: Words, name: str, title: str,
+    comparisons: Mapping[str, tuple[str, str]], caption: str,
+) -> list[Drawn]:  # fmt: skip
+    """Differences of test errors, paired by seed, to `folder`/figures/`name`.png, a panel for each comparison.
+
+    comparisons: title -> the families of the first network and of the one subtracted. Draws nothing without a pair.
+    """
+
+    def arm(kind: str, family: str, transform: str) -> str:
+        return f"{kind}_{family}_{transform}" if family.startswith("st_") else f"{kind}_{family}"
+
+    pairs = {
+        panel: {
+            (kind, transform): (one, other)
+            for kind in kinds
+            for transform in transforms
+            if {one := arm(kind, first, transform), other := arm(kind, second, transform)} <= paper.keys()
+        }
+        for panel, (first, second) in comparisons.items()
     }
-    said = (
-        "Share of test images where the window and the digit's box overlap by more than half (IoU). The window's size "
-        "is given, exactly that of the digit's box; only its place is found. Nobody says where: pairs show the same "
-        "digit, in the control any two digits, which tells whether it mattered that they are of the same class. "
-        "The encoder is a fixed thumbnail, or learns, the paper's form. Crosses: the paper; with clutter 75 to 94 %."
+    gaps = {
+        panel: {
+            key: finite
+            for key, (one, other) in found.items()
+            if (gap := (top1_error(one) - top1_error(other)).by_seed(records))
+            and (finite := [value for value in gap.values() if math.isfinite(value)])
+        }
+        for panel, found in pairs.items()
+    }
+    shown = [panel for panel in pairs if gaps[panel]]
+    if not shown:
+        return []
+    used = [kind for kind in kinds if any(kind == key[0] for panel in shown for key in gaps[panel])]
+    marks = dict(zip(transforms, MARKS, strict=True))
+    with style():
+        figure, axes = panels(len(shown), 2.3, "% points", sharex=True)
+        for ax, panel in zip(axes, shown, strict=True):
+            colour = COLOURS_OF[next(family for family in comparisons[panel] if family.startswith("st_"))]
+            for (kind, transform), found in gaps[panel].items():
+                x = used.index(kind) + 0.26 * (list(transforms).index(transform) - 1)
+                ax.scatter(
+                    [x] * len(found), found, s=20, marker=marks[transform], color=colour, alpha=0.6, linewidths=0
+                )
+                ax.plot([x - 0.09, x + 0.09], [fmean(found)] * 2, color=INK, lw=2, zorder=3)
+                plain, moved = (paper[each] for each in pairs[panel][kind, transform])
+                ax.plot(x, plain - moved, "x", color=FAINT, ms=6, mew=1.4, zorder=4)
+            ax.axhline(0, color=INK, lw=0.8)
+            ax.set_title(panel)
+        axes[-1].set_xticks(range(len(used)), [kind.upper() for kind in used])
+        axes[-1].set_xlim(-0.5, len(used) - 0.5)
+        drawn = [each for each in transforms if any(each == key[1] for panel in shown for key in gaps[panel])]
+        keys = [Line2D([], [], ls="", marker=marks[each], color=INK, label=transforms[each]) for each in drawn]
+        legend(figure, [*keys, Line2D([], [], ls="", marker="x", color=FAINT, label="the paper")])
+        save(figure, folder / "figures" / f"{name}.png")
+    named = dict.fromkeys(arm for found in pairs.values() for pair in found.values() for arm in pair)
+    said = f"Differences of test errors. {caption} Marks are seeds, bars their means."
+    return [Drawn(f"figures/{name}.png", title, said + left_out(top1_error, records, list(named)))]
+
+
+def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
+    """Found against true angle, scale and shift of the test images of one arm's first seed, a panel each."""
+    file = _poses(records, folder, arm, *(f"{which}_{what}" for which in ("true", "found") for what in UNITS))
+    if file is None:
+        return []
+    poses = {what: (file[f"true_{what}"], file[f"found_{what}"]) for what in UNITS}
+    shown = [what for what, (true, _) in poses.items() if np.ptp(true) > 0]
+    if not shown:
+        return []
+    with style():
+        figure, axes = panels(len(shown), 2.4)
+        for ax, what in zip(axes, shown, strict=True):
+            true, found = poses[what]
+            faint = 0.35 if len(true) > ROOM else 0.8
+            for column, colour in enumerate((BLUE, ORANGE)[: true[0].size]):
+                x, y = (each.reshape(len(true), -1)[:, column] for each in (true, found))
+                label = ("along x", "along y")[column] if what == "shift" else None
+                ax.scatter(x, y, s=9, color=colour, alpha=faint, linewidths=0, label=label)
+            # A window of twice the size shows the digit half as large, which a network may well prefer.
+            slope = float((true * found).sum() / (true * true).sum()) if what == "scale" else 1.0
+            ends = np.array([true.min(), true.max()])
+            ax.plot(ends, slope * ends, color=INK, lw=1, ls=(0, (4, 3)))
+            ax.set(xlabel=f"true {UNITS[what]}", ylabel=f"found {what}")
+            correlation = by_seed(Quantity(f"{what}/correlation", probe="pose"), records, arm)
+            if correlation:
+                seeds = "one seed" if len(correlation) == 1 else f"{len(correlation)} seeds"
+                ax.set_title(f"correlation {fmean(correlation.values()):.2f}, mean of {seeds}")
+            if what == "shift":
+                ax.legend(loc="upper left", markerscale=2)
+        save(figure, folder / "figures" / "poses.png")
+    caption = (
+        "ST-CNN Aff on test digits turned, scaled and moved; a dot is an image, of one seed. The dashed line "
+        "would undo the distortion; of the scale only the proportion counts, because the size of what leaves is free."
     )
-    return drawn + draw_strips(
-        folder, "colocalisation", "Finding what two images share", "found (%)", found,
-        said + left_out(records, PAIRS, "pairs", "found"),
-    )  # fmt: skip
+    return [Drawn("figures/poses.png", "True and found poses", caption)]
+
+
+def draw_remaining(records: Records, folder: Path, arms: Words) -> list[Drawn]:
+    """Histograms of the angle that a test digit has left when it leaves the transformer (arm -> its panel's title).
+
+    Digits that came more than a right angle from upright have a colour of their own.
+    """
+    files = {arm: _poses(records, folder, arm, "true_angle", "left") for arm in arms}
+    found = {arm: file for arm, file in files.items() if file is not None and np.ptp(file["true_angle"]) > 0}
+    if not found:
+        return []
+    bins = list(range(-180, 181, 15))
+    with style():
+        figure, axes = panels(len(found), 1.8, "test images (%)", sharex=True)
+        for ax, (arm, file) in zip(axes, found.items(), strict=True):
+            left, turned = file["left"], np.abs(file["true_angle"]) > 90
+            weights = np.full(len(left), 100 / len(left))
+            ax.hist([left[~turned], left[turned]], bins, weights=[weights[~turned], weights[turned]], stacked=True,
+                    color=[BLUE, RED], label=["came upright, within 90 degrees", "came upside down"])  # fmt: skip
+            ax.axvline(0, color=FAINT, lw=1, ls=(0, (4, 3)))
+            ax.set_title(f"{arms[arm]}{_numbers(records, arm)}")
+        axes[-1].set(xlabel="angle of the digit as it leaves (degrees)", xticks=range(-180, 181, 90), xlim=(-180, 180))
+        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper left", ncols=1)
+        save(figure, folder / "figures" / "remaining.png")
+    caption = (
+        "The angle at which test digits leave the transformer, the true one minus the one found, of one seed; numbers "
+        "are means over seeds. Where angles are undone all digits of a class leave at one "
+        "angle, whichever it is; 0 is how they stand in the data set."
+    )
+    said = left_out(top1_error, records, list(arms))
+    return [Drawn("figures/remaining.png", "The pose in which digits leave the transformer", caption + said)]
+
+
+def _poses(records: Records, folder: Path, arm: str, *needed: str) -> Mapping[str, Any] | None:
+    return Kept(folder, arm, records.seeds(arm)).file("poses.npz", *needed)
+
+
+def _numbers(records: Records, arm: str) -> str:
+    """What the records tell beside a histogram, on lines of their own."""
+    lines = ""
+    removed = by_seed(Quantity("angle/removed", "%", probe="pose"), records, arm)
+    if removed:
+        lines += f"\n{round(fmean(removed.values()))} % of the variation removed within a class"
+    upside_down = Quantity("kept_upside_down", "%", probe="class")
+    for label in sorted({row.fields["label"] for row in records.where(arm, probe="class", metric=upside_down.metric)}):
+        kept = list(upside_down(arm, label=label).by_seed(records).values())
+        lines += f"\n{round(fmean(kept))} % of class {label} leave upside down"
+    return lines
+
+
+def draw_removed(records: Records, folder: Path, arms: Words) -> list[Drawn]:
+    """How much of the variation of angle, scale and place each arm takes away, every seed (arm -> its row's name)."""
+    quantities = {what: Quantity(f"{what}/removed", "%", probe="pose") for what in REMOVED}
+    found = {
+        arm: each
+        for arm in arms
+        if any((each := {what: by_seed(quantity, records, arm) for what, quantity in quantities.items()}).values())
+    }
+    if not found:
+        return []
+    low = min(value for parts in found.values() for each in parts.values() for value in each.values())
+    with style():
+        figure, (ax,) = panels(1, 0.6 * len(found))
+        for row, parts in enumerate(found.values()):
+            for place, (what, (colour, _)) in enumerate(REMOVED.items()):
+                if parts[what]:
+                    _dots(ax, row + 0.27 * (place - 1), list(parts[what].values()), colour)
+        ax.axvline(0, color=INK, lw=0.8)
+        ax.set_yticks(range(len(found)), [arms[arm] for arm in found])
+        ax.set_ylim(len(found) - 0.45, -0.55)
+        ax.set_xlim(max(LOWEST, min(0.0, low)) - 3, 103)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="y", visible=False)
+        ax.grid(axis="x")
+        ax.set_xlabel("variation within a class removed (%)")
+        legend(figure, [Line2D([], [], ls="", marker="o", ms=5, color=c, label=name) for c, name in REMOVED.values()])
+        save(figure, folder / "figures" / "removed.png")
+    beyond = f" An arrow stands for seeds below {LOWEST:.0f} %; a mean below it has no bar." if low < LOWEST else ""
+    caption = (
+        "How much of what was done to test digits, turned, scaled and moved, is gone behind the transformer: 100 where "
+        "all digits of a class leave alike, 0 where they leave as they came, less where they leave more different. "
+        f"Dots are seeds, bars their means.{beyond}"
+    )
+    said = left_out(quantities["angle"], records, list(arms))
+    return [Drawn("figures/removed.png", "What the transformer takes away", caption + said)]
+
+
+def _dots(ax: Axes, y: float, found: Sequence[float], colour: str) -> None:
+    """Seeds and their mean; an arrow at the axis' end for what lies below it."""
+    inside, mean = [value for value in found if value >= LOWEST], fmean(found)
+    ax.scatter(inside, [y] * len(inside), s=18, color=colour, alpha=0.7, linewidths=0, zorder=3)
+    if len(inside) < len(found):
+        ax.plot(LOWEST, y, "<", color=colour, ms=5, zorder=3)
+    if mean >= LOWEST:
+        ax.plot([mean, mean], [y - 0.12, y + 0.12], color=INK, lw=2, zorder=4)
+
+
+def draw_pairs_found(records: Records, folder: Path, arms: Words) -> list[Drawn]:
+    """Pairs of images, two rows for each arm, with the true and the found box of every image."""
+    rows = []
+    for arm, label in arms.items():
+        file = Kept(folder, arm, records.seeds(arm)).file("pairs.npz", "images", "true_boxes", "found_boxes")
+        if file is None:
+            continue
+        for member, said in enumerate((label.replace(" ", "\n"), "their\npartners")):
+            lines = [
+                [Line(corners(true[member]), GREEN, "--"), Line(corners(found[member]), ORANGE)]
+                for true, found in zip(file["true_boxes"], file["found_boxes"], strict=True)
+            ]
+            rows.append(Row(said, file["images"][:, member], lines))
+    if not rows:
+        return []
+    sheet(rows, folder / "figures" / "pairs_found.png")
+    caption = (
+        "Each image and below it its partner, which shows the same digit, or any where the name says so. Dashed green: "
+        "the box of the digit; orange: the box around the window of the trained transformer, whose size was given and "
+        "whose place was found; where no orange is seen, the window lies outside the image. Test images of one seed."
+    )
+    return [Drawn("figures/pairs_found.png", "Where the digits are found", caption)]

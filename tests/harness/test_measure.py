@@ -16,6 +16,7 @@ from ablations.harness.declare.measure import (
     mean_of,
     median_ratio,
     top1_error,
+    where_at_least,
     won,
 )  # fmt: skip
 from ablations.harness.store.records import Record, Records, point
@@ -81,6 +82,14 @@ def test_several_measures_of_a_seed() -> None:
     assert won(b - top1_error("c")).by_seed(rows) == {0: 50, 1: 50}
     assert log2(b - 1).by_seed(rows) == {0: pytest.approx(math.log2(3)), 1: 0}
     assert absolute(a - b).by_seed(rows)[0] == 3
+
+
+def test_a_seed_counts_where_another_measure_is_large_enough() -> None:
+    rows = errors(a=[1, 2, 3, 4, 5], b=[10, 9, NAN, 11])
+    found = where_at_least(top1_error("a"), top1_error("b"), 10.0)
+    assert found.by_seed(rows) == {0: 1, 3: 4}
+    assert found.arms == ("a", "b")
+    assert str(found) == "([test/top1_error at test of a] where [test/top1_error at test of b] >= 10)"
 
 
 def test_a_count_is_one_value_of_all_seeds() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ablations.harness.probing import Subject
 from torch import Tensor, nn
 
 import datamodules
+from ablations.harness.declare.probe import Subject
 from ablations.harness.store.records import Record, Records
 from ablations.probes.transformers import questions as ask
 from ablations.probes.transformers.poses import transformers
@@ -65,7 +65,7 @@ def made(name: str, **arguments: Any) -> MadeData:
 
 
 def recorded(measured: Any) -> Records:
-    return Records(Record("invented", "a", 0, m.point, m.metric, m.value, m.unit, "run") for m in measured)
+    return Records(Record("invented", "a", 0, m.point, m.metric, m.value, "", "run") for m in measured)
 
 
 def undone(answer: str, folder: Path) -> Records:
@@ -76,8 +76,8 @@ def undone(answer: str, folder: Path) -> Records:
     network = build("st_cnn", 10, 1, image_size=24, num_parameters=100_000)
     knowing(network, data, {"truth": truth, "identity": identity, "reversed": truth.flip(0)}[answer])
     passes: list[int] = []
-    asked = Subject(network, data, {}, "a", 0, torch.device("cpu"), lambda: passes.append(1), folder=folder)
-    rows = recorded(ask.undone(asked))
+    asked = Subject(network, data, "a", 0, torch.device("cpu"), lambda: passes.append(1), folder=folder)
+    rows = recorded(ask.FoundPoses().ask(asked))
     assert len(passes) == len(list(data.evaluation_batches("test")))
     return rows
 
@@ -122,9 +122,9 @@ def test_pairs_are_found_by_what_was_trained_and_shown_in_their_own_boxes(tmp_pa
     knows.answers = middles
     passes: list[int] = []
     asked = Subject(
-        network, data, {}, "a", 0, torch.device("cpu"), lambda: passes.append(1), {0: start, 7: tmp_path}, tmp_path
+        network, data, "a", 0, torch.device("cpu"), lambda: passes.append(1), {0: start, 7: tmp_path}, tmp_path
     )
-    rows = recorded(ask.pairs(asked))
+    rows = recorded(ask.FoundPairs().ask(asked))
     found = {(row.fields["when"], row.metric): row.value for row in rows}
     assert found == pytest.approx({
         ("untrained", "found"): 0, ("untrained", "iou"): 0, ("trained", "found"): 100, ("trained", "iou"): 1,

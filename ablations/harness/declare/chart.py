@@ -141,13 +141,14 @@ class ArmTable:
 class Looks:
     """What spatial transformers take from images and give, of one seed: `looks.npz` of their probe.
 
-    arms: arm -> the label in front of its two rows.
+    arms: arm -> the label in front of its rows. heading: in front of an image's label, above it; "" for no such line.
     """
 
     name: str
     title: str
     arms: Mapping[str, str]
     caption: str = ""
+    heading: str = ""
 
 
 @dataclass(frozen=True)

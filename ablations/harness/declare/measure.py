@@ -242,6 +242,19 @@ def absolute(part: Measure) -> Measure:
     return replace(_mapped("absolute", abs, part, part.unit), by_seed=lambda r: _each(abs, part.by_seed(r)))
 
 
+def where_at_least(part: Measure, other: Measure, bound: float) -> Measure:
+    """The measure of those seeds alone in which another one is so large, or larger."""
+
+    def by_seed(records: Records) -> BySeed:
+        large = {seed for seed, value in other.by_seed(records).items() if value >= bound}
+        return {seed: value for seed, value in part.by_seed(records).items() if seed in large}
+
+    return replace(
+        part, formula=f"({part.formula} where {other.formula} >= {bound:g})", arms=_arms(part, other), by_seed=by_seed,
+        says=f"{part.says} where {other.says} is at least {bound:g}", leaves=part.leaves + other.leaves, quantity=None,
+    )  # fmt: skip
+
+
 def counted(part: Measure, choose: Literal["first", "least", "greatest"] = "first") -> Measure:
     """What is counted and not sampled, as one value: that of the first seed, or the least or greatest of all."""
 
