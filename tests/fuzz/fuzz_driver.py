@@ -123,7 +123,7 @@ def prepared(words: list[str]) -> Seen:
     """The command `words` as far as training: everything is checked, nothing is trained, exit code 0 is good input."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch("ablations.harness.execution.execute.carry_out", lambda trial, report: False),
+        patch("ablations.harness.execution.execute.carry_out", lambda *given: False),
     ):
         seen = carry_out(words, Path(folder) / "runs")
         assert not (Path(folder) / "runs" / "trained").exists()

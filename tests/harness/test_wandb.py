@@ -139,9 +139,8 @@ def _check_data(kept, data):
 
 
 def _check_answers(kept, trained):
-    """Every answer of the probe is in a table, and their means are metrics."""
-    (file,) = (trained / "probes").glob("*.csv")
-    answers = read_csv(file)
+    """Every answer to a probe is in a table, and their means are metrics."""
+    answers = Records(row for file in (trained / "probes").glob("*.csv") for row in read_csv(file))
     logged = {name: value for row in kept.history for name, value in row.items() if name in means(answers)}
     assert logged == pytest.approx(means(answers), rel=1e-12)
     for probe in {row.probe for row in answers}:
