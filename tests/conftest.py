@@ -185,18 +185,18 @@ def small_ablation(script):
 
 @pytest.fixture
 def command(tmp_path, capsys):
-    """Runs the ablation in this process; gives exit code, stdout and stderr. Every run is recorded in files alone."""
+    """Runs an ablation in this process; gives exit code, stdout and stderr. Every run is recorded in files alone."""
 
     from ablations.harness.launch import main
     from ablations.remove_layers import ABLATION
 
-    def run(*words):
+    def run(*words, ablation=ABLATION):
         words = [str(word) for word in words]
         if "--out" not in words:
             words += ["--out", str(tmp_path / "runs")]
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
-            main(ABLATION, [*words, "--wandb", "disabled"])
+            main(ablation, [*words, "--wandb", "disabled"])
         out, err = capsys.readouterr()
         return left.value.code, out, err
 
