@@ -158,26 +158,29 @@ small_ablation = replace(ABLATION, plan=small)
 """
 
 
+def small_script(recipe, extra=""):
+    start = 'if __name__ == "__main__":\n    main(small_ablation)\n'
+    return f"RECIPE = {recipe!r}\n{SMALL_SCRIPT}\n{extra}\n{start}"
+
+
 @pytest.fixture
 def script(tmp_path):
     """Writes a script as `remove_layers.py` with tiny arms, `recipe` over theirs, and `extra` code before it starts."""
 
     def write(recipe, extra=""):
-        file = tmp_path / "small.py"
-        start = 'if __name__ == "__main__":\n    main(small_ablation)\n'
-        file.write_text(f"RECIPE = {recipe!r}\n{SMALL_SCRIPT}\n{extra}\n{start}")
-        return file
+        (tmp_path / "small.py").write_text(small_script(recipe, extra))
+        return tmp_path / "small.py"
 
     return write
 
 
-@pytest.fixture
-def small_ablation(script):
+@pytest.fixture(scope="session")
+def small_ablation():
     """The ablation that `script` declares, in this process: `small_ablation(epochs=2)`."""
 
     def make(**recipe):
         space = {"__name__": "small"}
-        exec(script({"epochs": 1, **recipe}).read_text(), space)
+        exec(small_script({"epochs": 1, **recipe}), space)
         return space["small_ablation"]
 
     return make
@@ -185,18 +188,18 @@ def small_ablation(script):
 
 @pytest.fixture
 def command(tmp_path, capsys):
-    """Runs the ablation in this process; gives exit code, stdout and stderr. Every run is recorded in files alone."""
+    """Runs an ablation in this process; gives exit code, stdout and stderr. Every run is recorded in files alone."""
 
     from ablations.harness.launch import main
     from ablations.remove_layers import ABLATION
 
-    def run(*words):
+    def run(*words, ablation=ABLATION):
         words = [str(word) for word in words]
         if "--out" not in words:
             words += ["--out", str(tmp_path / "runs")]
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
-            main(ABLATION, [*words, "--wandb", "disabled"])
+            main(ablation, [*words, "--wandb", "disabled"])
         out, err = capsys.readouterr()
         return left.value.code, out, err
 

@@ -196,8 +196,8 @@ def test_recipe_for_an_architecture_holds(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setitem(rules.TABLE, name, rows[name])
         monkeypatch.setitem(rules.TINY, name, rows[name].tiny)
         rules.test_published_network(name)
-        rules.test_catalogue_facts_are_complete(name)
-        rules.test_gradient_is_finite_and_reaches_every_parameter(name)
+        rules.test_every_block_of_a_published_network_can_be_deleted(name)
+        rules.test_a_training_step_calls_each_layer_once_and_reaches_every_parameter(name)
         rules.test_every_probe_leaves_the_network_as_it_was(name)
         rules.test_a_checkpoint_alone_restores_the_network(name, rules.saving_trainer(tmp_path), tmp_path)
 

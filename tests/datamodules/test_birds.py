@@ -1,5 +1,7 @@
 """CUB-200-2011 in its own format: lists, photographs of any shape, boxes and parts."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import datamodules
 from datamodules import DataError
 from datamodules.sources.birds import read_parts
 
+Complaint = Callable[..., str]
 CLASSES = ("001.Albatross", "002.Auklet")
 SIZES = ((60, 40), (40, 60), (50, 50))  # width, height
 
@@ -92,10 +95,9 @@ def edit(file: Path, old: str, new: str) -> None:
         ("train_test_split.txt", "12 0\n", "", "train_test_split.txt: no line for image 12"),
     ],
 )
-def test_damaged_lists(root: Path, name: str, old: str, new: str, message: str) -> None:
+def test_damaged_lists(root: Path, name: str, old: str, new: str, message: str, complaint: Complaint) -> None:
     edit(root / "CUB_200_2011" / name, old, new)
-    with pytest.raises(DataError, match=message):
-        datamodules.load("birds", root, image_size=8)
+    assert re.search(message, complaint("birds", root, image_size=8))
 
 
 @pytest.mark.parametrize(
@@ -118,20 +120,20 @@ def test_damaged_parts(root: Path, name: str, old: str, new: str, message: str) 
         read_parts(root)
 
 
-def test_missing_files(root: Path) -> None:
+def test_missing_files(root: Path, complaint: Complaint) -> None:
     home = root / "CUB_200_2011"
-    with pytest.raises(DataError, match="nowhere: no such folder; point the data root at CUB_200_2011 as its archive"):
-        datamodules.load("birds", root / "nowhere")
+    assert re.search(
+        "nowhere: no such folder; point the data root at CUB_200_2011 as its archive",
+        complaint("birds", root / "nowhere"),
+    )
     (home / "images" / CLASSES[0] / "Bird_0002.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"Bird_0002\.png: not a readable image"):
-        datamodules.load("birds", root)
+    assert re.search(r"Bird_0002\.png: not a readable image", complaint("birds", root))
     with pytest.raises(DataError, match=r"Bird_0002\.png: not a readable image .unknown format"):
         read_parts(root)
     (home / "parts" / "parts.txt").unlink()
     with pytest.raises(DataError, match=r"parts\.txt: not found; unpack"):
         read_parts(root)
     (home / "train_test_split.txt").unlink()
-    with pytest.raises(
-        DataError, match=r"train_test_split\.txt: not found; expected images.txt, image_class_labels.txt"
-    ):
-        datamodules.load("birds", root)
+    assert re.search(
+        r"train_test_split\.txt: not found; expected images.txt, image_class_labels.txt", complaint("birds", root)
+    )

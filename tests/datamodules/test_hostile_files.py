@@ -34,38 +34,22 @@ def table(tmp_path: Path) -> Path:
 # --- files that are none ---
 
 
-def pipe(file: Path) -> None:
-    os.mkfifo(file)
+NO_FILE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a pipe": (os.mkfifo, "not a file"),
+    "a device": (lambda file: file.symlink_to("/dev/zero"), "not a file"),
+    "a folder": (Path.mkdir, "not a file"),
+    "a link to itself": (lambda file: file.symlink_to(file), "a link that leads nowhere"),
+    "a link to nothing": (lambda file: file.symlink_to("nowhere"), "a link that leads nowhere"),
+}
 
 
-def device(file: Path) -> None:
-    file.symlink_to("/dev/zero")
-
-
-def folder(file: Path) -> None:
-    file.mkdir()
-
-
-def loop(file: Path) -> None:
-    file.symlink_to(file)
-
-
-def nowhere(file: Path) -> None:
-    file.symlink_to("nowhere")
-
-
-NO_FILE = {pipe: "not a file", device: "not a file", folder: "not a file"}
-NO_FILE |= {loop: "a link that leads nowhere", nowhere: "a link that leads nowhere"}
-
-
-@pytest.mark.parametrize("make", NO_FILE)
-def test_what_is_no_file_is_not_read(
-    pets: Path, table: Path, tmp_path: Path, make: Callable[[Path], None], complaint: Complaint
-) -> None:
+@pytest.mark.parametrize("kind", NO_FILE)
+def test_what_is_no_file_is_not_read(pets: Path, table: Path, tmp_path: Path, kind: str, complaint: Complaint) -> None:
+    make, message = NO_FILE[kind]
     make(pets / "train" / "dog" / "x.png")
-    assert complaint("folder", pets).endswith(f"dog/x.png: {NO_FILE[make]}")
+    assert complaint("folder", pets).endswith(f"dog/x.png: {message}")
     make(table / "plain_text" / "train-x.parquet")
-    assert complaint("parquet", table).endswith(f"train-x.parquet: {NO_FILE[make]}")
+    assert complaint("parquet", table).endswith(f"train-x.parquet: {message}")
     write_mnist(tmp_path / "idx")
     file = tmp_path / "idx" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     file.unlink()

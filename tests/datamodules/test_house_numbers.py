@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -14,9 +15,9 @@ from PIL import Image
 from written_files import random_images
 
 import datamodules
-from datamodules import DataError
 from datamodules.sources.house_numbers import read_struct
 
+Refused = Callable[[Path], str]
 Digits = list[tuple[float, tuple[float, float, float, float]]]  # of one image: label 1..10, (left, top, width, height)
 
 
@@ -110,11 +111,10 @@ def test_the_cache_is_used_and_sees_changes(root: Path) -> None:
     assert datamodules.load("house_numbers", root).test.labels[0, 0] == 3
 
 
-def complaint(root: Path) -> str:
+@pytest.fixture
+def refused(complaint: Callable[..., str]) -> Refused:
     """The one line that the folder is refused with."""
-    with pytest.raises(DataError) as caught:
-        datamodules.load("house_numbers", root, cache=False)
-    return str(caught.value)
+    return lambda root: complaint("house_numbers", root, cache=False)
 
 
 @pytest.mark.parametrize(
@@ -124,26 +124,25 @@ def complaint(root: Path) -> str:
         ("train", "train/train: no such folder; expected train/, test/"),
     ],
 )
-def test_folders_without_the_splits(root: Path, folder: str, message: str) -> None:
-    assert message in complaint(root / folder)
+def test_folders_without_the_splits(root: Path, folder: str, message: str, refused: Refused) -> None:
+    assert message in refused(root / folder)
 
 
 @pytest.mark.parametrize(
     ("kept", "reason"),
     [(slice(3000), ".+"), (slice(0), ".*file signature not found.*"), (slice(8, None), ".*file signature not found.*")],
 )
-def test_damaged_descriptions(root: Path, kept: slice, reason: str) -> None:
+def test_damaged_descriptions(root: Path, kept: slice, reason: str, refused: Refused) -> None:
     struct = root / "test" / "digitStruct.mat"
     struct.write_bytes(struct.read_bytes()[kept])
-    said = complaint(root)
+    said = refused(root)
     assert re.search(rf"test/digitStruct\.mat: damaged \({reason}\); unpack test\.tar\.gz again", said)
-    assert "\n" not in said
 
 
-def test_descriptions_without_boxes(root: Path) -> None:
+def test_descriptions_without_boxes(root: Path, refused: Refused) -> None:
     with h5py.File(root / "test" / "digitStruct.mat", "w") as mat:
         mat.create_dataset("digitStruct/name", (1, 1), h5py.ref_dtype)
-    assert re.search(r"test/digitStruct\.mat: damaged \(.*bbox", complaint(root))
+    assert re.search(r"test/digitStruct\.mat: damaged \(.*bbox", refused(root))
 
 
 @pytest.mark.parametrize(
@@ -161,29 +160,29 @@ def test_descriptions_without_boxes(root: Path) -> None:
         ([digits(1)] * 3, r"test/3\.png: not found, but .*test/digitStruct\.mat names it"),
     ],
 )
-def test_descriptions_that_no_image_can_have(root: Path, numbers: list[Digits], message: str) -> None:
+def test_descriptions_that_no_image_can_have(root: Path, numbers: list[Digits], message: str, refused: Refused) -> None:
     write_struct(root / "test" / "digitStruct.mat", numbers)
-    said = complaint(root)
+    said = refused(root)
     assert re.search(message, said)
-    assert "\n" not in said
 
 
 @pytest.mark.timeout(60)
-def test_an_image_that_is_a_pipe_is_not_waited_for(root: Path) -> None:
+def test_an_image_that_is_a_pipe_is_not_waited_for(root: Path, refused: Refused) -> None:
     (root / "test" / "2.png").unlink()
     os.mkfifo(root / "test" / "2.png")
-    assert complaint(root).endswith("test/2.png: not a file")
+    assert refused(root).endswith("test/2.png: not a file")
 
 
-def test_sizes_beyond_the_memory_and_transparent_images(root: Path) -> None:
-    with pytest.raises(DataError, match="images of 1000000 x 1000000 x 1 take"):
-        datamodules.load("house_numbers", root, image_size=10**6)
+def test_sizes_beyond_the_memory_and_transparent_images(
+    root: Path, refused: Refused, complaint: Callable[..., str]
+) -> None:
+    assert "images of 1000000 x 1000000 x 1 take" in complaint("house_numbers", root, image_size=10**6)
     Image.new("RGBA", (100, 50)).save(root / "test" / "2.png")
-    assert "test/2.png: PIL mode RGBA; allowed" in complaint(root)
+    assert "test/2.png: PIL mode RGBA; allowed" in refused(root)
 
 
-def test_damaged_and_missing_files(root: Path) -> None:
+def test_damaged_and_missing_files(root: Path, refused: Refused) -> None:
     (root / "test" / "2.png").write_bytes(b"no image")
-    assert "test/2.png: not a readable image" in complaint(root)
+    assert "test/2.png: not a readable image" in refused(root)
     (root / "test" / "digitStruct.mat").unlink()
-    assert "test/digitStruct.mat: not found; unpack test.tar.gz of the full numbers again" in complaint(root)
+    assert "test/digitStruct.mat: not found; unpack test.tar.gz of the full numbers again" in refused(root)

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
-from torch import Tensor
+from recorder import fit
 
 from datamodules import Augment, ImageData
 from datamodules.augment import normalise
@@ -106,65 +105,24 @@ def test_evaluation_batches_of_a_limited_number() -> None:
         image_data(validation=0).evaluation_batches("val")
 
 
-class Recorder(lightning.LightningModule):
-    """Writes down what it is given: training batches by epoch, and how many images it validates."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer = torch.nn.Linear(3, 4)
-        self.seen: list[tuple[int, Tensor]] = []
-        self.validated = 0
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        images, labels = batch
-        self.seen.append((self.current_epoch, images.clone()))
-        return torch.nn.functional.cross_entropy(self.layer(images.mean((2, 3))), labels)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        self.validated += len(batch[1])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def fit(epochs: int, folder: Path, checkpoint: Path | None = None, **changes: Any) -> Recorder:
-    data = image_data(augment=Augment(1, True), **changes)
-    model = Recorder()
-    trainer = lightning.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    trainer.save_checkpoint(folder / "last.ckpt")
-    return model
-
-
 def test_interrupted_training_sees_the_same_batches(tmp_path: Path) -> None:
-    whole = fit(4, tmp_path)
-    first = fit(2, tmp_path)
+    augment = Augment(1, True)
+    whole = fit(image_data(augment=augment), 4, tmp_path)
+    first = fit(image_data(augment=augment), 2, tmp_path)
     torch.rand(7)  # a resumed process has another random state
-    second = fit(4, tmp_path, tmp_path / "last.ckpt")
-    assert [epoch for epoch, _ in second.seen] == [2] * 6 + [3] * 6
-    resumed = first.seen + second.seen
-    assert len(resumed) == len(whole.seen) == 24
-    for (epoch, images), (same_epoch, same_images) in zip(whole.seen, resumed, strict=True):
-        assert epoch == same_epoch
-        assert torch.equal(images, same_images)
-    assert not torch.equal(whole.seen[0][1], whole.seen[6][1]), "Lightning must announce the epoch to the sampler"
+    second = fit(image_data(augment=augment), 4, tmp_path, tmp_path / "last.ckpt")
+    assert second.epochs == [2] * 6 + [3] * 6
+    assert first.epochs + second.epochs == whole.epochs
+    resumed = first.seen["train"] + second.seen["train"]
+    assert all(torch.equal(one, other) for one, other in zip(whole.seen["train"], resumed, strict=True))
+    assert not torch.equal(whole.seen["train"][0], whole.seen["train"][6]), "the sampler must be told the epoch"
     assert torch.equal(whole.layer.weight, second.layer.weight)
-    assert whole.validated == 4 * len(image_data().val)
+    assert sum(map(len, whole.seen["val"])) == 4 * len(image_data().val)
 
 
 def test_training_without_a_validation_split(tmp_path: Path) -> None:
-    model = fit(1, tmp_path, validation=0)
-    assert (len(model.seen), model.validated) == (6, 0)
+    model = fit(image_data(validation=0), 1, tmp_path)
+    assert (len(model.seen["train"]), model.seen["val"]) == (6, [])
 
 
 def test_ranks_of_a_trainer_share_the_batch() -> None:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
+from recorder import Recorder, fit
 from torch import Tensor
 from written_files import random_images, write_parquet_folder
 
@@ -167,38 +167,16 @@ def test_chosen_rows_have_the_label_and_are_others() -> None:
     assert set(anyone.tolist()) == {0, 2, 4}
 
 
-class Recorder(lightning.LightningModule):
-    """A network of one layer that writes down what it is trained on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer, self.seen = torch.nn.Linear(24, 10), list[Tensor]()
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch
-        self.seen.append(images.clone())
-        return torch.nn.functional.cross_entropy(self.layer(images.mean((1, 2))), labels)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
 def test_a_resumed_run_sees_the_same(source: ImageData, tmp_path: Path) -> None:
-    def fit(epochs: int, checkpoint: Path | None = None) -> Recorder:
-        data, module = made(source), Recorder()
+    def run(epochs: int, checkpoint: Path | None = None) -> Recorder:
+        data = made(source)
         data.batch_size = 200
-        trainer = lightning.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
-        )  # fmt: skip
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        trainer.save_checkpoint(tmp_path / "last.ckpt")
-        return module
+        return fit(data, epochs, tmp_path, checkpoint, limit_val_batches=0)
 
-    whole, half = fit(2), fit(1)
+    whole, half = run(2), run(1)
     torch.rand(3)
-    rest = fit(2, tmp_path / "last.ckpt")
-    assert len(whole.seen) == 12
-    assert all(torch.equal(one, other) for one, other in zip(whole.seen, half.seen + rest.seen, strict=True))
+    rest = run(2, tmp_path / "last.ckpt")
+    assert len(whole.seen["train"]) == 12
+    resumed = half.seen["train"] + rest.seen["train"]
+    assert all(torch.equal(one, other) for one, other in zip(whole.seen["train"], resumed, strict=True))
     assert torch.equal(rest.layer.weight, whole.layer.weight)

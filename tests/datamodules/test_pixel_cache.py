@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from written_files import random_images, write_parquet_folder
 
@@ -52,67 +53,30 @@ def test_identity_is_the_same_without_a_cache(root: Path, cache_folder: Path) ->
     assert only_file(cache_folder)
 
 
-def truncate(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-def replace_with_text(file: Path) -> None:
-    file.write_text("somebody's notes, long enough to be taken for a header " * 10)
-
-
-def replace_with_foreign_tensors(file: Path) -> None:
-    save_file({"weight": torch.zeros(3)}, file)
-
-
-def replace_with_wrong_tensors(file: Path) -> None:
-    save_file({"train_images": torch.zeros(3)}, file, metadata_of(file))
-
-
-def flip_a_pixel(file: Path) -> None:
-    contents = bytearray(file.read_bytes())
-    contents[-1] ^= 1
-    file.write_bytes(contents)
-
-
-def change_a_label(file: Path) -> None:
-    tensors = load_file(file)
-    tensors["train_labels"] = tensors["train_labels"].flip(0)
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, file, metadata_of(file))
-
-
-def metadata_of(file: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
+def rewritten(file: Path, **changed: torch.Tensor) -> None:
+    """The file with its own description, and other tensors."""
     with safe_open(file, framework="pt") as stored:
-        metadata: dict[str, str] = stored.metadata()
-    return metadata
+        metadata = stored.metadata()
+    save_file({name: tensor.clone() for name, tensor in {**load_file(file), **changed}.items()}, file, metadata)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        truncate,
-        empty,
-        replace_with_text,
-        replace_with_foreign_tensors,
-        replace_with_wrong_tensors,
-        flip_a_pixel,
-        change_a_label,
-    ],
-)
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut off": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    "empty": lambda file: file.write_bytes(b""),
+    "text": lambda file: file.write_text("somebody's notes, long enough to be taken for a header " * 10),
+    "foreign tensors": lambda file: save_file({"weight": torch.zeros(3)}, file),
+    "wrong tensors": lambda file: rewritten(file, train_images=torch.zeros(3)),
+    "another pixel": lambda file: file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1])),
+    "other labels": lambda file: rewritten(file, train_labels=load_file(file)["train_labels"].flip(0)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_or_foreign_files_are_rebuilt(
-    root: Path,
-    cache_folder: Path,
-    decodings: list[int],
-    caplog: pytest.LogCaptureFixture,
-    damage: Callable[[Path], None],
+    root: Path, cache_folder: Path, decodings: list[int], caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     before = datamodules.load("parquet", root).identity
-    damage(only_file(cache_folder))
+    DAMAGE[damage](only_file(cache_folder))
     assert datamodules.load("parquet", root).identity == before
     assert "is not used and will be rebuilt: " in caplog.text
     datamodules.load("parquet", root)

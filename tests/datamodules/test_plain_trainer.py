@@ -1,13 +1,12 @@
 """Under a Trainer built without a thought, in one process and in two: each image as often as it should come."""
 
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import lightning
 import pytest
 import torch
+from recorder import Recorder, loaded, plain, record
 from torch import Tensor
 
 import datamodules
@@ -15,86 +14,19 @@ from datamodules import ImageData
 from datamodules import images as image_data
 from modules import build
 
-ROOT = Path(__file__).parents[2]
-
-# A network of one layer that writes down which images its process sees; run by this file, and by two processes at once.
-# The test split has an odd number of images, and ranks have different numbers of evaluation batches.
-RECORDER = """
-import sys
-from pathlib import Path
-import lightning, torch
-import datamodules
-from datamodules import images as image_data
-from modules.training.classifier import Classifier
-
-def loaded(kind):
-    data = datamodules.load("digits", cache=False, batch_size=200)
-    data.test = data.test[torch.arange(449)]
-    return data if kind == "digits" else datamodules.make(data, "distorted_digits", kind="RTS")
-
-class Recorder(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer = torch.nn.Linear(1, 10)
-        self.seen = {"train": [], "val": [], "test": []}
-    def training_step(self, batch, index):
-        images, labels = batch
-        self.seen["train"].append(images.clone())
-        return torch.nn.functional.cross_entropy(self.layer(images.mean((2, 3))), labels)
-    def validation_step(self, batch, index):
-        self.seen["val"].append(batch[0].clone())
-    def test_step(self, batch, index):
-        self.seen["test"].append(batch[0].clone())
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-def plain(**options):
-    image_data.EVALUATION_BATCH_SIZE = 32
-    return lightning.Trainer(
-        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, check_val_every_n_epoch=2, **options,
-    )
-
-def record(kind, file, **options):
-    module, trainer, data = Recorder(), plain(**options), loaded(kind)
-    trainer.fit(module, data)
-    module.seen["fit val"], module.seen["val"] = module.seen["val"], []
-    trainer.validate(module, data, verbose=False)
-    trainer.test(module, data, verbose=False)
-    torch.save({**module.seen, "weight": module.layer.weight.detach()}, f"{file}-{trainer.global_rank}.pt")
-
-def classify(file, **options):
-    module, trainer, data = Classifier("resnet20", {"width": 2}), plain(**options), loaded("digits")
-    trainer.fit(module, data)
-    tested = trainer.test(module, data, verbose=False)[0]
-    images = {split: module.sums.totals(split)["images"] for split in ("train", "val", "test")}
-    if trainer.is_global_zero:
-        weights = module.network.state_dict()
-        torch.save({"steps": trainer.global_step, "images": images, "weights": weights, **tested}, file)
-
-if __name__ == "__main__":
-    folder, two = Path(sys.argv[1]), {"devices": 2, "strategy": "ddp"}
-    for kind in ("digits", "made"):
-        record(kind, folder / f"two-{kind}", **two)
-    classify(folder / "classifier.pt", **two)
-"""
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+def recorded(tmp_path_factory: pytest.TempPathFactory, python: Callable[..., subprocess.CompletedProcess[str]]) -> Path:
     """A folder with what one process saw, and each of two."""
     folder = tmp_path_factory.mktemp("recorded")
-    (folder / "recorder.py").write_text(RECORDER)
-    command = [sys.executable, folder / "recorder.py", folder]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    ended = python(HERE / "recorder.py", folder)
     assert ended.returncode == 0, ended.stderr
-    space: dict[str, Any] = {"__name__": "recorder"}
-    exec(RECORDER, space)
-    before = image_data.EVALUATION_BATCH_SIZE
-    for kind in ("digits", "made"):
-        space["record"](kind, folder / f"one-{kind}", devices=1)
-    image_data.EVALUATION_BATCH_SIZE = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_data, "EVALUATION_BATCH_SIZE", image_data.EVALUATION_BATCH_SIZE)  # put back
+        for kind in ("digits", "made"):
+            record(kind, folder / f"one-{kind}", devices=1)
     return folder
 
 
@@ -131,19 +63,10 @@ def test_a_classifier_of_two_processes_trains_on_all_and_counts_every_image_once
     assert found["test/top1_error"] == 100 * int(torch.cat(wrong)[:449].sum()) / 449
 
 
-def trainer(**options: Any) -> lightning.Trainer:
-    return lightning.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, **options,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("kind", ["digits", "made"])
 def test_overfitting_shows_the_same_batches_in_every_epoch(kind: str) -> None:
-    space: dict[str, Any] = {"__name__": "recorder"}
-    exec(RECORDER, space)
-    module, data = space["Recorder"](), space["loaded"](kind)
-    trainer(max_epochs=2, overfit_batches=3).fit(module, data)
+    module = Recorder()
+    plain(max_epochs=2, overfit_batches=3).fit(module, loaded(kind))
     seen = module.seen["train"]
     assert [len(images) for images in seen] == [200] * 6
     assert all(torch.equal(seen[index], seen[index + 3]) for index in range(3))

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import datamodules
 from datamodules import DataError
 from datamodules.sources.registry import SOURCES, Source, find
 
+Complaint = Callable[..., str]
 LABELS = np.arange(40) % 10
 
 
@@ -108,33 +111,27 @@ def test_class_folders(tmp_path: Path, test: str) -> None:
     assert data.test.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 100, 101, 102, 103]
 
 
-def test_class_folders_of_mixed_size(tmp_path: Path) -> None:
+def test_class_folders_of_mixed_size(tmp_path: Path, complaint: Complaint) -> None:
     root = write_class_folders(tmp_path / "pets", sizes=(12, 16))
-    with pytest.raises(DataError, match=r"0\.png is 12 x 12 x 3, .*1\.png is 16 x 12 x 3"):
-        datamodules.load("folder", root)
+    assert re.search(r"0\.png is 12 x 12 x 3, .*1\.png is 16 x 12 x 3", complaint("folder", root))
     assert datamodules.load("folder", root, image_size=8).train.images.shape[1:] == (8, 8, 3)
 
 
-def test_class_folders_that_are_wrong(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="train: no such folder"):
-        datamodules.load("folder", tmp_path)
+def test_class_folders_that_are_wrong(tmp_path: Path, complaint: Complaint) -> None:
+    assert re.search("train: no such folder", complaint("folder", tmp_path))
     root = write_class_folders(tmp_path / "pets")
     (root / "test" / "cow").mkdir()
-    with pytest.raises(DataError, match=r"cow: a class that .*train does not have"):
-        datamodules.load("folder", root)
+    assert re.search(r"cow: a class that .*train does not have", complaint("folder", root))
     (root / "train" / "cow").mkdir()
-    with pytest.raises(DataError, match="cow: no images"):
-        datamodules.load("folder", root)
+    assert re.search("cow: no images", complaint("folder", root))
 
 
-def test_greyscale_among_colours_is_refused(tmp_path: Path) -> None:
+def test_greyscale_among_colours_is_refused(tmp_path: Path, complaint: Complaint) -> None:
     root = write_class_folders(tmp_path / "pets")
     Image.new("L", (12, 12)).save(root / "train" / "dog" / "3.png")
-    with pytest.raises(DataError, match=r"12 x 12 x 3, .*3\.png is 12 x 12 x 1"):
-        datamodules.load("folder", root)
+    assert re.search(r"12 x 12 x 3, .*3\.png is 12 x 12 x 1", complaint("folder", root))
     Image.new("RGBA", (12, 12)).save(root / "train" / "dog" / "3.png")
-    with pytest.raises(DataError, match=r"3\.png: PIL mode RGBA; allowed: 1, L"):
-        datamodules.load("folder", root)
+    assert re.search(r"3\.png: PIL mode RGBA; allowed: 1, L", complaint("folder", root))
 
 
 def test_parquet_png_is_exact(tmp_path: Path) -> None:
@@ -153,14 +150,13 @@ def test_parquet_jpeg_is_reported(tmp_path: Path, quality: int) -> None:
     assert datamodules.load("parquet", root).name == f"tiny-jpeg{quality}"
 
 
-def test_named_source_from_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_source_from_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Complaint) -> None:
     root = write_parquet_folder(tmp_path / "tiny", random_images(40), LABELS)
     assert datamodules.load("cifar10", root).name == "tiny"
     official = Source("cifar10", 10, (30, 10), shape=(32, 32, 3))
     monkeypatch.setitem(SOURCES, "cifar10", official)
     assert datamodules.load("cifar10", root).name == "cifar10"
-    with pytest.raises(DataError, match="not mnist, its images are 32 x 32 x 3 and not 28 x 28 x 1"):
-        datamodules.load("mnist", root)
+    assert re.search("not mnist, its images are 32 x 32 x 3 and not 28 x 28 x 1", complaint("mnist", root))
 
 
 def test_torchvision_files_win_over_parquet(tmp_path: Path) -> None:
@@ -169,7 +165,7 @@ def test_torchvision_files_win_over_parquet(tmp_path: Path) -> None:
     assert datamodules.load("mnist", tmp_path).image_size == 28
 
 
-def test_parquet_label_columns(tmp_path: Path) -> None:
+def test_parquet_label_columns(tmp_path: Path, complaint: Complaint) -> None:
     data = [encoded(image) for image in random_images(4)]
     for split in ("train", "test"):
         file = write_parquet(tmp_path / f"{split}-0.parquet", data, [0, 5, 9, 1], image="img", label="fine_label")
@@ -180,8 +176,9 @@ def test_parquet_label_columns(tmp_path: Path) -> None:
     assert datamodules.load("parquet", tmp_path).num_classes == 2
     table = pq.read_table(tmp_path / "test-0.parquet").append_column("other", pa.array([0, 1, 1, 0]))
     pq.write_table(table, tmp_path / "test-0.parquet")
-    with pytest.raises(DataError, match=r"test-0\.parquet: no integer column named label or fine_label in \['image'"):
-        datamodules.load("parquet", tmp_path)
+    assert re.search(
+        r"test-0\.parquet: no integer column named label or fine_label in \['image'", complaint("parquet", tmp_path)
+    )
 
 
 def test_parquet_described_classes_count_even_if_unseen(tmp_path: Path) -> None:
@@ -194,104 +191,75 @@ def test_parquet_described_classes_count_even_if_unseen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "svhn", "parquet", "folder"])
-def test_missing_files_say_how_to_get_them(tmp_path: Path, name: str) -> None:
+def test_missing_files_say_how_to_get_them(tmp_path: Path, name: str, complaint: Complaint) -> None:
     remedy = "--download" if name not in ("parquet", "folder") else "point the data root at"
     for root in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match=remedy if name != "folder" else "train") as error:
-            datamodules.load(name, root)
-        assert str(root) in str(error.value)
-        assert "\n" not in str(error.value)
+        said = complaint(name, root)
+        assert (remedy if name != "folder" else "train") in said
+        assert str(root) in said
 
 
-def test_missing_file_of_many_is_named(tmp_path: Path) -> None:
-    write_mnist(tmp_path)
-    (tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte: not found"):
-        datamodules.load("mnist", tmp_path)
-
-
-def test_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Complaint) -> None:
     def offline(*_: object, **__: object) -> None:
         raise RuntimeError("Error downloading:\nno route")
 
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)
-    with pytest.raises(DataError, match=r"MNIST: download to .* failed .Error downloading: no route"):
-        datamodules.load("mnist", tmp_path, download=True)
+    assert re.search(
+        r"MNIST: download to .* failed .Error downloading: no route", complaint("mnist", tmp_path, download=True)
+    )
 
 
-def test_damaged_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Complaint) -> None:
     write_cifar(tmp_path, 10, monkeypatch)
     (tmp_path / "cifar-10-batches-py/data_batch_3").write_bytes(b"not what it was")
-    with pytest.raises(DataError, match=r"data_batch_3: damaged \(MD5 mismatch\)"):
-        datamodules.load("cifar10", tmp_path)
+    assert re.search(r"data_batch_3: damaged \(MD5 mismatch\)", complaint("cifar10", tmp_path))
 
 
-def test_damaged_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Complaint) -> None:
     write_svhn(tmp_path, monkeypatch)
     (tmp_path / "test_32x32.mat").write_bytes(b"not what it was")
-    with pytest.raises(DataError, match=r"test_32x32\.mat: damaged"):
-        datamodules.load("svhn", tmp_path)
+    assert re.search(r"test_32x32\.mat: damaged", complaint("svhn", tmp_path))
 
 
 @pytest.mark.parametrize("contents", [b"", b"\0\0\x08\x03", b"\0\0\x08\x03\0\0\0\x28\0\0\0\x1c\0\0\0\x1c12345"])
-def test_damaged_mnist(tmp_path: Path, contents: bytes) -> None:
+def test_damaged_mnist(tmp_path: Path, contents: bytes, complaint: Complaint) -> None:
     write_mnist(tmp_path)
     (tmp_path / "MNIST/raw/train-images-idx3-ubyte").write_bytes(contents)
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte: damaged \(.+\)"):
-        datamodules.load("mnist", tmp_path)
+    assert re.search(r"train-images-idx3-ubyte: damaged \(.+\)", complaint("mnist", tmp_path))
 
 
-def test_labels_out_of_range_are_located(tmp_path: Path) -> None:
+def test_labels_out_of_range_are_located(tmp_path: Path, complaint: Complaint) -> None:
     write_mnist(tmp_path)
     (tmp_path / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(
         np.array([0x801, 40], ">i4").tobytes() + bytes([3] * 17 + [11] * 23)
     )
-    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte, row 17: label 11 is outside 0\.\.9"):
-        datamodules.load("mnist", tmp_path)
+    assert re.search(r"train-labels-idx1-ubyte, row 17: label 11 is outside 0\.\.9", complaint("mnist", tmp_path))
 
 
-def test_damaged_parquet(tmp_path: Path) -> None:
+def test_damaged_parquet(tmp_path: Path, complaint: Complaint) -> None:
     root = write_parquet_folder(tmp_path / "tiny", random_images(40), LABELS)
     file = root / "plain_text/train-00001-of-00002.parquet"
     good = [encoded(image) for image in random_images(15)]
-    for image, message in (
-        (good[3][:60], "not a readable image"),
-        (b"nothing", r"not a readable image \(unknown format\)"),
-        (None, "no image bytes"),
-    ):
-        write_parquet(file, [*good[:9], image, *good[10:]], [0] * 15)
-        with pytest.raises(DataError, match=rf"train-00001-of-00002\.parquet, row 9: {message}"):
-            datamodules.load("parquet", root)
+    write_parquet(file, [*good[:9], None, *good[10:]], [0] * 15)
+    assert "train-00001-of-00002.parquet, row 9: no image bytes" in complaint("parquet", root)
     write_parquet(file, good, [0] * 6 + [-1] + [0] * 8)
-    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet, row 6: label -1 is outside 0\.\.9"):
-        datamodules.load("cifar10", root)
+    assert re.search(r"train-00001-of-00002\.parquet, row 6: label -1 is outside 0\.\.9", complaint("cifar10", root))
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet: not a readable parquet file"):
-        datamodules.load("parquet", root)
+    assert re.search(r"train-00001-of-00002\.parquet: not a readable parquet file", complaint("parquet", root))
 
 
-def test_parquet_of_several_data_sets_is_refused(tmp_path: Path) -> None:
+def test_parquet_of_several_data_sets_is_refused(tmp_path: Path, complaint: Complaint) -> None:
     for name in ("one", "two"):
         write_parquet_folder(tmp_path / name, random_images(8), LABELS[:8])
-    with pytest.raises(DataError, match=r"holds several data sets .*one.*two"):
-        datamodules.load("parquet", tmp_path)
+    assert re.search(r"holds several data sets .*one.*two", complaint("parquet", tmp_path))
 
 
-def test_parquet_without_a_test_split(tmp_path: Path) -> None:
+def test_parquet_without_a_test_split(tmp_path: Path, complaint: Complaint) -> None:
     data = [encoded(image) for image in random_images(4)]
     write_parquet(tmp_path / "train-0.parquet", data, [0, 1, 0, 1])
-    with pytest.raises(DataError, match=r"but no test-\*\.parquet among them"):
-        datamodules.load("parquet", tmp_path)
+    assert re.search(r"but no test-\*\.parquet among them", complaint("parquet", tmp_path))
     write_parquet(tmp_path / "validation-0.parquet", data, [0, 1, 0, 1])
     assert len(datamodules.load("parquet", tmp_path).test) == 4
-
-
-def test_images_that_are_not_square(tmp_path: Path) -> None:
-    data = [encoded(np.zeros((8, 12, 3), np.uint8))] * 4
-    for split in ("train", "test"):
-        write_parquet(tmp_path / f"{split}-0.parquet", data, [0, 1, 0, 1])
-    with pytest.raises(DataError, match="8 x 12 x 3, not a square"):
-        datamodules.load("parquet", tmp_path)
 
 
 def test_image_size_resizes_arrays_and_files_alike(tmp_path: Path) -> None:

@@ -130,8 +130,11 @@ def prepared(words: list[str]) -> Seen:
         return seen
 
 
-def is_refused(words: list[str], may_be_good: bool = False) -> None:
-    """Asserts that a command is refused in one line before training, or, if it may be good, is taken without a word."""
+def is_refused(words: list[str], *parts: str, may_be_good: bool = False) -> None:
+    """Asserts that a command is refused in one line before training, or, if it may be good, is taken without a word.
+
+    parts: of the line, in any order.
+    """
     seen = prepared(words)
     if may_be_good and seen.code == 0:
         assert (seen.out, seen.err, seen.warned) == ("", "", []), (words, seen)
@@ -143,6 +146,7 @@ def is_refused(words: list[str], may_be_good: bool = False) -> None:
     assert len(seen.err) < 10_000, (words, seen)
     assert not seen.out, (words, seen)
     assert not seen.warned, (words, seen)
+    assert [part for part in parts if part not in seen.err] == [], (words, seen)
 
 
 def is_taken(words: list[str]) -> None:

@@ -256,7 +256,7 @@ def write_idx(root: Path, files: dict[str, bytes]) -> None:
 def is_refused_as_idx(name: str, content: bytes, may_be_good: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_idx(Path(folder), {**IDX, name: content})
-        is_refused(["--data=mnist", f"--data-root={folder}"], may_be_good)
+        is_refused(["--data=mnist", f"--data-root={folder}"], may_be_good=may_be_good)
 
 
 @examples(30)

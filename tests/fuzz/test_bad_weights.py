@@ -33,7 +33,7 @@ def is_refused_as_weights(suffix: str, content: bytes, may_be_good: bool = False
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"weights{suffix}"
         file.write_bytes(content)
-        is_refused([f"--network={NETWORK}", f"--weights={file}"], may_be_good)
+        is_refused([f"--network={NETWORK}", f"--weights={file}"], may_be_good=may_be_good)
 
 
 def test_good_weights_are_taken(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
-"""kill -9 of a process beside others: of side-by-side runs, of their parent, of one of two commands on one --out."""
+"""Ctrl-C and kill -9: of a program, of runs side by side, of their parent, of one of two commands on one --out.
+
+Whatever was ended, the same command goes on where it was, and ends with the same weights to the last bit.
+"""
 
 import csv
 import json
 import os
+import random
+import shlex
 import signal
-from pathlib import Path
+import time
 
 import pytest
 from programs import wait_for
@@ -13,32 +18,64 @@ from test_workers import is_held
 
 from ablations.harness.launch import main
 
-ROOT = Path(__file__).parents[2]
-EPOCHS = 5
-# Says which processes there are, and makes epochs last until the test has killed what it wants to kill.
+EPOCHS = 6
+ARMS = ("stochastic_depth", "vgg")
+# Says which processes train, makes epochs last until the test has killed what it wants to kill, and kills itself in the
+# middle of a checkpoint's bytes, at a place that no outsider could hit.
 SLOW = """
-import os, time
+import os, signal, time
 from pathlib import Path
+import lightning
 from ablations.harness.training.callbacks import History
 
-if seconds := os.environ.get("SECONDS_AN_EPOCH"):
-    if __name__ == "ablation_of_this_process":
-        Path(os.environ["PROCESSES"], str(os.getpid())).touch()
-    begin = History.on_train_epoch_start
+begin, save, calls = History.on_train_epoch_start, lightning.Trainer.save_checkpoint, []
 
-    def begin_late(self, trainer, *arguments):
-        time.sleep(float(seconds) if trainer.current_epoch else 0)
-        begin(self, trainer, *arguments)
+def begin_late(self, trainer, *arguments):
+    Path(os.environ["PROCESSES"], str(os.getpid())).touch()
+    time.sleep(float(os.environ["SECONDS_AN_EPOCH"]) if trainer.current_epoch else 0)
+    begin(self, trainer, *arguments)
 
-    History.on_train_epoch_start = begin_late
+def cut_off(self, path, *arguments, **keywords):
+    save(self, path, *arguments, **keywords)
+    calls.append(1)
+    if len(calls) == int(os.environ["KILL_AT_CHECKPOINT"]):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if "PROCESSES" in os.environ:
+    History.on_train_epoch_start, lightning.Trainer.save_checkpoint = begin_late, cut_off
 """
 
 
 @pytest.fixture
+def file(script):
+    return script({"epochs": EPOCHS}, SLOW)
+
+
+@pytest.fixture
 def begin(start, tmp_path):
-    """As `start`, with slow epochs; its processes side by side leave their numbers as names of files."""
-    (tmp_path / "processes").mkdir()
-    return lambda *words, seconds=2: start(*words, SECONDS_AN_EPOCH=str(seconds), PROCESSES=str(tmp_path / "processes"))
+    """As `start`, with slow epochs; the processes that train leave their numbers as names of files."""
+    folder = tmp_path / "processes"
+    folder.mkdir()
+
+    def beginning(*words, seconds=2.0, kill_at=0):
+        given = {"SECONDS_AN_EPOCH": seconds, "KILL_AT_CHECKPOINT": kill_at, "PROCESSES": folder}
+        return start(*words, **{name: str(value) for name, value in given.items()})
+
+    return beginning
+
+
+def words(file, out, *more, arms=ARMS):
+    fixed = ["--budget", "smoke", "--wandb", "disabled", "--trainer.accelerator", "cpu", "--arms", *arms]
+    return [str(word) for word in (file, *fixed, *more, "--out", out)]
+
+
+def ended(process, code):
+    out, err = process.communicate(240)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    return out, err
 
 
 def is_running(pid):
@@ -53,92 +90,134 @@ def tables(out, network="*"):
     return list(out.glob(f"trained/{network}-*/metrics.csv"))
 
 
-def rows(out):
-    return sum(len(file.read_text().splitlines()) - 1 for file in tables(out))
+def epochs(out, network="*"):
+    """Finished epochs, of all runs or of one network's, from their tables."""
+    return sum(len(file.read_text().splitlines()) - 1 for file in tables(out, network))
+
+
+def done(out, network="*"):
+    return [json.loads(file.read_text()) for file in out.glob(f"trained/{network}-*/done")]
 
 
 def left_by(out):
-    """Weights and records, but for the rows that a clock measures."""
-    with (out / "ablations/remove_layers/smoke-digits/records.csv").open(newline="") as stream:
+    """Records and verdicts, but for the rows that a clock measures, and weights."""
+    folder = out / "ablations/remove_layers/smoke-digits"
+    with (folder / "records.csv").open(newline="") as stream:
         records = [row for row in csv.reader(stream) if "seconds" not in row]
-    verdicts = json.loads((out / "ablations/remove_layers/smoke-digits/verdicts.json").read_text())
-    return records, verdicts, {file.parent.name: load_file(file) for file in out.glob("trained/*/weights.safetensors")}
-
-
-def assert_undisturbed(out, expected):
-    """The same to the last bit, and nothing lies about."""
-    records, verdicts, weights = left_by(out)
-    assert (records, verdicts) == expected[:2]
-    assert weights.keys() == expected[2].keys()
-    for run, tensors in weights.items():
-        assert all(tensors[name].equal(expected[2][run][name]) for name in tensors), run
-    assert not list(out.rglob("*.tmp"))
-    assert not [lock for lock in (out / ".locks").iterdir() if is_held(lock)]
+    weights = {file.parent.name: load_file(file) for file in out.glob("trained/*/weights.safetensors")}
+    return records, json.loads((folder / "verdicts.json").read_text()), weights
 
 
 @pytest.fixture
-def expected(small_ablation, tmp_path):
-    """What the command leaves that nothing disturbs."""
-    out = tmp_path / "undisturbed"
-    assert carried_out(small_ablation(epochs=EPOCHS), out) == 0
-    return left_by(out)
+def assert_undisturbed(small_ablation, once):
+    """Asserts that below --out is, to the last bit, what a command leaves that nothing disturbs, and nothing else."""
+
+    def whole(out):
+        with pytest.raises(SystemExit) as left:
+            main(small_ablation(epochs=EPOCHS), words("", out)[1:])
+        return left.value.code
+
+    undisturbed, code = once("undisturbed", whole)
+    assert code == 0
+
+    def check(out):
+        (*told, weights), (*expected, others) = left_by(out), left_by(undisturbed)
+        assert told == expected
+        assert weights.keys() == others.keys()
+        assert len(weights) == 2
+        for run, tensors in weights.items():
+            assert tensors.keys() == others[run].keys()
+            assert all(tensors[name].equal(others[run][name]) for name in tensors), run
+        assert not list(out.rglob("*.tmp"))
+        assert not [lock for lock in (out / ".locks").iterdir() if is_held(lock)]
+
+    return check
 
 
-def carried_out(ablation, out):
-    """Exit code of the command in this process, one run after the other, which is quicker to start."""
-    with pytest.raises(SystemExit) as left:
-        main(ablation, [*map(str, words(out)[1:])])
-    return left.value.code
+def test_ctrl_c_and_kill_and_kill_again(begin, file, program, tmp_path, assert_undisturbed):
+    out = tmp_path / "a blank"
+    process = begin(*words(file, out, "--fresh"), seconds=0.3)
+    process.wait_for(lambda: epochs(out, "resnet_cifar") >= 2)
+    process.send_signal(signal.SIGINT)
+    _, err = ended(process, 130)
+    assert "Resume with:" in err
+    command = shlex.split(err.strip().splitlines()[-1])
+    assert command == ["python", *words(file, out)], "without --fresh, which would begin again, and quoted"
+    reached = epochs(out, "resnet_cifar")
+    assert 2 <= reached < EPOCHS
+
+    ended(begin(*command[1:], kill_at=2), -signal.SIGKILL)
+    assert epochs(out, "resnet_cifar") == reached + 1
+    assert list(out.glob("trained/*/.last.ckpt.tmp")), "the kill came while the checkpoint was written"
+    assert not list(out.glob("trained/*/weights.safetensors"))
+
+    process = begin(*command[1:], seconds=0)
+    process.wait_for(lambda: tables(out, "vgg_cifar"))
+    delay = random.Random().uniform(0, 1)
+    print(f"killed {delay} s after the first epoch of vgg")
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    (finished,) = out.glob("trained/resnet_cifar-*")
+    before = {file: file.stat().st_mtime_ns for file in finished.rglob("*") if file.is_file()}
+    assert finished / "done" in before
+
+    told = program(*command[1:])
+    assert told.returncode == 0, told.stderr
+    assert "already trained" in told.stdout
+    after = {file: file.stat().st_mtime_ns for file in finished.rglob("*") if file.is_file()}
+    assert after == before, "a finished run is not trained again"
+    assert_undisturbed(out)
 
 
-def words(out, *more, arms=("preact_resnet", "vgg"), file="small.py"):
-    return [
-        file, "--budget", "smoke", "--wandb", "disabled", "--trainer.accelerator", "cpu", "--arms", *arms, "--out", out,
-        *more,
-    ]  # fmt: skip
-
-
-def test_a_killed_process_of_two_and_their_killed_parent(script, begin, small_ablation, tmp_path, expected):
+def test_of_two_processes_and_their_parent_each_may_be_ended(begin, file, program, tmp_path, assert_undisturbed):
     out = tmp_path / "runs"
-    command = words(out, "--workers", 2, file=script({"epochs": EPOCHS}, SLOW))
+    command = words(file, out, "--workers", 2)
     process = begin(*command)
     process.wait_for(lambda: len(tables(out)) == 2)
     workers = [int(file.name) for file in (tmp_path / "processes").iterdir()]
     assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
+    process.send_signal(signal.SIGINT)  # to the parent alone: it tells the others
+    _, err = ended(process, 130)
+    assert "Resume with:" in err
+    assert not any(map(is_running, workers))
+
+    before = epochs(out)
+    process = begin(*command)
+    process.wait_for(lambda: epochs(out) > before)
+    (worker, _) = {int(file.name) for file in (tmp_path / "processes").iterdir()} - set(workers)
+    os.kill(worker, signal.SIGKILL)
+    _, err = process.communicate(240)
     assert process.returncode == 1, err
     assert "a process ended without a word" in err
     assert "resume with:" in err
+    workers = [int(file.name) for file in (tmp_path / "processes").iterdir()]
     assert not any(map(is_running, workers)), "the other one is stopped too"
-    assert not list(out.glob("trained/*/done"))
 
-    before = rows(out)
+    before = epochs(out)
     process = begin(*command)
-    process.wait_for(lambda: rows(out) > before)
+    process.wait_for(lambda: epochs(out) > before)
     process.kill()
     process.communicate()
     # Or two processes would write the same run when the command is repeated.
     wait_for(lambda: not any(map(is_held, (out / ".locks").iterdir())))
+    assert not done(out)
 
-    assert carried_out(small_ablation(epochs=EPOCHS), out) == 0
-    resumed = [json.loads(file.read_text())["resumed_from_epoch"] for file in out.glob("trained/*/done")]
-    assert len(resumed) == 2
-    assert min(resumed) >= 1
-    assert_undisturbed(out, expected)
+    assert program(*words(file, out)).returncode == 0
+    assert min(run["resumed_from_epoch"] for run in done(out)) >= 1
+    assert_undisturbed(out)
 
 
-def test_one_of_two_commands_on_the_same_folder_is_killed(script, begin, tmp_path, expected):
-    out, file = tmp_path / "runs", script({"epochs": EPOCHS}, SLOW)
-    killed = begin(*words(out, arms=["vgg"], file=file), seconds=300)
+def test_one_of_two_commands_on_the_same_folder_is_killed(begin, file, tmp_path, assert_undisturbed):
+    out = tmp_path / "runs"
+    killed = begin(*words(file, out, arms=["vgg"]), seconds=300)
     killed.wait_for(lambda: tables(out, "vgg_cifar"))
-    other = begin(*words(out, file=file))
+    other = begin(*words(file, out), seconds=1)
     other.wait_for(lambda: tables(out, "resnet_cifar"))
     assert killed.poll() is None
     killed.kill()
     killed.communicate()
-    _, err = other.communicate(timeout=240)
-    assert other.returncode == 0, err
-    (done,) = out.glob("trained/vgg_cifar-*/done")
-    assert json.loads(done.read_text())["resumed_from_epoch"] >= 1, "what the killed command had done is not lost"
-    assert_undisturbed(out, expected)
+    ended(other, 0)
+    (vgg,) = done(out, "vgg_cifar")
+    assert vgg["resumed_from_epoch"] >= 1, "what the killed command had done is not lost"
+    assert_undisturbed(out)

@@ -20,6 +20,7 @@ from ablations.harness.store.wandb_names import PROJECT, figure_key, means
 from ablations.harness.tracking import lineage, tracking
 from ablations.harness.tracking.summary_run import log_summary
 from ablations.harness.tracking.tracking import Tracker
+from ablations.harness.training.callbacks import History
 
 FILES = {"config.json", "environment.json", "metrics.csv", "last.ckpt", "weights.safetensors", "done", "probes"}
 TWO = ("preact_resnet", "original_resnet")
@@ -43,22 +44,34 @@ def kept_runs(out):
     return found
 
 
+def carry(ablation, out, wandb="offline", **changes):
+    """Carries out one tiny arm, or those of `changes`; True if a run failed."""
+    given = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": wandb}
+    return carry_out(prepare(ablation, Options(**{**given, "arms": ("preact_resnet",), **changes})), report)
+
+
 @pytest.fixture
 def carried_out(small_ablation, tmp_path, capsys):
     """Carries out one tiny arm and checks that its files are complete; gives what was printed and the root."""
 
     def run(wandb="offline", **changes):
-        given = {"budget": "smoke", "data": "digits", "data_root": tmp_path, "out": tmp_path, "wandb": wandb}
-        options = Options(**{**given, "arms": ("preact_resnet",), **changes})
         capsys.readouterr()
-        assert carry_out(prepare(small_ablation(epochs=2), options), report) is False
+        assert carry(small_ablation(epochs=2), tmp_path, wandb, **changes) is False
         for folder in (tmp_path / "trained").iterdir():
             assert {file.name for file in folder.iterdir()} == FILES
             assert len((folder / "metrics.csv").read_text().splitlines()) == 3
-        assert len(list((tmp_path / "trained").iterdir())) == len(options.arms)
+        assert len(list((tmp_path / "trained").iterdir())) == len(changes.get("arms", "1"))
         return capsys.readouterr().out, tmp_path
 
     return run
+
+
+@pytest.fixture(scope="module")
+def tracked(small_ablation, tmp_path_factory):
+    """The root of two arms that W&B has seen, which tests only read."""
+    out = tmp_path_factory.mktemp("tracked")
+    assert carry(small_ablation(epochs=2), out, arms=TWO) is False
+    return out
 
 
 def told(printed):
@@ -76,9 +89,8 @@ def test_a_run_for_each_network_with_its_answers_and_one_for_the_ablation(smoke)
     assert all("-remove_layers-" in folder.name for folder in offline_runs(out))
 
 
-def test_tracked_runs_hold_what_the_files_hold(carried_out):
-    _, out = carried_out(arms=TWO)
-    found = kept_runs(out)
+def test_tracked_runs_hold_what_the_files_hold(tracked):
+    out, found = tracked, kept_runs(tracked)
     assert {kind: len(runs) for kind, runs in found.items()} == {"train": 2, "probe": 0, "summary": 1}
     with_packages = [
         kind for kind, runs in found.items() for kept in runs if list(kept.folder.rglob("requirements.txt"))
@@ -152,10 +164,9 @@ def _check_answers(kept, trained):
             assert {f: cells[columns.index(f)] for f in fields if cells[columns.index(f)]} == dict(record.fields)
 
 
-def test_the_summary_run_shows_verdicts_figures_and_tables(carried_out):
-    _, out = carried_out(wandb_weights=True)
-    (summary,) = kept_runs(out)["summary"]
-    (folder,) = (out / "ablations" / "remove_layers").iterdir()
+def test_the_summary_run_shows_verdicts_figures_and_tables(tracked):
+    (summary,) = kept_runs(tracked)["summary"]
+    (folder,) = (tracked / "ablations" / "remove_layers").iterdir()
     verdicts = json.loads((folder / "verdicts.json").read_text())
     columns, rows = summary.table("verdicts")
     for cells, verdict in zip(rows, verdicts, strict=True):
@@ -210,15 +221,15 @@ def test_other_data_are_another_version(digits):
         assert other["reference"] != one["reference"]
 
 
-def test_a_repeated_command_makes_no_runs_and_a_changed_one_replaces_the_summary(carried_out):
-    _, out = carried_out()
+def test_a_repeated_command_makes_no_runs_and_a_changed_one_replaces_the_summary(carried_out, tracked, tmp_path):
+    out = shutil.copytree(tracked, tmp_path, dirs_exist_ok=True)
     before = offline_runs(out)
-    assert len(before) == 2
-    carried_out()
+    assert len(before) == 3
+    carried_out(arms=TWO)
     assert offline_runs(out) == before
     (summary,) = kept_runs(out)["summary"]
     assert not models(summary.uses + summary.makes)  # weights were not asked for
-    carried_out(claims=("RL1",))
+    carried_out(arms=TWO, claims=("RL1",))
     (new,) = set(offline_runs(out)) - set(before)
     assert Kept(new).run["run_id"] == summary.run["run_id"]
     assert len(Kept(new).table("verdicts")[1]) == 1
@@ -245,8 +256,7 @@ def test_candidates_of_a_search_are_trainings_with_a_number(small_ablation, tmp_
         return replace(planned, arms=tuple(arms))
 
     ablation = small_ablation(epochs=1)
-    options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",), search=2)
-    assert carry_out(prepare(replace(ablation, plan=searched), options), report) is False
+    assert carry(replace(ablation, plan=searched), tmp_path, search=2) is False
     found = {kept.run["display_name"]: kept for kept in kept_runs(tmp_path)["train"]}
     assert set(found) == {f"preact_resnet/{which}" for which in ("candidate=0", "candidate=1", "seed=0")}
     for number in (0, 1):
@@ -258,8 +268,7 @@ def test_candidates_of_a_search_are_trainings_with_a_number(small_ablation, tmp_
 
 
 def test_a_run_that_diverges_has_ended_and_shows_its_last_losses(small_ablation, tmp_path):
-    options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",))
-    assert carry_out(prepare(small_ablation(epochs=1, learning_rate=1e30), options), report) is True
+    assert carry(small_ablation(epochs=1, learning_rate=1e30), tmp_path) is True
     (train,) = kept_runs(tmp_path)["train"]
     (trained,) = (tmp_path / "trained").iterdir()
     step = json.loads((trained / "diverged").read_text())["step"]
@@ -270,10 +279,7 @@ def test_a_run_that_diverges_has_ended_and_shows_its_last_losses(small_ablation,
 
 def test_a_resumed_run_is_tracked_from_its_first_epoch(small_ablation, tmp_path, monkeypatch):
     """W&B cannot go on with an offline run, so a new one shows the whole history."""
-    from ablations.harness.training import train as training
-
-    options = Options("smoke", "digits", tmp_path, tmp_path, arms=("preact_resnet",))
-    original, calls = training.History.on_train_epoch_start, []
+    original, calls = History.on_train_epoch_start, []
 
     def interrupt(self, *arguments):
         calls.append(1)
@@ -281,10 +287,10 @@ def test_a_resumed_run_is_tracked_from_its_first_epoch(small_ablation, tmp_path,
             raise KeyboardInterrupt
         original(self, *arguments)
 
-    monkeypatch.setattr(training.History, "on_train_epoch_start", interrupt)
+    monkeypatch.setattr(History, "on_train_epoch_start", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(prepare(small_ablation(epochs=3), options), report)
-    assert carry_out(prepare(small_ablation(epochs=3), options), report) is False
+        carry(small_ablation(epochs=3), tmp_path)
+    assert carry(small_ablation(epochs=3), tmp_path) is False
     # Their folders may carry the same second, so that names do not order them.
     found = kept_runs(tmp_path)["train"]
     assert sorted((sum("train/loss" in row for row in kept.history), kept.exit_code) for kept in found) == [
@@ -302,14 +308,26 @@ def test_disabled_leaves_no_trace(carried_out):
     assert not told(printed)
 
 
-def test_a_tracker_that_cannot_start_loses_no_run(carried_out, monkeypatch):
-    def fail(**_):
-        raise ConnectionError("no route to host\nand more")
+def fail(error):
+    def failing(*_, **__):
+        raise error
 
-    monkeypatch.setattr("wandb.init", fail)
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "said"),
+    [
+        ("wandb.init", ConnectionError("no route to host\nand more"), "ConnectionError: no route to host"),
+        (f"{Tracker.__module__}.Tracker.__init__", AttributeError("numpy has no float_"), "AttributeError"),
+    ],
+    ids=["start", "make"],
+)
+def test_a_tracker_that_cannot_begin_loses_no_run(carried_out, monkeypatch, where, error, said):
+    monkeypatch.setattr(where, fail(error))
     printed, out = carried_out("offline")
     (line,) = told(printed)
-    assert "ConnectionError: no route to host" in line
+    assert said in line
     assert "and more" not in printed
     assert not offline_runs(out)
 
@@ -352,10 +370,7 @@ def test_a_tracker_that_cannot_end_loses_no_run(carried_out, monkeypatch):
 def test_an_artifact_that_cannot_be_noted_costs_a_line_and_no_metric(carried_out, monkeypatch):
     import wandb
 
-    def fail(*_, **__):
-        raise TypeError("artifacts have changed")
-
-    monkeypatch.setattr(wandb.Artifact, "add_reference", fail)
+    monkeypatch.setattr(wandb.Artifact, "add_reference", fail(TypeError("artifacts have changed")))
     printed, out = carried_out("offline")
     assert told(printed)[0] == "  W&B has no artifact of the dataset (TypeError: artifacts have changed)"
     (train,) = kept_runs(out)["train"]
@@ -367,12 +382,3 @@ def test_without_wandb_training_goes_on(carried_out, monkeypatch):
     printed, out = carried_out("offline")
     assert told(printed) == ["  W&B is not installed; the run is recorded in its files alone"]
     assert not (out / "wandb").exists()
-
-
-def test_a_tracker_that_cannot_be_made_loses_no_run(carried_out, monkeypatch):
-    def fail(self, *_, **__):
-        raise AttributeError("numpy has no float_")
-
-    monkeypatch.setattr(Tracker, "__init__", fail)
-    printed, _ = carried_out("offline")
-    assert len(told(printed)) == 1

@@ -2,8 +2,6 @@
 
 import csv
 import fcntl
-import json
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,24 +89,6 @@ def test_a_job_that_fails_is_named_and_the_others_end(script, program, tmp_path)
     assert "no answer about" in done.stderr
     assert "seed 0, whose files are in" in done.stderr
     assert "resume with:" in done.stderr
-
-
-def test_ctrl_c_reaches_every_process_and_the_command_resumes(script, start, program, tmp_path):
-    file, out = script({"epochs": 30}), tmp_path / "runs"
-    command = words(file, out, "--arms", "preact_resnet", "original_resnet", "--workers", 2)
-    process = start(*command)
-    process.wait_for(lambda: len(list(out.glob("trained/*/metrics.csv"))) == 2)
-    process.send_signal(signal.SIGINT)  # to the parent alone: it tells the others
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Resume with:" in err
-    assert "Traceback" not in err
-    assert not list(out.glob("trained/*/done"))
-    done = program(*command)
-    assert done.returncode == 0, done.stderr
-    resumed = [json.loads(file.read_text())["resumed_from_epoch"] for file in out.glob("trained/*/done")]
-    assert len(resumed) == 2
-    assert min(resumed) >= 1
 
 
 def groups_of(steps, **trainer):

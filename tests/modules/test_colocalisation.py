@@ -192,24 +192,6 @@ def test_the_harness_trains_it_and_goes_on_where_it_was_killed(
     assert again["test/triplet_error"] == done["test/triplet_error"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"transform": "affine"}, ["affine", "attention", "translation"]),
-        ({"encoder": "resnet"}, ["resnet", "thumbnail", "cnn"]),
-        ({"scale": 1.0}, ["1.0", "between 0 and 1"]),
-        ({"scale": 0.05, "image_size": 28}, ["window", "at least 3", "1"]),
-        ({"contrast": 0.0}, ["contrast", "0.0"]),
-        ({"grid": 0}, ["grid", "0"]),
-        ({"localisation": "lstm"}, ["lstm", "conv"]),
-    ],
-)
-def test_bad_arguments_are_named(arguments: dict[str, object], named: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        build("st_colocalisation", 10, 2, **arguments)
-    assert [word for word in named if word not in str(caught.value)] == []
-
-
 def test_data_of_single_images_is_refused() -> None:
     with pytest.raises(ValueError, match=r"in_channels is 1; a pair has 2"):
         build("st_colocalisation", 10, 1)

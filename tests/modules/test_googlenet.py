@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 import pytest
 import torch
-import torchvision
-from test_reference import assert_same, filled, with_weights_of
 from torch import Tensor, nn
 
 from modules import Network, build, removed
-from modules.blocks.block import Block
 from modules.blocks.cost import cost
 from modules.blocks.features import features
 from modules.blocks.network import TrainingOutputs
 from modules.families.googlenet import SZEGEDY2014, TABLE1, inception
-from modules.training.optimisation import training_loss
 from modules.training.recipe import learning_rate
 
 # 1409.4842, table 1: channels read, parameters and millions of multiply-adds of each block, both computed from it.
@@ -94,9 +87,7 @@ def test_auxiliary_heads_are_trained_and_gone_in_evaluation() -> None:
     outputs = network(images)
     assert isinstance(outputs, TrainingOutputs)
     assert [head.shape for head in outputs.auxiliary] == [(3, 5), (3, 5)]
-    losses = [nn.functional.cross_entropy(logits, labels) for logits in (outputs.logits, *outputs.auxiliary)]
-    torch.testing.assert_close(training_loss(outputs, labels, SZEGEDY2014), losses[0] + 0.3 * (losses[1] + losses[2]))
-    (losses[1] + losses[2]).backward()
+    sum(nn.functional.cross_entropy(logits, labels) for logits in outputs.auxiliary).backward()
     assert network.block("inception4d").branch["1x1"].branch.conv1.weight.grad is not None
     assert network.block("inception4e").branch["1x1"].branch.conv1.weight.grad is None
 
@@ -107,12 +98,9 @@ def test_auxiliary_heads_are_trained_and_gone_in_evaluation() -> None:
         for p in network.auxiliary.parameters():
             p.zero_()
         assert torch.equal(network(images), before)
-
-
-def test_without_auxiliary_heads_there_are_only_logits() -> None:
-    network = build("googlenet", 5, width=2, auxiliary=False)
-    assert isinstance(network(torch.randn(2, 3, 32, 32)), Tensor)
-    assert not [name for name in network.state_dict() if name.startswith("auxiliary")]
+    without = build("googlenet", 5, width=2, auxiliary=False)
+    assert isinstance(without(torch.randn(2, 3, 32, 32)), Tensor)
+    assert not [name for name in without.state_dict() if name.startswith("auxiliary")]
 
 
 @torch.no_grad()
@@ -143,19 +131,8 @@ def test_fewer_paths_make_narrower_blocks(paths: tuple[str, ...], reduce: bool) 
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
     for _, block in network.named_blocks():
         assert sorted(block.branch) == sorted(paths)
-    with torch.no_grad():
-        assert build("googlenet_cifar", 5, width=2, paths=paths[::-1])(torch.randn(2, 3, 16, 16)).shape == (2, 5)
-
-
-def test_the_order_of_the_paths_argument_does_not_matter() -> None:
-    networks = [build("googlenet_cifar", width=2, paths=paths) for paths in (("1x1", "5x5"), ("5x5", "1x1"))]
-    assert list(networks[0].state_dict()) == list(networks[1].state_dict())
-
-
-def test_kernel_of_the_wide_path() -> None:
-    network = build("googlenet_cifar", width=2, kernel=3)
-    path = network.block("inception3a.branch.5x5").branch
-    assert path.conv2.kernel_size == (3, 3)
+    turned = build("googlenet_cifar", 5, width=2, paths=paths[::-1], reduce=reduce)
+    assert list(turned.state_dict()) == list(network.state_dict()), "their order does not matter"
 
 
 def test_batch_norm_form_has_no_biases_and_no_response_norm() -> None:
@@ -169,75 +146,7 @@ def test_batch_norm_form_has_no_biases_and_no_response_norm() -> None:
     ]
 
 
-def test_small_images() -> None:
-    network = build("googlenet_cifar", 5, width=2).eval()
-    for size in (4, 16, 17, 28, 32):
-        assert network(torch.randn(2, 3, size, size)).shape == (2, 5)
-    with pytest.raises(ValueError, match="at least 4 x 4"):
-        network(torch.randn(2, 3, 3, 3))
-
-
-@pytest.mark.parametrize(
-    ("name", "auxiliary", "least"),
-    [("googlenet", True, 79), ("googlenet", False, 31), ("googlenet_cifar", True, 10), ("googlenet_cifar", False, 4)],
-)
-def test_least_input(name: str, auxiliary: bool, least: int) -> None:
-    network = build(name, 5, width=2, auxiliary=auxiliary)
-    network(torch.randn(2, 3, least, least))
-    with pytest.raises(ValueError, match=f"at least {least} x {least}"):
-        network(torch.randn(2, 3, least - 1, least))
-
-
 def test_the_rate_falls_by_4_percent_every_8_epochs() -> None:
     steps = 10 * SZEGEDY2014.epochs
     fall = learning_rate(SZEGEDY2014, 80, steps) / learning_rate(SZEGEDY2014, 0, steps)
     assert fall == pytest.approx(0.96)
-
-
-BRANCHES = {"1x1.branch": "branch1", "3x3.branch": "branch2.", "5x5.branch": "branch3.", "pool.branch": "branch4.1"}
-
-
-def torchvision_name(ours: str) -> str:
-    """Our name of a tensor -> torchvision's."""
-    if ours.startswith("head."):
-        return ours.removeprefix("head.")
-    ours = re.sub(r"^stem\.(conv\d)\.(conv|bn)1", r"\1.\2", ours)
-    found = re.fullmatch(r"blocks\.(inception\w\w)\.branch\.(\w+\.branch)\.(conv|bn)(\d)\.(\w+)", ours)
-    if found is None:
-        return ours
-    block, path, layer, index, tensor = found.groups()
-    branch = BRANCHES[path] + (str(int(index) - 1) if BRANCHES[path].endswith(".") else "")
-    return f"{block}.{branch}.{layer}.{tensor}"
-
-
-def test_against_torchvision() -> None:
-    """Its 5x5 path has a 3x3 convolution and its pool before 5a is 2x2; all else is the batch norm form."""
-    reference = filled(
-        lambda: torchvision.models.googlenet(
-            num_classes=11, aux_logits=False, transform_input=False, init_weights=False, dropout=0.0
-        )
-    )
-    ours = with_weights_of(
-        reference, "googlenet_bn", torchvision_name, kernel=3, auxiliary=False, dropout=0.0
-    )  # fmt: skip
-    last = ours.block("inception4e")
-    assert isinstance(last, Block)
-    last.post = nn.MaxPool2d(2, 2, ceil_mode=True)
-    assert_same(ours, reference, torchvision_name)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"paths": ()}, ["()", "1x1, 3x3, 5x5, pool"]),
-        ({"paths": ("7x7",)}, ["7x7", "1x1, 3x3, 5x5, pool"]),
-        ({"paths": ("1x1", "1x1")}, ["each once", "1x1"]),
-        ({"kernel": 4}, ["4", "odd"]),
-        ({"kernel": 0}, ["0", "odd"]),
-        ({"dropout": 1.0}, ["1.0", "[0, 1)"]),
-        ({"width": 0}, ["width", "0"]),
-    ],
-)
-@pytest.mark.parametrize("name", ["googlenet", "googlenet_cifar"])
-def test_bad_arguments_are_named(lacking: Any, name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    assert lacking(name, arguments, named) == []

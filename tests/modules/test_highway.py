@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from modules import ARCHITECTURES, build, removed
+from modules import build
 from modules.blocks.block import Block
 from modules.blocks.cost import cost
 from modules.families.highway import GatedTransform, highway_block
-
-NAMES = ("highway10", "highway_conv_w16", "highway_cifar")
 
 
 def small_block(carry: str, activation: str = "tanh") -> Block:
@@ -27,22 +23,18 @@ def gated(block: Block) -> GatedTransform:
 
 
 @torch.no_grad()
-def test_coupled_gates_follow_the_equation() -> None:
-    block, u = small_block("coupled"), torch.randn(3, 5)
+@pytest.mark.parametrize("carry", ["coupled", "separate"])
+def test_gates_follow_the_equation(carry: str) -> None:
+    block, u = small_block(carry), torch.randn(3, 5)
     branch = gated(block)
     t = torch.sigmoid(u @ branch.gate.weight.T + branch.gate.bias)
     h = torch.tanh(u @ branch.transform.weight.T + branch.transform.bias)
-    torch.testing.assert_close(block(u), h * t + u * (1 - t))
-
-
-@torch.no_grad()
-def test_separate_gates_follow_the_equation() -> None:
-    block, u = small_block("separate"), torch.randn(3, 5)
-    branch, carry = gated(block), block.shortcut.gate
-    assert isinstance(carry, nn.Linear)
-    t = torch.sigmoid(u @ branch.gate.weight.T + branch.gate.bias)
-    c = torch.sigmoid(u @ carry.weight.T + carry.bias)
-    h = torch.tanh(u @ branch.transform.weight.T + branch.transform.bias)
+    if carry == "coupled":
+        torch.testing.assert_close(block(u), h * t + u * (1 - t))
+        return
+    own = block.shortcut.gate
+    assert isinstance(own, nn.Linear)
+    c = torch.sigmoid(u @ own.weight.T + own.bias)
     torch.testing.assert_close(block(u), h * t + u * c)
     torch.testing.assert_close(block(u, route="shortcut"), u * c)
 
@@ -68,37 +60,6 @@ def test_gates_start_at_their_bias(carry: str) -> None:
             assert torch.equal(block.shortcut.gate.bias, torch.full((4,), 3.0))
 
 
-def test_gates_open_with_their_bias() -> None:
-    """The mean gate that a probe hooks, for three biases."""
-    means: list[float] = []
-
-    def keep(module: nn.Module, inputs: object, gate: Tensor) -> None:
-        assert ((gate > 0) & (gate < 1)).all()
-        means.append(gate.mean().item())
-
-    for bias in (-6.0, -2.0, 2.0):
-        torch.manual_seed(0)
-        network = build("highway_conv_w16", 10, 1, image_size=16, gate_bias=bias)
-        gated(network.block("stage2_layer1")).gate_activation.register_forward_hook(keep)
-        network(torch.randn(2, 1, 16, 16))
-    assert means[0] < 0.02 < means[1] < 0.3 < 0.7 < means[2]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_network_without_its_highway_layers_is_stem_and_head(name: str) -> None:
-    """What is left of a deleted highway layer is its pooling; plain layers (of CIFAR nets) are shape matches."""
-    torch.manual_seed(0)
-    architecture = ARCHITECTURES[name]
-    size = architecture.image_size
-    network = build(name, 10, architecture.in_channels, width=4) if name != NAMES[1] else build(name, 10, 1)
-    x = torch.randn(2, architecture.in_channels, size, size)
-    with torch.no_grad(), removed(network, network.blocks):
-        expected = network.stem(x)
-        for _, block in network.named_blocks():
-            expected = block.post(block.shortcut(expected))
-        assert torch.equal(network(x), network.head(expected))
-
-
 def test_the_layout_of_the_cifar_networks() -> None:
     with torch.device("meta"):
         b, c = build("highway19"), build("highway32")
@@ -122,12 +83,6 @@ def test_published_sizes_of_a_layer() -> None:
     assert [round(size / 1000) for size in sizes] == [39, 151]
 
 
-def test_plain_twins_have_no_gates() -> None:
-    network = build("highway_cifar", width=2, skip=False)
-    assert {block.merge for _, block in network.named_blocks()} == {"replace"}
-    assert not [name for name, _ in network.named_parameters() if "gate" in name]
-
-
 def test_closed_gates_let_the_gradient_through_deep_networks() -> None:
     """100 layers: the stem's gradient is there from -4, and all but gone from -1."""
     norms = []
@@ -139,33 +94,3 @@ def test_closed_gates_let_the_gradient_through_deep_networks() -> None:
         assert isinstance(gradient, Tensor)
         norms.append(gradient.norm().item())
     assert norms[0] > 1e3 * norms[1]
-
-
-@pytest.mark.parametrize("size", [8, 16, 28])
-def test_image_sizes(size: int) -> None:
-    for name in ("highway10", "highway_conv_w16"):
-        network = build(name, 10, 1, image_size=size)
-        assert network(torch.randn(1, 1, size, size)).shape == (1, 10)
-        with pytest.raises(ValueError, match=f"{size} x {size} pixels only"):
-            network(torch.randn(1, 1, size + 1, size + 1))
-    network = build("highway_cifar", width=2)
-    assert network(torch.randn(1, 3, size, size + 1)).shape == (1, 10)
-    with pytest.raises(ValueError, match="at least 4 x 4"):
-        network(torch.randn(1, 3, 3, size))
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "named"),
-    [
-        ("highway10", {"activation": "elu"}, ["elu", "relu, tanh"]),
-        ("highway10", {"carry": "shared"}, ["shared", "coupled, separate"]),
-        ("highway10", {"depth": 12}, ["highway10", "depth=10"]),
-        ("highway_conv_w16", {"image_size": 7}, ["7", "8"]),
-        ("highway_conv_w16", {"carry": None}, ["None", "coupled, separate"]),
-        ("highway_cifar", {"depth": 20}, ["20", "19, 32"]),
-        ("highway_cifar", {"activation": "gelu"}, ["gelu", "relu, tanh"]),
-        ("highway_cifar", {"width": 0}, ["width", "0"]),
-    ],
-)
-def test_bad_arguments_are_named(lacking: Any, name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    assert lacking(name, arguments, named) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from jsonargparse.typing import class_from_function
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.tuner import Tuner
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import datamodules
@@ -21,8 +20,6 @@ from datamodules import ImageData
 from modules import build, recipe_for
 from modules.training.classifier import Classifier
 from modules.training.recipe import learning_rate
-from modules.training.segmenter import Segmenter
-from modules.training.tasks import lightning_network
 
 SMALL = {"width": 2}
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -108,6 +105,7 @@ def test_what_is_unknown_is_named(data: ImageData) -> None:
         ({"max_epochs": 4, "limit_train_batches": 4, "accumulate_grad_batches": 2}, 8),
     ],
 )
+@pytest.mark.filterwarnings("error:training has no end")
 def test_the_schedule_is_as_long_as_the_trainer_trains(data: ImageData, options: dict[str, Any], steps: int) -> None:
     module, rates = Classifier("resnet20", SMALL, {"schedule": "linear"}), Rates()
     trainer(**options, callbacks=[rates], limit_val_batches=0).fit(module, data)
@@ -208,35 +206,3 @@ def test_lightning_cli(recipe: list[str], tmp_path: Path) -> None:
     assert cli.model.recipe == replace(recipe_for("resnet20"), learning_rate=0.02 if recipe else 0.1)
     cli.trainer.save_checkpoint(tmp_path / "cli.ckpt")
     assert Classifier.load_from_checkpoint(tmp_path / "cli.ckpt", weights_only=True).recipe == cli.model.recipe
-
-
-class Masks(lightning.LightningDataModule):
-    """Bright and dark pixels of noise, as a data module that knows nothing of this suite."""
-
-    num_classes, in_channels = 2, 1
-
-    def _loader(self) -> DataLoader[tuple[Tensor, ...]]:
-        images = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-        return DataLoader(TensorDataset(images, (images[:, 0] > 0).long()), batch_size=4)
-
-    train_dataloader = val_dataloader = test_dataloader = predict_dataloader = _loader
-
-
-def test_a_segmenter_too_is_made_by_name_and_used_by_lightning(tmp_path: Path) -> None:
-    module, data = lightning_network("unet_small", {"width": 4, "depth": 2}), Masks()
-    assert isinstance(module, Segmenter)
-    loop = trainer(max_epochs=2, overfit_batches=1, default_root_dir=tmp_path)
-    loop.fit(module, data)
-    assert loop.global_step == 2
-    assert set(loop.test(module, data, verbose=False)[0]) >= {"test/dice", "test/pixel_error"}
-    assert [tuple(maps.shape) for maps in loop.predict(module, data)] == [(4, 2, 16, 16)] * 2  # type: ignore[union-attr]
-    loop.save_checkpoint(tmp_path / "masks.ckpt")
-    again = Segmenter.load_from_checkpoint(tmp_path / "masks.ckpt", weights_only=True)
-    assert all(torch.equal(one, other) for one, other in zip(again.parameters(), module.parameters(), strict=True))
-
-
-def test_nothing_is_said_of_an_end_where_there_is_one(data: ImageData) -> None:
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        trainer(limit_train_batches=1, limit_val_batches=0).fit(Classifier("resnet20", SMALL), data)
-    assert not [each for each in told if "training has no end" in str(each.message)]

@@ -79,17 +79,17 @@ def with_auxiliary_head() -> Network:
         return Block(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3)))
 
     blocks = {f"block{i}": block() for i in range(1, 6)}
-    return Network(nn.Conv2d(3, 4, 3, padding=1), blocks, head(), auxiliary={"block2": head()})
+    return Network(nn.Conv2d(3, 4, 3, padding=1), blocks, head(), auxiliary={"block2": head(), "block4": head()})
 
 
 def test_auxiliary_heads_exist_in_training_alone() -> None:
     network, x, labels = with_auxiliary_head(), torch.randn(6, 3, 5, 5), torch.tensor([0, 1, 2, 0, 1, 2])
     outputs = network(x)
     assert isinstance(outputs, TrainingOutputs)
-    assert [logits.shape for logits in (outputs.logits, *outputs.auxiliary)] == [(6, 3)] * 2
+    assert [logits.shape for logits in (outputs.logits, *outputs.auxiliary)] == [(6, 3)] * 3
     losses = [nn.functional.cross_entropy(logits, labels) for logits in (outputs.logits, *outputs.auxiliary)]
     loss = training_loss(outputs, labels, HE2015_CIFAR)
-    torch.testing.assert_close(loss, losses[0] + 0.3 * losses[1])
+    torch.testing.assert_close(loss, losses[0] + 0.3 * (losses[1] + losses[2]))
     assert isinstance(network.eval()(x), Tensor)
 
 

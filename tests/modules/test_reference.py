@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
 import torch
 import torchvision
+from reference_models import filled
 from torch import Tensor, nn
 
 from modules import build
 
-CONVS_PER_GROUP = {"vgg16": (2, 2, 3, 3, 3), "vgg16_bn": (2, 2, 3, 3, 3)}
+Rename = Callable[[str], str]
 
 
 def resnet_name(ours: str) -> str:
@@ -49,50 +51,94 @@ def pooled_shortcut_name(ours: str) -> str:
     return theirs.replace("downsample.1.", "downsample.2.").replace("downsample.0.", "downsample.1.")
 
 
-def vgg_name(ours: str, name: str, layers: dict[str, str]) -> str:
-    """Our name of a tensor in a VGG -> the reference's: `features.N` and the fully connected layers of `layers`."""
-    module, tensor = ours.rsplit(".", 1)
-    if module in layers:
-        return f"{layers[module]}.{tensor}"
-    found = re.fullmatch(r"blocks\.conv(\d+)_(\d+)\.branch\.(conv|bn)", module)
-    assert found is not None, ours
-    group, index, layer = int(found[1]), int(found[2]), found[3]
-    per_conv = 3 if name.endswith("_bn") else 2
-    before = sum(CONVS_PER_GROUP[name][: group - 1]) + index - 1
-    return f"features.{before * per_conv + group - 1 + (layer == 'bn')}.{tensor}"
+def vgg_name(per_conv: int, *layers: str) -> Rename:
+    """The names of VGG-16 with so many layers for each convolution; layers: the fully connected ones."""
+    fully_connected = dict(zip(("blocks.fc6.branch.fc", "blocks.fc7.branch.fc", "head.fc"), layers, strict=True))
+
+    def rename(ours: str) -> str:
+        module, tensor = ours.rsplit(".", 1)
+        if module in fully_connected:
+            return f"{fully_connected[module]}.{tensor}"
+        found = re.fullmatch(r"blocks\.conv(\d+)_(\d+)\.branch\.(conv|bn)", module)
+        assert found is not None, ours
+        group, index, layer = int(found[1]), int(found[2]), found[3]
+        before = sum((2, 2, 3, 3, 3)[: group - 1]) + index - 1
+        return f"features.{before * per_conv + group - 1 + (layer == 'bn')}.{tensor}"
+
+    return rename
 
 
-FULLY_CONNECTED = ("blocks.fc6.branch.fc", "blocks.fc7.branch.fc", "head.fc")
-TORCHVISION_HEAD = dict(zip(FULLY_CONNECTED, ("classifier.0", "classifier.3", "classifier.6"), strict=True))
-TIMM_HEAD = dict(zip(FULLY_CONNECTED, ("pre_logits.fc1", "pre_logits.fc2", "head.fc"), strict=True))
+def alexnet_name(ours: str) -> str:
+    module, tensor = ours.removeprefix("blocks.").split(".")[0], ours.rsplit(".", 1)[1]
+    layers = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10, "fc6": 1, "fc7": 4, "head": 6}
+    return f"{'features' if module.startswith('conv') else 'classifier'}.{layers[module]}.{tensor}"
 
 
-@torch.no_grad()
-def filled(make: Callable[[], nn.Module]) -> nn.Module:
-    """A network without its own (slow) initialisation, with weights that make every layer matter, batch norm too."""
-    with torch.device("meta"):
-        model = make()
-    model.to_empty(device="cpu")
-    torch.manual_seed(0)
-    for name, tensor in model.state_dict().items():
-        if tensor.dim() > 1:
-            tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5)
-        elif name.endswith("num_batches_tracked"):
-            tensor.zero_()
-        elif name.endswith(("bias", "running_mean")):
-            tensor.normal_(0, 0.1)
-        else:
-            tensor.uniform_(0.5, 1.5)
+def densenet_name(ours: str) -> str:
+    """Our name of a tensor -> the name that torchvision and timm share."""
+    ours = re.sub(r"^stem\.(conv|bn)1\.", lambda m: f"features.{'norm' if m[1] == 'bn' else 'conv'}0.", ours)
+    ours = re.sub(r"^blocks\.dense(\d+)_layer(\d+)\.branch\.", r"features.denseblock\1.denselayer\2.", ours)
+    ours = re.sub(r"^blocks\.(transition\d+)\.branch\.(conv|bn)1\.", r"features.\1.\2.", ours)
+    ours = ours.replace("head.bn1", "features.norm5").replace("head.fc", "classifier")
+    return re.sub(r"\bbn(?=\d?\.)", "norm", ours)
+
+
+BRANCHES = {"1x1.branch": "branch1", "3x3.branch": "branch2.", "5x5.branch": "branch3.", "pool.branch": "branch4.1"}
+
+
+def googlenet_name(ours: str) -> str:
+    if ours.startswith("head."):
+        return ours.removeprefix("head.")
+    ours = re.sub(r"^stem\.(conv\d)\.(conv|bn)1", r"\1.\2", ours)
+    found = re.fullmatch(r"blocks\.(inception\w\w)\.branch\.(\w+\.branch)\.(conv|bn)(\d)\.(\w+)", ours)
+    if found is None:
+        return ours
+    block, path, layer, index, tensor = found.groups()
+    branch = BRANCHES[path] + (str(int(index) - 1) if BRANCHES[path].endswith(".") else "")
+    return f"{block}.{branch}.{layer}.{tensor}"
+
+
+def its(library: str, name: str) -> nn.Module:
+    """The library's network for 11 classes, without dropout."""
+    if library == "timm":
+        return timm.create_model(name, num_classes=11)
+    undropped = {"dropout": 0.0} if name.startswith(("vgg", "alexnet")) else {}
+    if name != "googlenet_bn":
+        return getattr(torchvision.models, name)(num_classes=11, **undropped)
+    model = torchvision.models.googlenet(num_classes=11, aux_logits=False, init_weights=False, dropout=0.0)
+    model.maxpool4 = nn.MaxPool2d(3, 2, ceil_mode=True)  # 2x2 there; its 5x5 paths have 3x3 convolutions too
     return model
 
 
-def with_weights_of(reference: nn.Module, name: str, rename: Callable[[str], str], **arguments: object) -> nn.Module:
+BOTH = ("torchvision", "timm")
+CLASSIFIER = ("classifier.0", "classifier.3", "classifier.6")
+VGG = {"width": 8, "hidden": 512, "dropout": 0.0}
+ALEXNET = {"widths": (8, 24, 48, 32, 32), "hidden": 512, "groups": 1, "response_norm": False, "dropout": 0.0}
+GOOGLENET = {"width": 8, "kernel": 3, "auxiliary": False, "dropout": 0.0}
+
+# name, our arguments, how often narrower than published both are, our names -> theirs, libraries
+NETWORKS: list[tuple[str, dict[str, Any], int, Rename, tuple[str, ...]]] = [
+    *((name, {"width": 8}, 8, resnet_name, BOTH) for name in ("resnet18", "resnet34", "resnet50", "wide_resnet50_2")),
+    ("resnext50_32x4d", {"width": 32}, 2, resnet_name, BOTH),
+    ("resnet50c", {"width": 8}, 8, deep_stem_name, ("timm",)),
+    *((name, {"width": 8}, 8, pooled_shortcut_name, ("timm",)) for name in ("resnet18d", "resnet34d", "resnet50d")),
+    ("vgg16", VGG, 8, vgg_name(2, *CLASSIFIER), ("torchvision",)),
+    ("vgg16", VGG, 8, vgg_name(2, "pre_logits.fc1", "pre_logits.fc2", "head.fc"), ("timm",)),
+    ("vgg16_bn", VGG, 8, vgg_name(3, *CLASSIFIER), ("torchvision",)),
+    ("alexnet", ALEXNET, 8, alexnet_name, ("torchvision",)),
+    ("densenet121", {"growth_rate": 4}, 8, densenet_name, BOTH),
+    ("googlenet_bn", GOOGLENET, 8, googlenet_name, ("torchvision",)),
+]
+
+
+def with_weights_of(reference: nn.Module, name: str, rename: Rename, **arguments: object) -> nn.Module:
     """Our network with clones of the reference's tensors, every one of which must be used."""
     with torch.device("meta"):
         ours = build(name, 11, **arguments)
     theirs = reference.state_dict()
     names = {key: rename(key) for key in ours.state_dict()}
     assert sorted(names.values()) == sorted(theirs)
+    # timm writes the hidden fully connected layers of VGG as convolutions: the same numbers in another shape.
     shapes = {key: tensor.shape for key, tensor in ours.state_dict().items()}
     ours.load_state_dict({key: theirs[names[key]].reshape(shapes[key]).clone() for key in names}, assign=True)
     return ours
@@ -108,14 +154,21 @@ def step(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Te
         return loss.detach(), network(images)
 
 
-def assert_same(ours: nn.Module, reference: nn.Module, rename: Callable[[str], str], train: bool = True) -> None:
+@pytest.mark.parametrize(
+    ("library", "name", "arguments", "factor", "rename"),
+    [pytest.param(library, *row, id=f"{library}-{row[0]}") for *row, libraries in NETWORKS for library in libraries],
+)
+def test_same_logits_and_the_same_step(
+    library: str, name: str, arguments: dict[str, Any], factor: int, rename: Rename
+) -> None:
+    """In the libraries' shapes but for the widths; at 64 pixels VGGs pool the last map, whatever its size, to 7 x 7."""
+    reference = filled(lambda: its(library, name), factor)
+    ours = with_weights_of(reference, name, rename, **arguments)
     images, labels = torch.randn(3, 3, 64, 64), torch.tensor([1, 5, 10])
     with torch.no_grad():
         expected = reference.eval()(images)
         assert expected.std() > 0.01
         torch.testing.assert_close(ours.eval()(images), expected, rtol=1e-5, atol=1e-5)
-    if not train:
-        return
     # In double precision: a step of batch norm over three images amplifies the rounding of single precision.
     images = images.double()
     found = [step(network.double(), images, labels) for network in (ours, reference)]
@@ -126,50 +179,3 @@ def assert_same(ours: nn.Module, reference: nn.Module, rename: Callable[[str], s
     theirs = reference.state_dict()
     for key, tensor in ours.state_dict().items():
         torch.testing.assert_close(tensor, theirs[rename(key)].reshape(tensor.shape), rtol=1e-5, atol=1e-5, msg=key)
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
-@pytest.mark.parametrize("library", ["torchvision", "timm"])
-def test_resnet(name: str, library: str) -> None:
-    if library == "timm":
-        reference = filled(lambda: timm.create_model(name, num_classes=11))
-    else:
-        reference = filled(lambda: getattr(torchvision.models, name)(num_classes=11))
-    # One library is enough for the largest.
-    train = (name, library) != ("wide_resnet50_2", "timm")
-    assert_same(with_weights_of(reference, name, resnet_name), reference, resnet_name, train)
-
-
-@pytest.mark.parametrize(
-    ("name", "rename"),
-    [
-        ("resnet50c", deep_stem_name),
-        ("resnet18d", pooled_shortcut_name),
-        ("resnet34d", pooled_shortcut_name),
-        ("resnet50d", pooled_shortcut_name),
-    ],
-)
-def test_resnet_c_and_d_against_timm(name: str, rename: Callable[[str], str]) -> None:
-    reference = filled(lambda: timm.create_model(name, num_classes=11))
-    assert_same(with_weights_of(reference, name, rename), reference, rename, train=name == "resnet50d")
-
-
-@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
-def test_vgg_against_torchvision(name: str) -> None:
-    """At 64 pixels: both pool the last map, whatever its size, to 7 x 7."""
-
-    def rename(key: str) -> str:
-        return vgg_name(key, name, TORCHVISION_HEAD)
-
-    reference = filled(lambda: getattr(torchvision.models, name)(num_classes=11, dropout=0.0))
-    assert_same(with_weights_of(reference, name, rename, dropout=0.0), reference, rename)
-
-
-def test_vgg_against_timm() -> None:
-    """timm writes the hidden fully connected layers as convolutions: the same numbers in another shape."""
-
-    def rename(key: str) -> str:
-        return vgg_name(key, "vgg16", TIMM_HEAD)
-
-    reference = filled(lambda: timm.create_model("vgg16", num_classes=11))
-    assert_same(with_weights_of(reference, "vgg16", rename), reference, rename, train=False)

@@ -71,18 +71,6 @@ def test_bilinear_sampling_and_its_gradients_are_those_of_the_paper(image_and_pi
         torch.testing.assert_close(to_position[i], by_position[i])
 
 
-def test_bilinear_gradients_between_pixel_centres_and_outside() -> None:
-    torch.manual_seed(0)
-    # The sums of the paper have kinks at the centres of pixels, whole numbers here; some positions are outside.
-    pixels = torch.randint(-2, 6, (2, 3, 4, 2)) + 0.1 + 0.8 * torch.rand(2, 3, 4, 2).double()
-    positions = ((2 * pixels + 1) / 5 - 1).requires_grad_()
-    x = torch.randn(2, 2, 5, 5).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, positions: sample(x, positions, "bilinear"), (x, positions))
-    outside = ((pixels < -1) | (pixels > 5)).any(dim=-1)
-    assert 0 < outside.sum() < outside.numel()
-    assert (sample(x, positions, "bilinear").movedim(1, -1)[outside] == 0).all()
-
-
 def test_nearest_sampling_takes_one_pixel_and_gives_no_gradient_to_positions(
     image_and_pixels: tuple[Tensor, Tensor],
 ) -> None:
@@ -158,34 +146,6 @@ def test_matrix_transforms(transform: str) -> None:
     torch.testing.assert_close(where(theta).flatten(1, 2), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_affine_positions_are_those_of_torch() -> None:
-    theta = torch.tensor([[0.8, -0.3, 0.1, 0.4, 1.1, -0.2]])
-    expected = nn.functional.affine_grid(theta.view(1, 2, 3), [1, 1, 9, 9], align_corners=False)
-    torch.testing.assert_close(grid("affine", 9)(theta), expected)
-
-
-@pytest.mark.parametrize("size", [7, 28])
-def test_transforms_reduce_to_each_other(size: int) -> None:
-    """An affine map as a projection without perspective, as moved control points, as attention, as translation."""
-    torch.manual_seed(0)
-    theta = torch.tensor([1.0, 0, 0, 0, 1, 0]) + 0.3 * torch.randn(3, 6)
-    expected = grid("affine", size)(theta)
-    projective = grid("projective", size)(nn.functional.pad(theta, (0, 2)))
-    torch.testing.assert_close(projective, expected, rtol=0, atol=1e-6)
-    spline = SplineGrid(size, 4, 1.0, (0.0, 0.0))
-    plane = nn.functional.pad(spline.controls, (0, 1), value=1.0)
-    targets = plane @ theta.view(3, 2, 3).mT
-    torch.testing.assert_close(spline(targets.flatten(1)), expected, rtol=0, atol=1e-5)
-    scale, x, y = theta[:, 0], theta[:, 2], theta[:, 5]
-    zeros = torch.zeros(3)
-    zoom = torch.stack([scale, zeros, x, zeros, scale, y], dim=1)
-    attention = grid("attention", size)(torch.stack([scale, x, y], dim=1))
-    torch.testing.assert_close(attention, grid("affine", size)(zoom), rtol=0, atol=1e-6)
-    half = torch.stack([zeros + 0.5, zeros, x, zeros, zeros + 0.5, y], dim=1)
-    translation = grid("translation", size, scale=0.5)(torch.stack([x, y], dim=1))
-    torch.testing.assert_close(translation, grid("affine", size)(half), rtol=0, atol=1e-6)
-
-
 def test_thin_plate_spline_against_scipy() -> None:
     torch.manual_seed(0)
     where = grid("tps", 7)
@@ -208,25 +168,6 @@ def test_projection_beyond_the_horizon_stays_finite() -> None:
     assert where(theta).isfinite().all()
     assert theta.grad is not None
     assert theta.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_descent_along_the_gradient_finds_a_shift(transform: str) -> None:
-    """A blob two pixels beside the middle comes back to it."""
-    along = torch.arange(16.0)
-    blob = [torch.exp(-((along[:, None] - 7.5) ** 2 + (along - centre) ** 2) / 12) for centre in (7.5, 9.5)]
-    target, x = (image.view(1, 1, 16, 16) for image in blob)
-    where = grid(transform, 16)
-    theta = where.start.clone()[None].requires_grad_()
-    steps = torch.optim.Adam([theta], lr=0.01)
-    for _ in range(60):
-        steps.zero_grad()
-        loss = (sample(x, where(theta), "bilinear") - target).square().mean()
-        loss.backward()
-        steps.step()
-    assert loss < 0.1 * (x - target).square().mean()
-    middle = where.at(theta.detach(), torch.zeros(1, 2))[0, 0]
-    torch.testing.assert_close(middle, torch.tensor([2 * 2 / 16, 0.0]), rtol=0, atol=0.05)
 
 
 # The block

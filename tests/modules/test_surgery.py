@@ -140,10 +140,6 @@ def test_removed_blocks_get_no_gradient_and_the_others_do() -> None:
 def test_survival_is_no_parameter_and_surgery_wins_over_it() -> None:
     network = make("resnet20")
     keys = list(network.state_dict())
-    whole = {}
-    for name in ("stage1_block1", "stage2_block1"):
-        with removed(network, [name]):
-            whole[name] = run(network)
     assert set_survival(network, 0.5) is network
     assert list(network.state_dict()) == keys
     with removed(network, network.blocks):
@@ -151,6 +147,3 @@ def test_survival_is_no_parameter_and_surgery_wins_over_it() -> None:
     set_survival(network, 1.0)
     with removed(network, network.blocks):
         assert torch.equal(run(network), everything)
-    for name, logits in whole.items():
-        with removed(network, [name]):
-            assert torch.equal(run(network), logits)

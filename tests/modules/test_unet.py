@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from modules import Network, build, removed, routed
 from modules.blocks.features import features
-from modules.blocks.network import InputSize
 
 SKIPS = ["concat", "add", "none"]
 
@@ -132,20 +129,6 @@ def test_skips_in_parameters(name: str) -> None:
     assert counts["concat"] - counts["add"] == sum(9 * (4 * 2**k) ** 2 for k in range(levels))
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_least_size_without_padding(depth: int) -> None:
-    with torch.device("meta"):
-        network = build("unet", 2, 1, width=1, depth=depth)
-        least, step = network.input_size
-        assert step == 2**depth
-        assert min(network(torch.empty(1, 1, least, least + step)).shape) > 0
-        with pytest.raises(ValueError, match=f"at least {least} x {least}"):
-            network(torch.empty(1, 1, least - step, least))
-        network.input_size = InputSize()
-        with pytest.raises(RuntimeError):  # the bound is no stricter than it must be
-            network(torch.empty(1, 1, least - step, least - step))
-
-
 @pytest.mark.parametrize(
     ("name", "refused", "allowed"), [("unet", 570, "every 16 more"), ("unet_small", 20, "every 8 more")]
 )
@@ -157,12 +140,6 @@ def test_sizes_that_poolings_cannot_halve_are_refused(name: str, refused: int, a
     assert f"{refused} x {refused}" in str(caught.value)
 
 
-@pytest.mark.parametrize("size", [16, 32])
-def test_padded_network_keeps_the_size(size: int) -> None:
-    with torch.device("meta"):
-        assert build("unet_small", 5, 3)(torch.empty(2, 3, size, size)).shape == (2, 5, size, size)
-
-
 def test_initial_spread_is_the_papers() -> None:
     torch.manual_seed(0)
     network = build("unet", 2, 1, width=32, depth=2)
@@ -171,21 +148,3 @@ def test_initial_spread_is_the_papers() -> None:
             assert module.weight.std().item() == pytest.approx((2 / (9 * module.in_channels)) ** 0.5, rel=0.05)
         elif isinstance(module, nn.ConvTranspose2d):
             assert module.weight.std().item() == pytest.approx((2 / module.in_channels) ** 0.5, rel=0.05)
-
-
-@pytest.mark.parametrize("name", ["unet", "unet_small"])
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"skips": "multiply"}, ["multiply", "concat, add, none"]),
-        ({"dropout": 1.0}, ["1.0", "[0, 1)"]),
-        ({"depth": 0}, ["depth", "0"]),
-        ({"width": 0}, ["width", "0"]),
-    ],
-)
-def test_bad_arguments_are_named(name: str, arguments: dict[str, Any], named: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        build(name, 2, 1, **arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in named if word not in message] == []

@@ -1,6 +1,7 @@
 """A finished folder for the tests of the page, and a copy of it to damage."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -16,10 +17,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def edit(tmp_path, finished):
     """A copy of the finished folder, and a function that edits its ablation.json in place."""
-    for path in finished.rglob("*"):
-        if path.is_file() and path.name != "report.html":
-            (tmp_path / path.relative_to(finished)).parent.mkdir(exist_ok=True)
-            (tmp_path / path.relative_to(finished)).write_bytes(path.read_bytes())
+    shutil.copytree(finished, tmp_path, ignore=shutil.ignore_patterns("report.html"), dirs_exist_ok=True)
 
     def change(name, function):
         content = json.loads((tmp_path / name).read_text())

@@ -3,11 +3,11 @@
 import json
 import re
 from dataclasses import asdict
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+from page_reader import Page, assert_well_formed
 
 from ablations.harness.command.command_line import WrongInput
 from datamodules import load, make
@@ -17,23 +17,6 @@ from reports.filters import main, parse, prepare
 from reports.filters_page import sections as filter_sections
 
 CIFAR = Path(__file__).parents[2] / "data" / "cifar10"
-
-
-class Outline(HTMLParser):
-    """Headings, pictures and links to elsewhere of a page."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.headings, self.pictures, self.elsewhere = [], [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if tag == "img":
-            self.pictures.append(given)
-        self.elsewhere += [v for k, v in attrs if k in ("src", "href") and not v.startswith(("data:", "#"))]
 
 
 @pytest.fixture
@@ -58,8 +41,7 @@ def made(capsys):
         with pytest.raises(SystemExit) as left:
             main([str(word) for word in words])
         out, err = capsys.readouterr()
-        page = Path(out.rpartition("page: ")[2].strip()) if out else None
-        return left.value.code, page.read_text() if page else None, err
+        return left.value.code, Path(out.rpartition("page: ")[2].strip()).read_text() if out else None, err
 
     return make
 
@@ -67,13 +49,12 @@ def made(capsys):
 def test_the_page_of_a_run_is_whole(run_folder, made):
     code, page, err = made("--run", run_folder, "--images", 2, "--layers", "stem", "stage3_block1")
     assert (code, err) == (0, "")
-    found = Outline(page)
-    assert found.headings[0] == 1
-    assert all(after <= before + 1 for before, after in zip(found.headings, found.headings[1:], strict=False))
-    assert found.elsewhere == []
-    assert len(found.pictures) > 100
-    assert all(picture["alt"] and picture["src"].startswith("data:image/png;base64,") for picture in found.pictures)
-    assert len(list((run_folder / "filters" / "images").glob("*.png"))) == len(found.pictures)
+    found = Page(run_folder / "filters" / "filters.html")
+    assert_well_formed(found)
+    pictures = found.all("img")
+    assert len(pictures) > 100
+    assert all(picture["alt"] and picture["src"].startswith("data:image/png;base64,") for picture in pictures)
+    assert len(list((run_folder / "filters" / "images").glob("*.png"))) == len(pictures)
     assert len(page) < 8e6
     for words in ("Kernels of the first layer", "Layer stem", "Strongest patches", "guided backprop.", "Grad-CAM",
                   "occlusion", "integrated gradients", "random weights", "Completeness", "How alike"):  # fmt: skip
@@ -182,14 +163,6 @@ def test_a_damaged_run_is_named(run_folder, made):
     code, _, err = made("--run", run_folder)
     assert code == 2
     assert "config.json is damaged" in err
-
-
-def test_help_needs_nothing_heavy(python):
-    code = "import sys, reports.filters as f\ntry: f.parse(['--help'])\nexcept SystemExit: pass\n"
-    done = python("-c", code + "print([m for m in ('torch', 'captum', 'matplotlib') if m in sys.modules])")
-    assert done.returncode == 0
-    assert done.stdout.endswith("[]\n")
-    assert "--layers" in done.stdout
 
 
 def test_the_request_keeps_what_was_asked_for():

@@ -74,7 +74,7 @@ def test_what_cannot_be_published_leaves_what_was(run, tmp_path, monkeypatch, ca
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is installed")
-def test_its_page_opens_from_disk_and_says_what_is_missing(run, tmp_path):
+def test_its_page_opens_from_disk_and_says_what_is_damaged_or_missing(run, tmp_path):
     page = published.publish(run, tmp_path / "published")
     steps = """
       const charts = [...document.querySelectorAll(".chart")];
@@ -82,9 +82,13 @@ def test_its_page_opens_from_disk_and_says_what_is_missing(run, tmp_path):
       told.drawn = charts.map((each) => each.querySelectorAll(".main-svg").length > 0);
       told.text = charts[0].innerText;
     """
-    told, _ = browse(page.parent, page.read_text(encoding="utf-8"), steps)
-    assert (told["errors"], told["drawn"]) == ([], [True, True])
+    source = page.read_text(encoding="utf-8")
+    told, _ = browse(
+        page.parent, source.replace('"data":[{"type":"scatter"', '"data":[null,{"type":"scatter"', 1), steps
+    )
+    assert (told["errors"], told["drawn"]) == ([], [False, True])
+    assert told["text"].startswith("This chart could not be drawn: ")
     (tmp_path / "published" / PLOTLY).unlink()
-    told, _ = browse(page.parent, page.read_text(encoding="utf-8"), steps)
+    told, _ = browse(page.parent, source, steps)
     assert told["drawn"] == [False, False]
     assert told["text"].startswith("This chart could not be drawn: plotly.min.js is missing")

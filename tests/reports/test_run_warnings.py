@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from invented_ablation import make_folder
+from typing import Any
 
 from ablations.harness.store.records import Record, Records, point, read_records, write_csv
 from reports.pages.page import write_page
@@ -61,17 +60,20 @@ def test_a_run_whose_loss_rose_again_is_told_with_its_rise() -> None:
     )
 
 
-def test_the_page_shows_them_only_where_there_are_some(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path)
-    assert "may have failed" not in write_page(folder).read_text(encoding="utf-8")
+def test_the_page_shows_them_only_where_there_are_some(edit: tuple[Path, Any]) -> None:
+    folder, _ = edit
     kept = list(read_records(folder))
-    write_csv(folder / "records.csv", [*kept, *rows("vgg", 0, "transformers_blank", [0.0, 25.0])])
-    page = write_page(folder).read_text(encoding="utf-8")
-    assert page.count("Some runs may have failed") == 1
-    assert "Arm vgg, seed 0 of 1: in the last epoch of training the output was blank" in page
-    assert "This report is incomplete" not in page
-    write_csv(folder / "records.csv", [*kept, *rows("plainer", 0, "loss", [1.0, 3.0])])
-    page = write_page(folder).read_text(encoding="utf-8")
-    assert page.count("Some runs may have failed") == 1
-    assert "Arm plainer, seed 0 of 1: the training loss ended above the least" in page
-    assert "transformer" not in page.partition('id="warnings"')[2].partition("</section>")[0], "this arm has none"
+    assert "may have failed" not in write_page(folder).read_text(encoding="utf-8")
+    for added, told in (
+        (
+            rows("vgg", 0, "transformers_blank", [0.0, 25.0]),
+            "vgg, seed 0 of 1: in the last epoch of training the output",
+        ),
+        (rows("plainer", 0, "loss", [1.0, 3.0]), "plainer, seed 0 of 1: the training loss ended above the least"),
+    ):
+        write_csv(folder / "records.csv", [*kept, *added])
+        page = write_page(folder).read_text(encoding="utf-8")
+        (shown,) = page.split('id="warnings"')[1:]
+        assert shown.partition("</section>")[0].count("<li>") == 1
+        assert f"<li>Arm {told}" in shown
+        assert "This report is incomplete" not in page
