@@ -85,13 +85,8 @@ def _(chart: Against, records: Records, folder: Path) -> list[Drawn]:
                 places = finite(values(chart.across, records, arm))
             if places:
                 series.setdefault(line, {}).setdefault(fmean(places), []).extend(found)
-    references = {}
-    for line, value in chart.references.items():
-        found = finite(values(chart.quantity, records, value)) if isinstance(value, str) else [value]
-        if found:
-            references[line] = fmean(found)
     return draw_against(
-        folder, chart.name, chart.title, chart.x_label, chart.label, series, references, chart.caption,
+        folder, chart.name, chart.title, chart.x_label, chart.label, series, _references(chart, records), chart.caption,
         chart.logarithmic,
     )  # fmt: skip
 
@@ -106,9 +101,21 @@ def _(chart: AgainstField, records: Records, folder: Path) -> list[Drawn]:
             line = series.setdefault(", ".join(chart.names.get(word, word) for word in words), {})
             line.setdefault(float(row.fields[chart.over]), []).append(row.value)
     return draw_against(
-        folder, chart.name, chart.title, chart.x_label, chart.label, series, caption=chart.caption,
-        logarithmic=chart.logarithmic,
+        folder, chart.name, chart.title, chart.x_label, chart.label, series, _references(chart, records), chart.caption,
+        chart.logarithmic,
     )  # fmt: skip
+
+
+def _references(chart: Against | AgainstField, records: Records) -> dict[str, float]:
+    """Where the horizontal lines stand that the records know of."""
+    found: dict[str, list[float]] = {}
+    for line, value in chart.references.items():
+        if isinstance(value, float | int):
+            found[line] = [value]
+        else:
+            quantity, arms = (chart.quantity, (value,)) if isinstance(value, str) else (value, records.arms)
+            found[line] = [each for arm in arms for each in finite(values(quantity, records, arm))]
+    return {line: fmean(each) for line, each in found.items() if each}
 
 
 @draw.register
