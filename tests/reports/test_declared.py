@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -42,7 +43,8 @@ def test_a_chart_survives_its_file(chart):
 
 def test_a_table_has_a_row_for_each_arm_or_each_value_of_a_field(tmp_path):
     records = Records([
-        *rows("test/top1_error", "test", {"a": [1.0, 3.0], "b": [LOST, 5.0]}),
+        *rows("test/top1_error", "test", {"a": [1.0, 3.0], "b": [LOST, 5.0], "c": [7.0]}),
+        *rows("step", "diverged", {"b": [9.0]}),
         *rows("seen", point("window", number=10), {"a": [10.0, 11.0]}),
         *rows("seen", point("window", number=2), {"a": [2.0, 3.0]}),
     ])  # fmt: skip
@@ -51,9 +53,11 @@ def test_a_table_has_a_row_for_each_arm_or_each_value_of_a_field(tmp_path):
     assert read(tmp_path, "arms") == [["arm", "error", "paper"], ["b", "5", ""], ["first", "2", "0.5"]]
     draw(ArmTable("windows", "title", {"seen": SEEN}, by={"number": "window"}), records, tmp_path)
     assert read(tmp_path, "windows") == [["arm", "window", "seen"], ["a", "10", "10.5"], ["a", "2", "2.5"]]
-    assert (
-        draw(ArmTable("none", "title", {"seen": SEEN}, arms=("b",), by={"number": "window"}), records, tmp_path) == []
-    )
+    none = ArmTable("none", "title", {"seen": SEEN}, arms=("b",), by={"number": "window"})
+    assert draw(none, records, tmp_path) == []
+    seen, cost = replace(SEEN, over="mean"), COST
+    draw(ArmTable("spread", "title", {"seen": seen, "cost": cost}, spread=True), records, tmp_path)
+    assert read(tmp_path, "spread") == [["arm", "seen"], ["a", "6.5 +- 0.71"], ["b", ""]], "b diverged, c was not asked"
 
 
 def test_a_quantity_stands_against_a_number_or_another_quantity(figures, tmp_path):

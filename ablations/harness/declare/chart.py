@@ -125,7 +125,8 @@ class ArmTable:
     columns: heading -> quantity, an argument of the networks, or arm -> what is printed there. arms: the rows, all
     where empty. names: what to call them and values of fields, where not as they are called. by: field of the
     quantities' points -> heading; an arm then has a row for each value of these fields. medians: in place of means,
-    with the range and how many runs diverged.
+    with the range and how many runs diverged. spread: with the standard deviation. Rows and columns without a value are
+    left out.
     """
 
     name: str
@@ -135,6 +136,7 @@ class ArmTable:
     arms: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     medians: bool = False
+    spread: bool = False
     by: Mapping[str, str] = field(default_factory=dict)
 
 
