@@ -17,7 +17,7 @@ from ablations.harness.verdict import judge
 # Figures of what no seed, interval or verdict is needed for, so that a smoke run has them too.
 FIGURES = {
     "bird_parts": {"errors.png", "windows.png", "parts.png", "windows.csv", "training_loss.png"},
-    "house_numbers": {"pairs.png", "where.png", "looks.png", "costs.png", "arms.csv", "windows.csv"},
+    "house_numbers": {"errors.png", "lengths.png", "places.png", "looks.png", "costs.csv", "windows.csv"},
 }
 
 

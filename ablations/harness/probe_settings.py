@@ -17,22 +17,23 @@ KINDS = {bool: "yes or no", int: "a whole number", float: "a number", str: "word
 def with_settings(probes: Sequence[Probe], given: Mapping[str, str], ablation: str) -> tuple[Probe, ...]:
     """The probes with the values that were given; a setting without a probe's name is set in all that have it.
 
+    All of a probe are set at once, because some go with others only.
     Raises WrongInput for a setting that none has and for a value of another type, ValueError as the probes do.
     """
-    found = list(probes)
+    changes: list[dict[str, Any]] = [{} for _ in probes]
     for name, text in given.items():
         *of, setting = name.split(".")
         having = [
             place
-            for place, probe in enumerate(found)
+            for place, probe in enumerate(probes)
             if _kind(probe, setting) is not None and (not of or of == [probe.name])
         ]
         if not having:
-            known = dict.fromkeys(key for probe in found for key in probe.settings if _kind(probe, key) is not None)
+            known = dict.fromkeys(key for probe in probes for key in probe.settings if _kind(probe, key) is not None)
             raise WrongInput(f"--probe.{name}: {ablation} has the settings {', '.join(known) or 'none'}")
         for place in having:
-            found[place] = replace(found[place], **{setting: _value(found[place], setting, name, text)})
-    return tuple(found)
+            changes[place][setting] = _value(probes[place], setting, name, text)
+    return tuple(replace(probe, **changed) for probe, changed in zip(probes, changes, strict=True))
 
 
 def _kind(probe: Probe, setting: str) -> tuple[type, bool] | None:

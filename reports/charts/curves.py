@@ -119,7 +119,8 @@ def draw_against(
         figure, (ax,) = panels(1, 3.0)
         for label, line in finite.items():
             places = sorted(line)
-            ax.plot(places, [mean(line[x]) for x in places], lw=1.6, marker="_", ms=12, **look[label])
+            wide = min(12, 180 / len(places))
+            ax.plot(places, [mean(line[x]) for x in places], lw=1.6, marker="_", ms=wide, **look[label])
             for x in places:
                 ax.scatter([x] * len(line[x]), line[x], s=10, alpha=0.6, color=look[label]["color"], linewidths=0)
         _references(ax, references or {})

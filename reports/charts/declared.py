@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from ablations.harness.declare import chart as declared
@@ -85,13 +85,8 @@ def _(chart: Against, records: Records, folder: Path) -> list[Drawn]:
                 places = finite(values(chart.across, records, arm))
             if places:
                 series.setdefault(line, {}).setdefault(fmean(places), []).extend(found)
-    references = {}
-    for line, value in chart.references.items():
-        found = finite(values(chart.quantity, records, value)) if isinstance(value, str) else [value]
-        if found:
-            references[line] = fmean(found)
     return draw_against(
-        folder, chart.name, chart.title, chart.x_label, chart.label, series, references, chart.caption,
+        folder, chart.name, chart.title, chart.x_label, chart.label, series, _references(chart, records), chart.caption,
         chart.logarithmic,
     )  # fmt: skip
 
@@ -106,9 +101,21 @@ def _(chart: AgainstField, records: Records, folder: Path) -> list[Drawn]:
             line = series.setdefault(", ".join(chart.names.get(word, word) for word in words), {})
             line.setdefault(float(row.fields[chart.over]), []).append(row.value)
     return draw_against(
-        folder, chart.name, chart.title, chart.x_label, chart.label, series, caption=chart.caption,
-        logarithmic=chart.logarithmic,
+        folder, chart.name, chart.title, chart.x_label, chart.label, series, _references(chart, records), chart.caption,
+        chart.logarithmic,
     )  # fmt: skip
+
+
+def _references(chart: Against | AgainstField, records: Records) -> dict[str, float]:
+    """Where the horizontal lines stand that the records know of."""
+    found: dict[str, list[float]] = {}
+    for line, value in chart.references.items():
+        if isinstance(value, float | int):
+            found[line] = [value]
+        else:
+            quantity, arms = (chart.quantity, (value,)) if isinstance(value, str) else (value, records.arms)
+            found[line] = [each for arm in arms for each in finite(values(quantity, records, arm))]
+    return {line: fmean(each) for line, each in found.items() if each}
 
 
 @draw.register
@@ -140,7 +147,10 @@ def _(chart: ArmTable, records: Records, folder: Path) -> list[Drawn]:
         found = list(column(arm, **place).by_seed(records).values())
         if chart.medians:
             return medians(found)
-        return fmean(finite(found)) if finite(found) else None
+        found = finite(found)
+        if chart.spread and len(found) > 1:
+            return f"{fmean(found):.3g} +- {stdev(found):.2g}"
+        return fmean(found) if found else None
 
     rows = [
         [
@@ -153,19 +163,21 @@ def _(chart: ArmTable, records: Records, folder: Path) -> list[Drawn]:
         for place in _places(chart, records, arm)
     ]
     columns = ["arm", *chart.by.values(), *chart.columns]
+    kept = [place for place, column in enumerate(zip(*rows, strict=True)) if any(cell is not None for cell in column)]
     if chart.by and len(chart.arms) == 1:  # of which nothing but the fields tells the rows apart
-        columns, rows = columns[1:], [row[1:] for row in rows]
+        del kept[:1]
+    columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
     return [write_table(folder, chart.name, chart.title, chart.caption, columns, rows)] if rows else []
 
 
 def _places(chart: ArmTable, records: Records, arm: str) -> list[dict[str, str]]:
-    """The values of the fields by which an arm has rows, in the order in which they were measured."""
-    if not chart.by:
+    """The values of the fields by which an arm has rows, in the order in which they were measured; none for no row."""
+    quantities = [column for column in chart.columns.values() if isinstance(column, Quantity)]
+    if not chart.by and (not quantities or records.where(arm, probe="diverged")):
         return [{}]
     measured = (
         row
-        for quantity in chart.columns.values()
-        if isinstance(quantity, Quantity)
+        for quantity in quantities
         for row in records.where(arm, None, quantity.probe, quantity.metric, **quantity.where)
     )
     found = dict.fromkeys(tuple(row.fields[name] for name in chart.by) for row in measured)

@@ -1,17 +1,18 @@
-"""Figures of the loss-landscape study: surfaces, lines, the way of training, curvature, and sharpness against error."""
+"""Figures of `loss_landscape`: surfaces, lines, the way of training, curvature, and sharpness against error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median, stdev
-from typing import TYPE_CHECKING, Any
+from statistics import mean, median
+from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
 
 from ablations.harness.store.records import Records
+from ablations.probes.landscape.convexity import map_points
 from ablations.probes.landscape.spectrum import Density
 from ablations.probes.landscape.surface_file import Surface
 from reports.charts.curves import looks
@@ -19,31 +20,24 @@ from reports.charts.interactive import surface_3d
 from reports.charts.style import Drawn, legend, panels, save, style
 from reports.charts.surface_view import policies, view_of
 from reports.charts.surfaces import contours, heat_map, slices, trajectory
-from reports.charts.tables import write_table
 from reports.charts.vtk import write_vtk
-
-if TYPE_CHECKING:
-    from ablations.loss_landscape import MapPoint
 
 SEED = 0  # the seed whose surfaces are shown
 METRICS = {"train/loss": "training loss", "train/error": "training error, %", "test/error": "test error, %"}
 WAYS = {"principal": "two principal components", "random": "two random directions"}
 
-PointsOf = Callable[[Records, str], Sequence["MapPoint"]]
-"""The points of an arm's maps, as the verdict takes them."""
 
-
-def draw(records: Records, folder: Path, points_of: PointsOf) -> list[Drawn]:
-    """Every figure that the records and the files beside them allow, to `folder`/figures."""
-    drawn = _planes(folder, records.arms)
-    drawn += _nonconvex(records, folder)
-    drawn += _lines(records, folder)
-    drawn += _sharpness_and_error(records, folder)
-    drawn += _ways(records, folder)
-    drawn += _maps(records, folder, points_of)
-    drawn += _spectra(records, folder)
-    drawn += _joined(records, folder)
-    return drawn + _table(records, folder, points_of)
+def draw(records: Records, folder: Path, deep: Sequence[str]) -> list[Drawn]:
+    """Every figure that the records and the files beside them allow; deep: arms that have pictures of their own."""
+    return [
+        *_planes(folder, records.arms, deep),
+        *_lines(records, folder),
+        *_sharpness_and_error(records, folder),
+        *_ways(records, folder),
+        *_maps(records, folder),
+        *_spectra(records, folder),
+        *_joined(records, folder),
+    ]
 
 
 def _surfaces(folder: Path, arms: Sequence[str], name: str) -> list[tuple[str, Surface]]:
@@ -59,7 +53,7 @@ def _policies(folder: Path, arms: Sequence[str], name: str) -> str:
     return policies(shown).partition("; seeds of directions")[0].capitalize() if shown else ""
 
 
-def _planes(folder: Path, arms: Sequence[str]) -> list[Drawn]:
+def _planes(folder: Path, arms: Sequence[str], deep: Sequence[str]) -> list[Drawn]:
     """The first seed's planes: in three dimensions, as contours of three metrics, and for ParaView."""
     shown = _surfaces(folder, arms, "plane")
     if not shown:
@@ -68,7 +62,7 @@ def _planes(folder: Path, arms: Sequence[str]) -> list[Drawn]:
     for arm, found in shown:
         write_vtk(found, "train/loss", folder / "files" / f"{arm}-s{SEED}" / "plane.vtk", is_logarithmic)
     caption = f"Around the trained networks of seed {SEED}, along the same two random directions for all."
-    deepest = [panel for panel in shown if panel[0].endswith(("_56", "_110"))] or shown
+    deepest = [panel for panel in shown if panel[0] in deep] or shown
     drawn = [
         surface_3d(
             deepest, "train/loss", folder, "plane_3d", "The loss surface",
@@ -80,36 +74,6 @@ def _planes(folder: Path, arms: Sequence[str]) -> list[Drawn]:
         some = shown if metric == "train/loss" else deepest
         drawn.append(contours(some, metric, folder, name, f"The surface of the {words}", caption, words))
     return drawn
-
-
-def _by_arm(records: Records, probe: str, metric: str, **fields: object) -> dict[str, dict[int, list[float]]]:
-    """Arm -> seed -> the values of a metric; arms without any are left out."""
-    found = {arm: records.by_seed(arm=arm, probe=probe, metric=metric, **fields) for arm in records.arms}
-    return {arm: by_seed for arm, by_seed in found.items() if by_seed}
-
-
-def _nonconvex(records: Records, folder: Path) -> list[Drawn]:
-    """Every seed's share of the plane that is not convex."""
-    shares = _by_arm(records, "plane", "share_nonconvex")
-    if not shares:
-        return []
-    with style():
-        figure, (ax,) = panels(1, 0.9 + 0.3 * len(shares))
-        for row, by_seed in enumerate(shares.values()):
-            values = [value for found in by_seed.values() for value in found]
-            ax.plot(values, [row] * len(values), "o", ms=4.5, alpha=0.6)
-            ax.plot([mean(values)], [row], "|", ms=16, mew=2, color="black")
-        ax.set_yticks(range(len(shares)), list(shares))
-        ax.invert_yaxis()
-        ax.set_xlim(left=0)
-        ax.set_xlabel("share of the plane that is not convex, %")
-        save(figure, folder / "figures" / "nonconvex.png")
-    caption = (
-        "Points where the loss curves downwards in some direction of the plane; a dot is a seed, a bar the mean. The "
-        "table below says at which loss each network ended: one that fits badly is seen from another height."
-    )
-    caption += f" {_policies(folder, list(shares), 'plane')}."
-    return [Drawn("figures/nonconvex.png", "How much of the surface is not convex", caption)]
 
 
 def _lines(records: Records, folder: Path) -> list[Drawn]:
@@ -151,24 +115,25 @@ def _lines(records: Records, folder: Path) -> list[Drawn]:
 
 def _sharpness_and_error(records: Records, folder: Path) -> list[Drawn]:
     """Rise of the loss along random lines against test error, with and without normalisation; a dot is a network."""
-    errors = _by_arm(records, "test", "test/top1_error")
+    errors = records.where(probe="test", metric="test/top1_error")
     kinds = [kind for kind in ("filter", "none") if records.where(probe="line", normalise=kind)]
     if not kinds or not errors:
         return []
-    look = looks(list(errors))
+    look = looks(errors.arms)
     with style():
         figure, axes = panels(len(kinds), 2.5, "test error, %", sharey=True)
         for ax, kind in zip(axes, kinds, strict=True):
-            for arm, by_seed in _by_arm(records, "line", "rise", normalise=kind).items():
-                known = [seed for seed in by_seed if seed in errors.get(arm, {})]
-                rises = [mean(by_seed[seed]) for seed in known]
-                ax.plot(rises, [errors[arm][seed][0] for seed in known], "o", ms=4.5, color=look[arm]["color"])
+            for arm in errors.arms:
+                rises, error = records.by_seed(arm, "line", "rise", normalise=kind), errors.by_seed(arm)
+                known = [seed for seed in rises if seed in error]
+                places = [mean(rises[seed]) for seed in known], [error[seed][0] for seed in known]
+                ax.plot(*places, "o", ms=4.5, color=look[arm]["color"])
             ax.set_xscale("symlog", linthresh=0.01)
             ax.set_yscale("symlog", linthresh=1.0)
             ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
             ax.set_title("without normalisation" if kind == "none" else f"{kind} normalised")
         axes[-1].set_xlabel("mean rise of the training loss along random lines, nats")
-        legend(figure, [Line2D([], [], ls="", marker="o", label=arm, color=look[arm]["color"]) for arm in errors])
+        legend(figure, [Line2D([], [], ls="", marker="o", label=arm, color=look[arm]["color"]) for arm in look])
         save(figure, folder / "figures" / "sharpness.png")
     caption = "A dot is a trained network, its rise the mean over the lines. Sharper is further right."
     return [Drawn("figures/sharpness.png", "Sharpness against test error", caption)]
@@ -201,13 +166,13 @@ def _ways(records: Records, folder: Path) -> list[Drawn]:
     return drawn
 
 
-def _maps(records: Records, folder: Path, points_of: PointsOf) -> list[Drawn]:
+def _maps(records: Records, folder: Path) -> list[Drawn]:
     """Median over seeds of |lambda_min / lambda_max| at the points of the plane."""
     maps: dict[str, Any] = {}
     axes: list[Any] = []
     for arm in records.arms:
         found: dict[tuple[float, float], list[float]] = {}
-        for each in points_of(records, arm):
+        for each in map_points(records, arm):
             finite = [each.ratio] if math.isfinite(each.ratio) else []
             found[each.alpha, each.beta] = found.get((each.alpha, each.beta), []) + finite
         if found:
@@ -261,61 +226,3 @@ def _joined(records: Records, folder: Path) -> list[Drawn]:
         title, caption = "Along the directions given", "As they were given, not normalised."
         drawn.append(how(along, "train/loss", folder, "along", title, caption, METRICS["train/loss"]))
     return drawn
-
-
-COLUMNS = {  # of the table: what the probe recorded, and whether the values of one seed are draws
-    "training loss": ("centre", "train/loss"),
-    "its standard error": ("centre", "train/loss_standard_error"),
-    "not convex, %": ("plane", "share_nonconvex"),
-    "excess variation": ("plane", "excess_variation"),
-    "holes": ("plane", "holes"),
-    "curvature along": ("curvature", "curvature/along"),
-    "largest eigenvalue": ("centre", "hessian/largest"),
-    "its error over starts": ("centre", "hessian/largest_standard_error"),
-    "trace": ("centre", "hessian/trace"),
-    "trace, error over draws": ("centre", "hessian/trace_standard_error"),
-    "epsilon-sharpness, %": ("centre", "epsilon_sharpness"),
-    "sharpness, error over draws": ("centre", "epsilon_sharpness_standard_error"),
-    "deviation from fp32, % of range": ("plane", "deviation/from_fp32"),
-}
-
-
-def _table(records: Records, folder: Path, points_of: PointsOf) -> list[Drawn]:
-    """Numbers of the trained networks: mean over seeds, with the standard deviation where there are several."""
-    columns: dict[str, dict[str, dict[int, list[float]]]] = {}
-    for name, (probe, metric) in COLUMNS.items():
-        columns[name] = _by_arm(records, probe, metric)
-        if name == "curvature along":
-            draws = {
-                arm: {seed: [each for each in found if math.isfinite(each)] for seed, found in by_seed.items()}
-                for arm, by_seed in columns[name].items()
-            }
-            columns["curvature, error over draws"] = {
-                arm: {seed: [stdev(each) / len(each) ** 0.5] for seed, each in by_seed.items() if len(each) > 1}
-                for arm, by_seed in draws.items()
-            }
-    columns["ratio where it looks convex"] = {
-        arm: {0: [median(convex)]}
-        for arm in records.arms
-        if (convex := [p.ratio for p in points_of(records, arm) if p.in_plane > 0 and math.isfinite(p.ratio)])
-    }
-    columns = {name: by_arm for name, by_arm in columns.items() if any(by_arm.values())}
-    rows = []
-    for arm in records.arms:
-        cells: list[object] = [arm, *(_mean_and_spread(by_arm.get(arm, {})) for by_arm in columns.values())]
-        if any(cell is not None for cell in cells[1:]):
-            rows.append(cells)
-    if not rows:
-        return []
-    caption = (
-        "Mean over seeds +- standard deviation. Curvature, eigenvalues, trace and losses in nats. The last column is "
-        "the median |lambda_min / lambda_max| of that network over all seeds and points where its plane looks convex."
-    )
-    names = ["network", *columns]
-    return [write_table(folder, "sharpness", "Sharpness of the trained networks", caption, names, rows)]
-
-
-def _mean_and_spread(by_seed: Mapping[int, Sequence[float]]) -> str | None:
-    values = [value for value in (mean(found) for found in by_seed.values()) if math.isfinite(value)]
-    spread = f" +- {stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{mean(values):.3g}{spread}" if values else None

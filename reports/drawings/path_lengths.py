@@ -5,130 +5,102 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from statistics import geometric_mean, mean
+from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ablations.harness.store.records import Records
-from ablations.path_lengths import (
-    ALL,
-    ERROR,
-    MASS,
-    NORM,
-    SHORT,
-    counts,
-    gradient_shares,
-    interval,
-    line,
-    mean_norms,
-    share_of_paths,
-    shares,
-)
-from reports.charts.curves import draw_curves
-from reports.charts.paired_seeds import draw_pairs
+from ablations.probes.gradients.path_lengths import COUNT, MASS, NORM, carried, interval, line, shares
 from reports.charts.style import BLUE, FAINT, ORANGE, Drawn, legend, panels, save, style
 from reports.charts.tables import write_table
 
 STATES = {"trained": BLUE, "untrained": ORANGE}
 PUBLISHED = {"the paper, lengths 5 to 17": (5, 17), "the notes, lengths 9 to 18": (9, 18)}
 PUBLISHED_BLOCKS = 54
+BARS = "#7FB8D9"
+
+Norms = dict[str, dict[int, list[float]]]
+"""State -> seed -> mean norm of the gradient down a path of length 0, 1, ..."""
 
 
 def draw(records: Records, folder: Path) -> list[Drawn]:
-    """Writes every figure that the records allow to `folder`/figures; raises OSError if a file cannot be written."""
-    drawn = []
-    # The functions that decide read the arm of all blocks; a network from outside has another name, and is shown too.
-    shown = records.where(probe="path").arms
-    if shown:
-        drawn += _figure6(records, folder)
-    if {ALL, SHORT} <= set(records.arms):
-        drawn += draw_pairs(records, folder, [ALL, SHORT], ERROR, "test error in %")
-        drawn += draw_curves(
-            records, folder, "training_loss", "Training loss", {"train/loss": "training loss"}, (ALL, SHORT),
-            logarithmic=True,
-        )  # fmt: skip
-    if shown:
-        drawn += _table(records, folder)
-    return drawn
+    """Writes the figure and the table of the network that was asked for its paths, if one was.
+
+    Raises OSError if a file cannot be written.
+    """
+    rows = records.where(probe="path")
+    if not rows:
+        return []
+    seeds = rows.seeds()
+    counts = _by_length(records.where(rows.arms[0], seeds[0], "paths", COUNT))
+    norms = {
+        state: {seed: _by_length(rows.where(None, seed, "path", NORM, state=state)) for seed in found.seeds()}
+        for state in STATES
+        if (found := rows.where(state=state))
+    }
+    return [_figure(rows, counts, norms, folder), _table(counts, norms, folder)]
 
 
-def _arm(records: Records) -> Records:
-    """The records of the arm that was asked for its paths, under the name that the estimates know."""
-    from dataclasses import replace
-
-    (name,) = records.where(probe="path").arms
-    return Records(replace(row, arm=ALL) for row in records.where(name))
+def _by_length(rows: Records) -> list[float]:
+    return [value for _, value in sorted((int(row.fields["length"]), row.value) for row in rows)]
 
 
-def _figure6(records: Records, folder: Path) -> list[Drawn]:
-    rows = _arm(records)
-    seeds = rows.where(probe="path").seeds()
+def _figure(rows: Records, counts: list[float], norms: Norms, folder: Path) -> Drawn:
+    lengths = range(len(counts))
+    keys: list[Patch | Line2D] = [Patch(color=BARS, label="number of paths")]
     with style():
-        figure, axes = panels(3, 1.9, sharex=True)
-        distribution = [100 * share for share in shares(counts(rows, seeds[0]))]
-        axes[0].bar(range(len(distribution)), distribution, color="#7FB8D9", width=0.8)
-        axes[0].set_ylabel("% of all paths")
-        for state, colour in STATES.items():
-            found = {seed: mean_norms(rows, seed, state) for seed in seeds}
-            found = {seed: norms for seed, norms in found.items() if norms}
-            if not found:
-                continue
-            lengths = range(len(next(iter(found.values()))))
-            low, high = (
-                [_middle(rows, state, length, f"{NORM}_{name}") for length in lengths] for name in ("q10", "q90")
+        figure, (number, norm, product) = panels(3, 1.9, sharex=True)
+        number.bar(lengths, [100 * share for share in shares(counts)], color=BARS, width=0.8)
+        for state, of_seeds in norms.items():
+            thin: dict[str, Any] = {"color": STATES[state], "lw": 0.6, "alpha": 0.6}
+            thick: dict[str, Any] = {"color": STATES[state], "lw": 1.8}
+            low, middle, high = (
+                [_middle(rows.where(metric=f"{NORM}{part}", state=state, length=length)) for length in lengths]
+                for part in ("_q10", "", "_q90")
             )
-            axes[1].fill_between(lengths, low, high, color=colour, alpha=0.2, linewidth=0)
-            for seed, norms in found.items():
-                axes[1].plot(lengths, [norm or math.nan for norm in norms], color=colour, lw=0.6, alpha=0.6)
-                mass = gradient_shares(rows, seed, state)
-                axes[2].plot(range(len(mass)), [100 * share for share in mass], color=colour, lw=0.6, alpha=0.6)
-            axes[1].plot(lengths, [_middle(rows, state, length, NORM) for length in lengths], color=colour, lw=1.8)
-            every = [gradient_shares(rows, seed, state) for seed in found]
-            axes[2].plot(lengths, [100 * mean(column) for column in zip(*every, strict=True)], color=colour, lw=1.8)
-        axes[1].set_yscale("log")
-        axes[1].set_ylabel("gradient norm")
-        axes[2].set_ylabel("% of the gradient")
-        axes[2].set_xlabel("length of the path: branches on it")
-        if len(distribution) - 1 == PUBLISHED_BLOCKS:
-            axes[2].axvspan(4.5, 17.5, color=FAINT, alpha=0.2, linewidth=0, zorder=0)
-        keys: list[Patch | Line2D] = [Patch(color="#7FB8D9", label="number of paths")]
-        states = {row.fields["state"] for row in rows.where(probe="path")}
-        keys += [
-            Line2D([], [], color=colour, lw=1.8, label=state) for state, colour in STATES.items() if state in states
-        ]
-        if len(distribution) - 1 == PUBLISHED_BLOCKS:
+            norm.fill_between(lengths, low, high, color=STATES[state], alpha=0.2, linewidth=0)
+            masses = [[100 * share for share in carried(counts, found)] for found in of_seeds.values()]
+            for found, mass in zip(of_seeds.values(), masses, strict=True):
+                norm.plot(lengths, [value or math.nan for value in found], **thin)
+                product.plot(range(len(mass)), mass, **thin)
+            norm.plot(lengths, middle, **thick)
+            means = [mean(column) for column in zip(*filter(None, masses), strict=True)]
+            product.plot(range(len(means)), means, **thick)
+            keys.append(Line2D([], [], label=state, **thick))
+        if len(counts) - 1 == PUBLISHED_BLOCKS:
+            product.axvspan(4.5, 17.5, color=FAINT, alpha=0.2, linewidth=0, zorder=0)
             keys.append(Patch(color=FAINT, alpha=0.3, label="the paper's 5 to 17"))
+        norm.set_yscale("log")
+        for ax, label in ((number, "% of all paths"), (norm, "gradient norm"), (product, "% of the gradient")):
+            ax.set_ylabel(label)
+        product.set_xlabel("length of the path: branches on it")
         legend(figure, keys)
         save(figure, folder / "figures" / "paths.png")
     caption = (
         "As figure 6 of the paper: paths by length, norm of the gradient down a single one (thick: mean over paths and "
         "geometric mean over seeds; thin: seeds; band: tenths 1 to 9 of the paths), and the product of both."
     )
-    return [Drawn("figures/paths.png", "Paths and the gradient they carry", caption)]
+    return Drawn("figures/paths.png", "Paths and the gradient they carry", caption)
 
 
-def _middle(rows: Records, state: str, length: int, metric: str) -> float:
-    """Geometric mean over seeds, NaN if nothing is above 0."""
-    values = [
-        value for value in rows.where(ALL, None, "path", metric, state=state, length=length).values() if value > 0
-    ]
+def _middle(rows: Records) -> float:
+    """Geometric mean, NaN if nothing is above 0."""
+    values = [value for value in rows.values() if value > 0]
     return geometric_mean(values) if values else math.nan
 
 
-def _table(records: Records, folder: Path) -> list[Drawn]:
+def _table(counts: list[float], norms: Norms, folder: Path) -> Drawn:
     """Effective lengths of every seed, and what the published intervals hold here."""
-    rows, cells = _arm(records), []
-    blocks = len(counts(rows, rows.seeds()[0])) - 1
-    for state in STATES:
-        for seed in rows.where(probe="path").seeds():
-            mass = gradient_shares(rows, seed, state)
-            if not mass:
+    cells: list[list[object]] = []
+    for state, of_seeds in norms.items():
+        for seed, found in of_seeds.items():
+            if not (mass := carried(counts, found)):
                 continue
             first, last = interval(mass)
-            slope, straight = line(mean_norms(rows, seed, state))
+            mine = 100 * math.fsum(shares(counts)[first : last + 1])
             held = [100 * math.fsum(mass[a : b + 1]) for a, b in PUBLISHED.values()]
-            mine = f"{first} to {last}", share_of_paths(rows, seed, first, last)
-            cells.append([f"{state}, seed {seed}", *mine, *held, 10**slope, straight])
+            cells.append([f"{state}, seed {seed}", f"{first} to {last}", mine, *held, *line(found)])
     for name, (first, last) in PUBLISHED.items():
         whole = math.fsum(math.comb(PUBLISHED_BLOCKS, k) for k in range(first, last + 1)) / 2**PUBLISHED_BLOCKS
         cells.append([name, f"{first} to {last}", 100 * whole, None, None, None, None])
@@ -136,7 +108,6 @@ def _table(records: Records, folder: Path) -> list[Drawn]:
         "network", f"lengths with {100 * MASS:g} % of the gradient", "% of all paths", "% of gradient in 5 to 17",
         "% of gradient in 9 to 18", "factor per block", "R^2",
     )  # fmt: skip
-    caption = (
-        f"{blocks} blocks here, {PUBLISHED_BLOCKS} in the paper. Factor and R^2 are those of the line of claim PL2."
-    )
-    return [write_table(folder, "effective_lengths", "Effective lengths", caption, columns, cells)]
+    blocks = f"{len(counts) - 1} blocks here, {PUBLISHED_BLOCKS} in the paper."
+    caption = f"{blocks} Factor and R^2 are those of the line of claim PL2."
+    return write_table(folder, "effective_lengths", "Effective lengths", caption, columns, cells)

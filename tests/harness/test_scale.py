@@ -108,17 +108,16 @@ def test_every_script_trains_long_enough_on_two_thousand_photos(
     assert limit is None or limit <= 2_021
 
 
-def test_birds_get_as_many_steps_whatever_the_number_of_photos(
-    trial_of: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without_parts = replace(ABLATIONS["bird_parts"], check=lambda settings, network: None)
-    monkeypatch.setitem(ABLATIONS, "bird_parts", without_parts)
-    for num_train, epochs in ((5_394, 4), (2_021, 11), (21_576, 1)):  # the first are the birds of CUB-200-2011
-        trial = trial_of("bird_parts", photos(num_train))
-        assert {job.run.recipe.epochs for job in trial.jobs} == {epochs}
-        assert abs(scale.steps(trial.jobs[0].run) - 674) < 674 / 20
-    planned = without_parts.plan("short", photos(5_394))
-    assert {arm.recipe["epochs"] for arm in planned.arms} == {30}
+@pytest.mark.parametrize(("num_train", "epochs"), [(5_394, 4), (2_021, 11), (21_576, 1)])  # the first: CUB-200-2011
+def test_birds_get_as_many_steps_whatever_the_number_of_photos(num_train: int, epochs: int) -> None:
+    def recipes(budget: str, num_train: int) -> list[Any]:
+        at = Scale(budget, "photos", 32, num_train, 100)
+        return [arm.recipe for arm in ABLATIONS["bird_parts"].plan(at).arms]
+
+    for recipe in recipes("laptop", num_train):
+        assert recipe["epochs"] == epochs
+        assert abs(epochs * (num_train // recipe["batch_size"]) - 674) < 674 / 20
+    assert {recipe["epochs"] for recipe in recipes("short", 5_394)} == {30}
 
 
 def made_of_one(maker: Any, digits: torch.Tensor, described: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from ablations.probes.landscape.convexity import excess_variation, least_curvature, mean_rise, share_negative
+from ablations.harness.store.records import Record, Records, point
+from ablations.probes.landscape.convexity import (
+    excess_variation,
+    least_curvature,
+    map_points,
+    mean_rise,
+    share_negative,
+)
 
 AXES = (np.linspace(-1, 1, 21), np.linspace(-2, 2, 41))
 X, Y = np.meshgrid(*AXES, indexing="ij")
@@ -42,3 +49,18 @@ def test_variation_counts_bumps_and_not_steepness():
 
 def test_the_rise_leaves_out_the_centre():
     assert mean_rise(np.array([3.0, 1.0, 5.0]), 1) == 3.0
+
+
+def test_the_hessian_over_a_plane_is_read_from_its_records():
+    def on_map(alpha, least, largest, in_plane, residual=0.0):
+        named = {"hessian/least": least, "hessian/least_residual": residual, "hessian/largest": largest}
+        named["curvature/least_in_plane"] = in_plane
+        where = point("map", alpha=alpha, beta=0.0)
+        return [Record("any", "a", 0, where, metric, float(value), "nats", "a-0") for metric, value in named.items()]
+
+    records = Records([*on_map(0.0, -1, 10, 2.0), *on_map(0.5, -7, 10, -1.0, 1.0), *on_map(1.0, np.nan, np.nan, 1.0)])
+    smooth, rough, broken = map_points(records, "a")
+    assert smooth == (0, 0.0, 0.0, 2.0, 0.1)
+    assert rough == (0, 0.5, 0.0, -1.0, 0.8), "what is not settled is added to the least eigenvalue"
+    assert np.isnan(broken.ratio)
+    assert map_points(records, "b") == []

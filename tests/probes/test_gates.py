@@ -1,13 +1,20 @@
-"""The probe of gates against the layer's formula, on networks with a few units."""
+"""The gates of highway layers against the layer's formula, and how a probe asks for them before and after training."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from ablations.probes.activations.gates import gated_blocks, gates
+from ablations.harness.declare.probe import Subject
+from ablations.harness.store.records import Record, Records
+from ablations.probes.activations.gates import Gates, gated_blocks, gates
+from datamodules.images import ImageData
 from modules import Network, build
+from modules.weights import save_weights
+from reports.drawings.highway_gate_bias import draw
 
 
 def network(seed: int = 0) -> Network:
@@ -67,3 +74,36 @@ def test_without_gates_or_samples() -> None:
     assert gates(plain, batches((2,))) == {}
     with pytest.raises(ValueError, match="no samples"):
         gates(network(), [])
+
+
+def test_the_probe_tells_layers_before_and_after_and_units_of_the_first_seed(digits: ImageData, tmp_path: Path) -> None:
+    net = build("highway10", 10, 1, width=4, gate_bias=-1.0, image_size=16)
+    save_weights(net, tmp_path / "before.safetensors")
+    for name, block in net.named_blocks():
+        with torch.no_grad():  # trained, so to speak
+            block.get_parameter("branch.gate.bias").add_(torch.tensor([-1.0, -1.0, 1.0, 0.0]) * (name != "hidden9"))
+    files = {0: tmp_path / "before.safetensors", 2: tmp_path / "after"}
+
+    def asked(seed: int, snapshots: dict[int, Path]) -> Records:
+        subject = Subject(net, digits, "any", seed, torch.device("cpu"), snapshots=snapshots)
+        return Records(Record("x", "any", seed, *each, "", "") for each in Gates(limit=50).ask(subject))
+
+    rows = asked(0, files)
+    bias = rows.where(probe="layer", metric="gate/bias")
+    assert set(bias.where(when="before").values()) == {-1.0}
+    assert [(row.fields["layer"], row.fields["block"], row.value) for row in bias.where(when="after")] == [
+        (str(layer), f"hidden{layer}", -1.0 if layer == 9 else -1.25) for layer in range(2, 11)
+    ]
+    assert rows.where(metric="gate/fell").values() == [50.0] * 7 + [0.0, 50.0]
+    assert len(rows.where(probe="unit")) == 9 * 4 * 4
+    assert rows.where(probe="unit", layer=3, metric="gate/bias").values() == [-2.0, -2.0, 0.0, -1.0]
+    mean = rows.where(probe="layer", layer=3, when="after", metric="gate/mean").values()
+    assert sum(rows.where(probe="unit", layer=3, metric="gate/mean").values()) / 4 == pytest.approx(mean[0])
+    assert {row.probe for row in asked(1, files)} == {"layer"}, "pictures show one seed"
+    untrained = asked(0, {})
+    assert {row.fields.get("when", "after") for row in untrained} == {"after"}
+    assert not untrained.where(metric="gate/fell")
+
+    (drawn,) = draw(rows, tmp_path, "any")
+    assert (tmp_path / drawn.file).is_file()
+    assert draw(rows, tmp_path, "another") == []

@@ -2,11 +2,12 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from ablations.harness.declare import chart as declared
-from ablations.harness.declare.chart import Against, Animation, ArmTable, Looks, Pairs, Strips
+from ablations.harness.declare.chart import Against, AgainstField, Animation, ArmTable, Looks, Pairs, Strips
 from ablations.harness.declare.measure import Quantity, top1_error
 from ablations.harness.store.records import Record, Records, point
 from reports.charts.declared import draw, draw_all, left_out
@@ -42,7 +43,8 @@ def test_a_chart_survives_its_file(chart):
 
 def test_a_table_has_a_row_for_each_arm_or_each_value_of_a_field(tmp_path):
     records = Records([
-        *rows("test/top1_error", "test", {"a": [1.0, 3.0], "b": [LOST, 5.0]}),
+        *rows("test/top1_error", "test", {"a": [1.0, 3.0], "b": [LOST, 5.0], "c": [7.0]}),
+        *rows("step", "diverged", {"b": [9.0]}),
         *rows("seen", point("window", number=10), {"a": [10.0, 11.0]}),
         *rows("seen", point("window", number=2), {"a": [2.0, 3.0]}),
     ])  # fmt: skip
@@ -51,9 +53,11 @@ def test_a_table_has_a_row_for_each_arm_or_each_value_of_a_field(tmp_path):
     assert read(tmp_path, "arms") == [["arm", "error", "paper"], ["b", "5", ""], ["first", "2", "0.5"]]
     draw(ArmTable("windows", "title", {"seen": SEEN}, by={"number": "window"}), records, tmp_path)
     assert read(tmp_path, "windows") == [["arm", "window", "seen"], ["a", "10", "10.5"], ["a", "2", "2.5"]]
-    assert (
-        draw(ArmTable("none", "title", {"seen": SEEN}, arms=("b",), by={"number": "window"}), records, tmp_path) == []
-    )
+    none = ArmTable("none", "title", {"seen": SEEN}, arms=("b",), by={"number": "window"})
+    assert draw(none, records, tmp_path) == []
+    seen, cost = replace(SEEN, over="mean"), COST
+    draw(ArmTable("spread", "title", {"seen": seen, "cost": cost}, spread=True), records, tmp_path)
+    assert read(tmp_path, "spread") == [["arm", "seen"], ["a", "6.5 +- 0.71"], ["b", ""]], "b diverged, c was not asked"
 
 
 def test_a_quantity_stands_against_a_number_or_another_quantity(figures, tmp_path):
@@ -64,6 +68,22 @@ def test_a_quantity_stands_against_a_number_or_another_quantity(figures, tmp_pat
     draw(Against("costs", "title", top1_error, "%", "M", line, across=COST), records, tmp_path)
     found = {name: figure.axes[0].lines[0].get_xydata().tolist() for name, figure in figures.items()}
     assert found == {"numbers": [[1, 2], [2, 5], [3, 9]], "costs": [[10, 5], [20, 2]]}, "of c the cost is not known"
+
+
+def test_horizontal_lines_are_numbers_arms_and_other_quantities(figures, tmp_path):
+    records = Records([
+        *rows("test/top1_error", point("delete", layer=1), {"a": [1.0, 3.0]}), *rows("cost", "network", {"b": [7.0]}),
+        *rows("test/top1_error", "test", {"a": [4.0], "b": [6.0, LOST]}),
+    ])  # fmt: skip
+    lines = {"eight": 8, "six": "b", "seven": COST, "nobody": "c"}
+    deleted = Quantity("test/top1_error", "%", probe="delete")
+    charts = (
+        Against("arms", "title", top1_error, "%", "x", {"line": {"a": 1}}, lines),
+        AgainstField("layers", "title", deleted, "%", "layer", "x", references={"seven": COST, "one": 1.0}),
+    )
+    draw_all([json.loads(json.dumps(declared.written(each))) for each in charts], "invented", records, tmp_path)
+    found = {name: [line.get_ydata()[0] for line in figure.axes[0].lines] for name, figure in figures.items()}
+    assert found == {"arms": [4, 8, 6, 7], "layers": [2, 7, 1]}, "the first is the quantity itself"
 
 
 def test_networks_say_their_arguments_and_seeds_their_median(figures, tmp_path):

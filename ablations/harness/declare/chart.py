@@ -6,13 +6,14 @@ ablation's own in `reports/drawings/`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from ablations.harness.declare.measure import Quantity, top1_error
 
+References = Mapping[str, str | float | Quantity]
+"""Name of a horizontal line -> a number, the arm whose mean it is, or another quantity, then the mean over all arms."""
 Places = Mapping[str, Mapping[str, float | str]]
 """Name of a line -> arm -> where it stands on the horizontal axis: a number, or the network's argument that says it."""
 
@@ -50,8 +51,7 @@ class LossAndError:
 class Against:
     """A quantity of trained networks against a number that their arms differ in.
 
-    series: name of a line -> arm -> that number. across: a quantity whose mean is that number instead. references: name
-    of a horizontal line -> the arm whose mean it is, or a number.
+    series: name of a line -> arm -> that number. across: a quantity whose mean is that number instead.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Against:
     label: str
     x_label: str
     series: Places
-    references: Mapping[str, str | float] = field(default_factory=dict)
+    references: References = field(default_factory=dict)
     caption: str = ""
     logarithmic: bool = False
     across: Quantity | None = None
@@ -82,9 +82,10 @@ class AgainstField:
     x_label: str
     by: str = ""
     arms: Sequence[str] = ()
-    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     caption: str = ""
     logarithmic: bool = False
+    references: References = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class ArmTable:
     columns: heading -> quantity, an argument of the networks, or arm -> what is printed there. arms: the rows, all
     where empty. names: what to call them and values of fields, where not as they are called. by: field of the
     quantities' points -> heading; an arm then has a row for each value of these fields. medians: in place of means,
-    with the range and how many runs diverged.
+    with the range and how many runs diverged. spread: with the standard deviation. Rows and columns without a value are
+    left out.
     """
 
     name: str
@@ -134,6 +136,7 @@ class ArmTable:
     arms: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     medians: bool = False
+    spread: bool = False
     by: Mapping[str, str] = field(default_factory=dict)
 
 

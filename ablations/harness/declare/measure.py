@@ -183,7 +183,8 @@ def computed(
     invent: records of which a value comes out that lies on the same side of every threshold; for tests.
     """
     name = getattr(getattr(function, "func", function), "__name__", "function")  # also of a partial
-    formula = f"{name}({', '.join(arms)})"
+    given = [f"{key}={value}" for key, value in getattr(function, "keywords", {}).items() if value not in arms]
+    formula = f"{name}({', '.join([*arms, *given])})"
     leaf = Leaf(formula, unit, invent)
     return Measure(formula, says, unit, arms, lambda records: dict(sorted(function(records).items())), (leaf,), exact)
 
@@ -214,17 +215,17 @@ def won(part: Measure) -> Measure:
 
 def mean_of(*parts: Measure) -> Measure:
     """The mean of several measures of a seed."""
-    return _several("mean", mean, parts)
+    return several("mean", mean, parts)
 
 
 def least(*parts: Measure) -> Measure:
     """The least of several measures of a seed; NaN if one of them is."""
-    return _several("least", lambda values: math.nan if any(map(math.isnan, values)) else min(values), parts)
+    return several("least", lambda values: math.nan if any(map(math.isnan, values)) else min(values), parts)
 
 
 def greatest(*parts: Measure) -> Measure:
     """The greatest of several measures of a seed; NaN if one of them is."""
-    return _several("greatest", lambda values: math.nan if any(map(math.isnan, values)) else max(values), parts)
+    return several("greatest", lambda values: math.nan if any(map(math.isnan, values)) else max(values), parts)
 
 
 def log2(part: Measure) -> Measure:
@@ -305,7 +306,9 @@ def _paired(sign: str, left: Measure | float, right: Measure | float) -> Measure
     )  # fmt: skip
 
 
-def _several(name: str, choose: Callable[[list[float]], float], parts: tuple[Measure, ...]) -> Measure:
+def several(name: str, choose: Callable[[list[float]], float], parts: tuple[Measure, ...]) -> Measure:
+    """A number of several measures of a seed, which are given in their order."""
+
     def by_seed(records: Records) -> BySeed:
         found = [part.by_seed(records) for part in parts]
         common = [seed for seed in found[0] if all(seed in each for each in found)]

@@ -6,19 +6,64 @@ are averaged over their positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below
+from ablations.harness.store.records import point
 
-from modules import Block, Network
-from modules.blocks.network import evaluating
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from modules import Block, Network
 
 
-class Gates(NamedTuple):
-    """Of one block, a value per unit, each of shape (C,).
+@dataclass(frozen=True, kw_only=True)
+class Gates(Probe):
+    """Bias and mean of the transform gates of each layer, before and after training, on training images.
+
+    limit: so many of them, None for all. A network that was not trained here has no before. Layers count from the stem,
+    which is layer 1. Of seed 0 there is every unit too, with its gate and output for the first image.
+    """
+
+    limit: int | None = None
+    snapshots: int = 2
+    units = {"gate/bias": "", "gate/mean": "", "gate/fell": "%", "gate/first": "", "output": ""}
+
+    def __post_init__(self) -> None:
+        refuse_below(self, limit=1, snapshots=2)
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        batches = list(subject.data.evaluation_batches("train", device=subject.device, limit=self.limit))
+        found = {"after": gates(subject.network, batches, subject.on_pass)}
+        if subject.snapshots:
+            found["before"] = gates(subject.at(min(subject.snapshots)), batches, subject.on_pass)
+        places = {name: {"block": name, "layer": at} for at, name in enumerate(subject.network.blocks, start=2)}
+        for when, by_block in found.items():
+            for name, gate in by_block.items():
+                where = point("layer", **places[name], when=when)
+                yield Measurement(where, "gate/bias", float(gate.bias.double().mean()))
+                yield Measurement(where, "gate/mean", float(gate.mean.mean()))
+        for name, gate in found["after"].items():
+            if "before" in found:
+                fell = (gate.bias < found["before"][name].bias).double().mean()
+                yield Measurement(point("layer", **places[name], when="after"), "gate/fell", 100.0 * float(fell))
+            for unit in range(len(gate.bias)) if subject.seed == 0 else ():
+                where = point("unit", **places[name], unit=unit)
+                yield Measurement(where, "gate/bias", float(gate.bias[unit]))
+                yield Measurement(where, "gate/mean", float(gate.mean[unit]))
+                yield Measurement(where, "gate/first", float(gate.first[unit]))
+                yield Measurement(where, "output", float(gate.output[unit]))
+
+    def evaluations(self, blocks: int, num_test: int) -> float:
+        """Before and after; a training set is larger than that of the test."""
+        return 2.0 * (self.limit or 5 * num_test)
+
+
+class Units(NamedTuple):
+    """Of the gates of one block, a value per unit, each of shape (C,).
 
     bias: of the gate; mean: gate T in 0..1, averaged over the samples; first: T for the first sample; output: of the
     block, for the first sample.
@@ -35,14 +80,17 @@ def gated_blocks(network: Network) -> dict[str, Block]:
     return {name: block for name, block in network.named_blocks() if hasattr(block.branch, "gate_activation")}
 
 
-@torch.no_grad()
 def gates(
     network: Network, batches: Iterable[tuple[Tensor, Tensor]], on_pass: Callable[[], object] = lambda: None
-) -> dict[str, Gates]:
+) -> dict[str, Units]:
     """Block name -> its gates over all batches of (images (N, C, H, W), labels (N,)), in evaluation mode.
 
     Nothing is left on the network. on_pass: called after each batch. Raises ValueError if there are no samples.
     """
+    import torch
+
+    from modules.blocks.network import evaluating
+
     blocks = gated_blocks(network)
     sums: dict[str, Tensor] = {}
     firsts: dict[str, Tensor] = {}
@@ -52,10 +100,10 @@ def gates(
     try:
         for name, block in blocks.items():
             activation = block.branch.gate_activation
-            assert isinstance(activation, nn.Module)
+            assert isinstance(activation, torch.nn.Module)
             handles.append(activation.register_forward_hook(partial(_add, sums, firsts, name)))
             handles.append(block.register_forward_hook(partial(_keep_first, outputs, name)))
-        with evaluating(network):
+        with torch.no_grad(), evaluating(network):
             for images, labels in batches:
                 network.forward(images)
                 total += len(labels)
@@ -66,7 +114,7 @@ def gates(
     if not total:
         raise ValueError("no samples to measure gates on")
     biases = {name: block.get_parameter("branch.gate.bias").detach().cpu() for name, block in blocks.items()}
-    return {name: Gates(biases[name], sums[name] / total, firsts[name], outputs[name]) for name in blocks}
+    return {name: Units(biases[name], sums[name] / total, firsts[name], outputs[name]) for name in blocks}
 
 
 def _per_unit(x: Tensor) -> Tensor:
@@ -78,9 +126,8 @@ def _add(
     sums: dict[str, Tensor], firsts: dict[str, Tensor], name: str, module: nn.Module, inputs: object, gate: Tensor
 ) -> None:
     found = _per_unit(gate)
-    if name not in sums:
-        sums[name], firsts[name] = torch.zeros_like(found[0]).cpu(), found[0].cpu()
-    sums[name] += found.sum(0).cpu()
+    firsts.setdefault(name, found[0].cpu())
+    sums[name] = sums.get(name, 0.0) + found.sum(0).cpu()
 
 
 def _keep_first(outputs: dict[str, Tensor], name: str, module: nn.Module, inputs: object, output: Tensor) -> None:

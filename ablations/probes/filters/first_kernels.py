@@ -28,7 +28,7 @@ class FirstKernels(Probe):
     snapshots: int = 2
 
     def __post_init__(self) -> None:
-        refuse_below(self, patches=1)
+        refuse_below(self, patches=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """Kernels below 5 x 5 have no Gabor fit, those of grey images no saturation."""

@@ -23,7 +23,7 @@ class LayerExtents(Probe):
     snapshots: int = 2
 
     def __post_init__(self) -> None:
-        refuse_below(self, images=1)
+        refuse_below(self, images=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """A layer whose unit answers to nothing is left out."""

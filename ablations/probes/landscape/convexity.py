@@ -1,10 +1,14 @@
-"""How far a surface is from convex: numbers for what a reader would see in the picture of it."""
+"""How far a surface is from convex, as a reader would see it in the picture, and as the Hessian says at its points."""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ablations.harness.store.records import Records
 from ablations.probes.landscape.surface_file import Array
 
 
@@ -51,3 +55,30 @@ def excess_variation(values: Array) -> float:
 def mean_rise(values: Array, centre: int) -> float:
     """How much higher a line lies than its centre, averaged over its other points, in the units of the values."""
     return float(np.delete(values, centre).mean() - values[centre])
+
+
+class MapPoint(NamedTuple):
+    """A point of a plane: its least curvature there (in nats), and |lambda_min / lambda_max|; NaN if not known."""
+
+    seed: int
+    alpha: float
+    beta: float
+    in_plane: float
+    ratio: float
+
+
+def map_points(records: Records, arm: str) -> list[MapPoint]:
+    """Every point at which `plane` sought the Hessian of an arm.
+
+    What Lanczos had not settled of lambda_min counts as if it made it less convex.
+    """
+    values: dict[tuple[int, float, float], dict[str, float]] = {}
+    for row in records.where(arm, probe="map"):
+        there = row.seed, float(row.fields["alpha"]), float(row.fields["beta"])
+        values.setdefault(there, {})[row.metric] = row.value
+    found = []
+    for there, point in values.items():
+        least, largest = point["hessian/least"] - point["hessian/least_residual"], point["hessian/largest"]
+        ratio = abs(least / largest) if largest else math.nan
+        found.append(MapPoint(*there, point["curvature/least_in_plane"], ratio))
+    return found

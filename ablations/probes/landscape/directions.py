@@ -10,18 +10,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
+from ablations.probes.landscape.surface_file import Normalise, Vectors
 from modules.blocks.layers import check_choice
 
 Direction = Mapping[str, Tensor]
 """Name of a parameter or buffer, as in the state dict -> what is added to it at coordinate 1."""
-
-Normalise = Literal["filter", "layer", "weight", "none"]
-Vectors = Literal["fixed", "moved"]
 
 
 def random_direction(

@@ -10,21 +10,20 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ablations.probes.landscape.directions import Direction, refuse_misfits
+from ablations.probes.landscape.surface_file import BatchNormPolicy, Precision
 from modules.blocks.fold import folded
 from modules.blocks.layers import check_choice
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 """Normalised images (N, C, H, W) and labels (N,), on the network's device."""
 
-BatchNormPolicy = Literal["keep", "recompute", "batch"]
-Precision = Literal["fp32", "bf16"]
 METRICS = ("loss", "loss_standard_error", "error")
 
 

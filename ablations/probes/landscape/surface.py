@@ -26,9 +26,17 @@ import torch
 from torch import nn
 
 from ablations.probes.landscape.directions import Direction
-from ablations.probes.landscape.point_losses import Batches, BatchNormPolicy, Precision, Question, point_losses
+from ablations.probes.landscape.point_losses import Batches, Question, point_losses
 from ablations.probes.landscape.refinement import Index, interpolate, new_points, strides, unneeded
-from ablations.probes.landscape.surface_file import COMPUTED, OPEN, Surface, axis, resumed
+from ablations.probes.landscape.surface_file import (
+    COMPUTED,
+    OPEN,
+    BatchNormPolicy,
+    Precision,
+    Surface,
+    axis,
+    resumed,
+)
 from modules.weights import digest
 
 SAVE_EVERY = 5.0  # seconds

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 from ablations.harness.store.files import write_npz
 
 Array = NDArray[np.float64]
+# The policies by which surfaces differ, see `directions.random_direction` and `point_losses.Question`.
+Normalise = Literal["filter", "layer", "weight", "none"]
+Vectors = Literal["fixed", "moved"]
+BatchNormPolicy = Literal["keep", "recompute", "batch"]
+Precision = Literal["fp32", "bf16"]
 OPEN, COMPUTED, INTERPOLATED = 0, 1, 2  # the states of a point
 
 

@@ -20,8 +20,8 @@ class DeleteEach(Probe):
     """Error of the network as it is, and with each block deleted in turn: figure 3.
 
     split: whose images, train or test; limit: so many of them, None for all. shortcuts: whether blocks that add lose
-    their shortcut as well, in place of their branch, a control. stem_layers: in the stem, from which the field `layer`
-    of a point counts on; without one there is no such field.
+    their shortcut as well, in place of their branch, a control. stem_layers: in front of the first block, where each
+    block is a layer: points then say its `layer` in place of its position and whether it changes the shape.
     """
 
     split: Literal["train", "test"] = "test"
@@ -40,12 +40,12 @@ class DeleteEach(Probe):
         network = subject.network
         chains = {point("intact"): chain(network)}
         for position, (name, block) in enumerate(network.named_blocks(), start=1):
-            where = {"block": name, "position": position, "changes_shape": block.changes_shape}
+            where: dict[str, object] = {"position": position, "changes_shape": block.changes_shape}
             if self.stem_layers:
-                where["layer"] = position + self.stem_layers
-            chains[point("delete", **where)] = chain(network, {name: "shortcut"})
+                where = {"layer": position + self.stem_layers}
+            chains[point("delete", block=name, **where)] = chain(network, {name: "shortcut"})
             if self.shortcuts and block.merge == "add":
-                chains[point("delete_shortcut", **where)] = chain(network, {name: "branch"})
+                chains[point("delete_shortcut", block=name, **where)] = chain(network, {name: "branch"})
         return errors(subject, chains, self.split, self.limit)
 
     def evaluations(self, blocks: int, num_test: int) -> float:

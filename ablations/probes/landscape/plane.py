@@ -1,0 +1,205 @@
+"""The loss around a trained network: a plane of random directions, the Hessian over it, and the network's sharpness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablations.harness.declare.probe import Measurement, Subject, refuse_below
+from ablations.harness.store.files import write_npz
+from ablations.harness.store.records import point
+from ablations.probes.landscape.convexity import excess_variation, least_curvature, share_negative
+from ablations.probes.landscape.surface_file import COMPUTED, OPEN, Surface, axis, resumed
+from ablations.probes.landscape.surface_probe import SurfaceProbe, batches_of, direction_seed, told
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ablations.probes.landscape.directions import Direction
+    from ablations.probes.landscape.hessian import Hessian
+    from ablations.probes.landscape.point_losses import Batches
+    from ablations.probes.landscape.sharpness import Sharpness
+    from ablations.probes.landscape.spectrum import Estimate
+
+LANCZOS_TOLERANCE = 0.05  # of each eigenvalue; ratios are compared with 0.1
+ENDS = ("hessian/least", "hessian/least_residual", "hessian/largest")
+KEPT_PIXELS = 200_000  # of images whose graphs fit in memory: 195 of CIFAR's size
+HESSIAN_BATCH = 32  # with the graphs kept, small batches stay in the cache
+CHECKED = 5  # points at which a surface in lower precision is compared with fp32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane(SurfaceProbe):
+    """The surface along two random directions: how much of it is not convex, how rough it is, and what it is made of.
+
+    steps, span: of either axis. map_steps: inner points along either axis at which the whole Hessian's extreme
+    eigenvalues are sought, by at most lanczos_steps products on map_images training images. draws: directions along
+    which the curvature is measured. trace_draws, sharpness_draws: of the trace and of epsilon-sharpness.
+    """
+
+    units = {
+        **dict.fromkeys(("share_nonconvex", "deviation/from_fp32", "train/error", "test/error"), "%"),
+        **dict.fromkeys(("epsilon_sharpness", "epsilon_sharpness_standard_error"), "%"),
+        **dict.fromkeys(("loss/range", "train/loss", "train/loss_standard_error", "test/loss"), "nats"),
+        **dict.fromkeys((*ENDS, "hessian/largest_standard_error", "hessian/trace"), "nats"),
+        **dict.fromkeys(("hessian/trace_standard_error", "curvature/along", "curvature/least_in_plane"), "nats"),
+        "excess_variation": "",
+        "holes": "points",
+    }
+    steps: int = 51
+    span: float = 1.0
+    draws: int = 10
+    map_steps: int = 7
+    map_images: int = 512
+    lanczos_steps: int = 80
+    trace_draws: int = 10
+    sharpness_draws: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        axis((-self.span, self.span), self.steps)
+        refuse_below(self, draws=1, map_images=1, lanczos_steps=1, sharpness_draws=1, trace_draws=2)
+        if not 1 <= self.map_steps <= self.steps - 2:
+            raise ValueError(f"--probe.map_steps {self.map_steps}: give 1 to {self.steps - 2} (steps - 2)")
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        """First the surface, then the Hessian over it and at the network itself."""
+        directions = [self.direction(subject, number) for number in (0, 1)]
+        found = self.drawn(
+            subject, "plane", self.both_splits(subject), directions, self.steps, (-self.span, self.span),
+            normalise=self.normalise, direction_seeds=[direction_seed(subject, number) for number in (0, 1)],
+        )  # fmt: skip
+        yield from self._shape(subject, found, directions)
+        images = batches_of(subject, "train", self.map_images, HESSIAN_BATCH)
+        yield from self._map(subject, found, directions, images)
+        yield from self._centre(subject, images)
+
+    def evaluations(self, blocks: int, num_test: int) -> float:
+        """Every point is a pass over both splits; a product with the Hessian is worth five of its images."""
+        products = self.map_steps**2 * self.lanczos_steps + self.draws + self.trace_draws + 12 * self.sharpness_draws
+        return 2.0 * self.steps**2 * self.limit + 5.0 * products * self.map_images
+
+    def _shape(self, subject: Subject, found: Surface, directions: Sequence[Direction]) -> Iterator[Measurement]:
+        """Numbers of the surface, and those of the network itself in its middle."""
+        values = found.computed["train/loss"]
+        yield Measurement(point("plane"), "share_nonconvex", share_negative(values, found.axes))
+        yield Measurement(point("plane"), "excess_variation", excess_variation(values))
+        yield Measurement(point("plane"), "holes", found.holes)
+        yield Measurement(point("plane"), "loss/range", _range(values))
+        if found.centre is not None:
+            for metric in ("train/loss", "train/loss_standard_error", "train/error", "test/loss", "test/error"):
+                yield Measurement(point("centre"), metric, float(found.values[metric][found.centre]))
+        if self.precision != "fp32" or self.fold:
+            deviation = self._deviation(subject, found, directions)
+            yield Measurement(point("plane"), "deviation/from_fp32", deviation)
+
+    def _deviation(self, subject: Subject, found: Surface, directions: Sequence[Direction]) -> float:
+        """How far the losses are from exact ones at points along the diagonal, as a share of their range in %."""
+        from ablations.probes.landscape.directions import moved
+        from ablations.probes.landscape.surface import surface
+
+        batches, last, off = self.training(subject), len(found.axes[0]) - 1, []
+        for number in range(CHECKED):
+            index = round(number * last / (CHECKED - 1))
+            where = [float(axis[index]) for axis in found.axes]
+            exact = surface(moved(subject.network, directions, where), batches, directions[:1], 3, (-1e-6, 1e-6))
+            off.append(abs(found.values["train/loss"][index, index] - exact.values["train/loss"][1]))
+            subject.on_pass()
+        return 100 * float(max(off)) / _range(found.computed["train/loss"])
+
+    def _map(
+        self, subject: Subject, found: Surface, directions: Sequence[Direction], images: Batches
+    ) -> Iterator[Measurement]:
+        """The extreme eigenvalues of the whole Hessian over the plane, beside how the plane itself curves there."""
+        from ablations.probes.landscape.directions import moved
+        from ablations.probes.landscape.surface import kept
+
+        projected = least_curvature(found.computed["train/loss"], found.axes)
+        last = len(found.axes[0]) - 1
+        places = [round(number * last / (self.map_steps + 1)) for number in range(1, self.map_steps + 1)]
+        axes = [found.axes[axis][places] for axis in (0, 1)]
+        facts = {"plane": found.facts, "map_images": self.map_images, "lanczos_steps": self.lanczos_steps}
+        file = subject.folder / "map.npz"
+        ends = resumed(file, Surface.blank(axes, ENDS, facts))
+        with kept(ends, file) as keep, told(subject, "map", ends.state.size, ends.open) as advance:
+            for index in zip(*np.nonzero(ends.state == OPEN), strict=True):
+                where = [float(axis[i]) for axis, i in zip(axes, index, strict=True)]
+                values = self._ends(subject, moved(subject.network, directions, where), images)
+                for metric, value in zip(ENDS, values, strict=True):
+                    ends.values[metric][index] = value
+                ends.state[index] = COMPUTED
+                keep()
+                advance()
+        for i, alpha in enumerate(axes[0]):
+            for j, beta in enumerate(axes[1]):
+                there = point("map", alpha=float(alpha), beta=float(beta))
+                for metric in ENDS:
+                    yield Measurement(there, metric, float(ends.values[metric][i, j]))
+                in_plane = float(projected[places[i] - 1, places[j] - 1])
+                yield Measurement(there, "curvature/least_in_plane", in_plane)
+
+    def _ends(self, subject: Subject, network: nn.Module, images: Batches) -> tuple[float, float, float]:
+        """Least eigenvalue, its residual and the largest one; NaN where the loss has no finite curvature."""
+        from ablations.probes.landscape.hessian import extremes
+
+        try:
+            found = extremes(hessian_of(subject, network, images), self.lanczos_steps, LANCZOS_TOLERANCE, subject.seed)
+        except FloatingPointError:
+            return (math.nan,) * 3
+        return found.smallest, found.smallest_residual, found.largest
+
+    def _centre(self, subject: Subject, images: Batches) -> Iterator[Measurement]:
+        """Sharpness of the network itself, each with its error over draws; and its spectrum.
+
+        Nothing where the network's own loss is not finite, which is counted among the holes.
+        """
+        from ablations.probes.landscape.hessian import density, extremes, trace
+        from ablations.probes.landscape.sharpness import curvature, epsilon_sharpness
+        from ablations.probes.landscape.spectrum import summary
+
+        try:
+            hessian = hessian_of(subject, subject.network, images)
+            for number in range(self.draws):
+                along = curvature(hessian, self.direction(subject, number))
+                yield Measurement(point("curvature", draw=number), "curvature/along", along)
+            steps, draws = self.lanczos_steps, max(2, self.sharpness_draws)
+            seeds = range(subject.seed * draws, (subject.seed + 1) * draws)
+            estimates: dict[str, Callable[[], Estimate | Sharpness]] = {
+                "hessian/trace": lambda: trace(hessian, self.trace_draws, subject.seed),
+                "hessian/largest": lambda: summary(
+                    [extremes(hessian, steps, LANCZOS_TOLERANCE, seed).largest for seed in seeds]
+                ),
+                "epsilon_sharpness": lambda: epsilon_sharpness(
+                    subject.network, images, draws=self.sharpness_draws, seed=subject.seed, on_pass=subject.on_pass
+                ),
+            }
+            for metric, estimate in estimates.items():
+                found = estimate()
+                yield Measurement(point("centre"), metric, found.mean)
+                yield Measurement(point("centre"), f"{metric}_standard_error", found.error)
+            if subject.seed == 0:
+                spectrum = density(hessian, steps, 1, subject.seed)
+                write_npz(
+                    subject.folder / "spectrum.npz", centres=spectrum.centres, weights=spectrum.weights,
+                    width=np.array(spectrum.width),
+                )  # fmt: skip
+        except FloatingPointError:
+            return
+
+
+def hessian_of(subject: Subject, network: nn.Module, images: Batches) -> Hessian:
+    """The network's Hessian on the batches, with its graph kept where that is small."""
+    from ablations.probes.landscape.hessian import Hessian
+
+    pixels = sum(each.shape[0] * each.shape[2] * each.shape[3] for each, _ in images)
+    return Hessian(network, images, keep_graph=pixels <= KEPT_PIXELS, on_pass=subject.on_pass)
+
+
+def _range(values: Any) -> float:
+    """Highest minus lowest finite value; NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(np.ptp(finite)) if finite.size else math.nan
