@@ -54,7 +54,6 @@ def test_a_plan_is_sound(ablation: Ablation, budget: str, shape: str) -> None:
         assert not [arm for arm in granted.arms if isinstance(arm.recipe.get("precision"), precision.Wish)]
         for asked in granted.probes:
             assert probe.read(json.loads(json.dumps(probe.written(asked)))) == asked
-            assert asked.name == granted.probes[0].name or asked.units, "what it measures has units"
             assert type(asked).__doc__, "it says what it asks"
             worth = asked.evaluations(20, SHAPES[shape][2])
             assert math.isfinite(worth)
