@@ -24,7 +24,7 @@ class TransformerSteps(Probe):
     timed_hidden: filters and hidden units. Raises ValueError for what cannot be timed.
     """
 
-    precision: str
+    precision: Precision
     rounds: int
     timed_batch: int
     timed_size: int
