@@ -54,7 +54,9 @@ def test_a_plan_is_sound(ablation: Ablation, budget: str, shape: str) -> None:
         assert not [arm for arm in granted.arms if isinstance(arm.recipe.get("precision"), precision.Wish)]
         for asked in granted.probes:
             assert probe.read(json.loads(json.dumps(probe.written(asked)))) == asked
-            assert type(asked).__doc__, "it says what it asks"
+            says = type(asked).__doc__ or ""
+            assert asked.units or says.startswith("Keeps "), "what it measures has units, or it keeps pictures"
+            assert says, "it says what it asks"
             worth = asked.evaluations(20, SHAPES[shape][2])
             assert math.isfinite(worth)
             assert worth >= 0

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,9 +54,10 @@ def help_of(script: str) -> str:
 
 
 def run_program(text: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(text, "README.md", "exec"), names)
-    return names
+    program = ModuleType("readme")
+    sys.modules["readme"] = program  # where its dataclasses look for it
+    exec(compile(text, "README.md", "exec"), vars(program))
+    return vars(program)
 
 
 # -- the table of claims ----------------------------------------------------------------------------------------------
@@ -168,7 +169,9 @@ def test_flags_are_in_the_help() -> None:
     known += "".join(help_of(file) for file in sorted(set(re.findall(r"reports/[a-z_]+\.py", README))))
     flags = {flag for text in re.findall(r"`([^`\n]+)`", PROSE) for flag in re.findall(r"(?<!\S)--[a-z.-]+", text)}
     flags -= {"--write", "--markdown", "--completion", "--json", "--keys"}  # of python -m ablations and modules
-    flags = {flag for flag in flags if not flag.startswith("--trainer.")}  # of Trainer, which is slow to import
+    flags = {
+        flag for flag in flags if not flag.startswith(("--trainer.", "--probe."))
+    }  # of Trainer and of a script's probes
     assert len(flags) > 10
     assert sorted(flag for flag in flags if flag not in known) == []
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from ablations.harness.store.records import Records
 from ablations.probes.landscape.convexity import map_points
-from ablations.probes.landscape.spectrum import Density
+from ablations.probes.landscape.curvature.spectrum import Density
 from ablations.probes.landscape.surface_file import Surface
 from reports.charts.curves import looks
 from reports.charts.interactive import surface_3d

@@ -1,7 +1,7 @@
 """Twenty Lanczos steps on the Hessian of ResNet-20's loss over 256 images, against plain products.
 
 Baseline: fp32, NCHW, batches of 128; in every product, forward pass, gradient with create_graph and its derivative
-anew, default allocator. Ours: ablations.probes.landscape.hessian, the graph of the gradient kept over the products (its
+anew, default allocator. Ours: ablations.probes.landscape.curvature.hessian, the graph of the gradient kept over the products (its
 making is timed too) or made anew, in batches of several sizes. All arms run the same `lanczos`, from the same vector,
 each in a process of its own; the last columns are the process's peak memory, and how far the extreme eigenvalues are
 from the baseline's, relative to the largest. The network is trained for a moment on invented classes.
@@ -49,7 +49,7 @@ def peak_memory() -> float:
 
 def plain(name: str, weights: Path, num_images: int, steps: int) -> Study:
     """Every product from the images on."""
-    from ablations.probes.landscape.hessian import lanczos
+    from ablations.probes.landscape.curvature.hessian import lanczos
 
     network = loaded(name, weights)
     parameters = list(network.parameters())
@@ -78,7 +78,7 @@ def plain(name: str, weights: Path, num_images: int, steps: int) -> Study:
 def ours(name: str, weights: Path, num_images: int, steps: int, batch_size: int, keep_graph: bool) -> Study:
     """As the probe does it."""
     from ablations.harness import runtime
-    from ablations.probes.landscape.hessian import Hessian, extremes
+    from ablations.probes.landscape.curvature.hessian import Hessian, extremes
 
     runtime.keep_freed_memory()
     network = loaded(name, weights)

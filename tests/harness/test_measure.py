@@ -14,7 +14,6 @@ from ablations.harness.declare.measure import (
     least,
     log2,
     mean_of,
-    median_ratio,
     top1_error,
     where_at_least,
     won,
@@ -101,17 +100,6 @@ def test_a_count_is_one_value_of_all_seeds() -> None:
     assert (counted(top1_error("a")) / counted(top1_error("a"))).exact
     assert not (top1_error("a") - top1_error("b")).exact
     assert counted(top1_error("b")).by_seed(rows) == {}
-
-
-def test_ratios_of_rounds_have_a_median_and_none_where_a_divisor_is_0() -> None:
-    def timed(seed: int, metric: str, *seconds: float) -> list[tuple[str, int, str, str, float]]:
-        return [("a", seed, point("step", round=i), metric, value) for i, value in enumerate(seconds)]
-
-    rows = records(
-        *timed(0, "with", 6, 8, 50), *timed(0, "without", 10, 10, 10), *timed(1, "with", 1), *timed(1, "without", 0)
-    )
-    ratio = median_ratio(Quantity("with", "s", "", "step")("a"), Quantity("without", "s", "", "step")("a"))
-    assert ratio.by_seed(rows) == {0: 0.8}
 
 
 def test_an_unknown_choice_is_refused() -> None:

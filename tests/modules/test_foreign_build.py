@@ -14,8 +14,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from ablations.probes.landscape.curvature.hessian import Hessian
 from ablations.probes.landscape.directions import random_direction
-from ablations.probes.landscape.hessian import Hessian
 from ablations.probes.landscape.surface import surface
 from modules import removed, reordered, routed, set_survival
 from modules.blocks.network import evaluating

@@ -8,7 +8,7 @@ import torch
 from curved import OFFSET, batches, convolutional, dense, footprint, numbers, quadratic, symmetric, unchanged
 from torch import nn
 
-from ablations.probes.landscape.hessian import Hessian, density, extremes, lanczos, trace
+from ablations.probes.landscape.curvature.hessian import Hessian, density, extremes, lanczos, trace
 from modules import build
 
 

@@ -8,8 +8,8 @@ import torch
 from curved import OFFSET, batches, convolutional, footprint, quadratic, symmetric, unchanged
 from torch import nn
 
-from ablations.probes.landscape.hessian import Hessian
-from ablations.probes.landscape.sharpness import curvature, epsilon_sharpness
+from ablations.probes.landscape.curvature.hessian import Hessian
+from ablations.probes.landscape.curvature.sharpness import curvature, epsilon_sharpness
 
 
 def flat(network):

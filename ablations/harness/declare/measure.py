@@ -49,8 +49,7 @@ class Measure:
     formula: how it is computed; says: what it is, in words; unit: "" for a pure number. arms: in the order in which
     the formula names them. by_seed: records -> {seed: value}; a seed that lacks a part has none, NaN is a run that
     diverged.
-    exact: one count (at seed 0), the same for every seed, which needs no statistics. rows: of a quantity of one arm,
-    the values of each seed.
+    exact: one count (at seed 0), the same for every seed, which needs no statistics.
     """
 
     formula: str
@@ -61,7 +60,6 @@ class Measure:
     leaves: tuple[Leaf, ...]
     exact: bool = False
     quantity: Quantity | None = None
-    rows: Callable[[Records], dict[int, list[float]]] = lambda records: {}
 
     def __str__(self) -> str:
         return self.formula
@@ -127,10 +125,7 @@ class Quantity:
         mine = replace(self, where={**self.where, **where}) if where else self
         formula, says = f"[{mine} of {arm}]", f"{self.says or self} of {arm}"
         leaf = Leaf(formula, self.unit, lambda value: mine._invented(arm, value))
-        return Measure(
-            formula, says, self.unit, (arm,), lambda records: mine._by_seed(records, arm), (leaf,), quantity=mine,
-            rows=lambda records: records.by_seed(arm, mine.probe, mine.metric, **mine.where),
-        )  # fmt: skip
+        return Measure(formula, says, self.unit, (arm,), lambda r: mine._by_seed(r, arm), (leaf,), quantity=mine)
 
     def _by_seed(self, records: Records, arm: str) -> BySeed:
         groups: dict[int, list[Record]] = {}
@@ -187,20 +182,6 @@ def computed(
     formula = f"{name}({', '.join([*arms, *given])})"
     leaf = Leaf(formula, unit, invent)
     return Measure(formula, says, unit, arms, lambda records: dict(sorted(function(records).items())), (leaf,), exact)
-
-
-def median_ratio(top: Measure, bottom: Measure) -> Measure:
-    """Of two quantities with as many values in a seed, in the same order: the median of their ratios.
-
-    A seed has none where a divisor is not above 0.
-    """
-
-    def by_seed(records: Records) -> BySeed:
-        ours, theirs = top.rows(records), bottom.rows(records)
-        whole = [seed for seed in ours if seed in theirs and all(value > 0 for value in theirs[seed])]
-        return {seed: median(a / b for a, b in zip(ours[seed], theirs[seed], strict=True)) for seed in whole}
-
-    return replace(_paired("/", top, bottom), formula=f"median({top.formula} / {bottom.formula})", by_seed=by_seed)
 
 
 def won(part: Measure) -> Measure:

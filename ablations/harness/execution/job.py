@@ -105,6 +105,7 @@ def read(said: Mapping[str, Any]) -> Job:
 
 def write(job: Job, file: Path, **more: Any) -> None:
     """Writes the job to a JSON file; more: plain values beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {"job": job.written(), **more})
 
 

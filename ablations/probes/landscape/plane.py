@@ -19,11 +19,11 @@ from ablations.probes.landscape.surface_probe import SurfaceProbe, batches_of, d
 if TYPE_CHECKING:
     from torch import nn
 
+    from ablations.probes.landscape.curvature.hessian import Hessian
+    from ablations.probes.landscape.curvature.sharpness import Sharpness
+    from ablations.probes.landscape.curvature.spectrum import Estimate
     from ablations.probes.landscape.directions import Direction
-    from ablations.probes.landscape.hessian import Hessian
     from ablations.probes.landscape.point_losses import Batches
-    from ablations.probes.landscape.sharpness import Sharpness
-    from ablations.probes.landscape.spectrum import Estimate
 
 LANCZOS_TOLERANCE = 0.05  # of each eigenvalue; ratios are compared with 0.1
 ENDS = ("hessian/least", "hessian/least_residual", "hessian/largest")
@@ -144,7 +144,7 @@ class Plane(SurfaceProbe):
 
     def _ends(self, subject: Subject, network: nn.Module, images: Batches) -> tuple[float, float, float]:
         """Least eigenvalue, its residual and the largest one; NaN where the loss has no finite curvature."""
-        from ablations.probes.landscape.hessian import extremes
+        from ablations.probes.landscape.curvature.hessian import extremes
 
         try:
             found = extremes(hessian_of(subject, network, images), self.lanczos_steps, LANCZOS_TOLERANCE, subject.seed)
@@ -157,9 +157,9 @@ class Plane(SurfaceProbe):
 
         Nothing where the network's own loss is not finite, which is counted among the holes.
         """
-        from ablations.probes.landscape.hessian import density, extremes, trace
-        from ablations.probes.landscape.sharpness import curvature, epsilon_sharpness
-        from ablations.probes.landscape.spectrum import summary
+        from ablations.probes.landscape.curvature.hessian import density, extremes, trace
+        from ablations.probes.landscape.curvature.sharpness import curvature, epsilon_sharpness
+        from ablations.probes.landscape.curvature.spectrum import summary
 
         try:
             hessian = hessian_of(subject, subject.network, images)
@@ -193,7 +193,7 @@ class Plane(SurfaceProbe):
 
 def hessian_of(subject: Subject, network: nn.Module, images: Batches) -> Hessian:
     """The network's Hessian on the batches, with its graph kept where that is small."""
-    from ablations.probes.landscape.hessian import Hessian
+    from ablations.probes.landscape.curvature.hessian import Hessian
 
     pixels = sum(each.shape[0] * each.shape[2] * each.shape[3] for each, _ in images)
     return Hessian(network, images, keep_graph=pixels <= KEPT_PIXELS, on_pass=subject.on_pass)

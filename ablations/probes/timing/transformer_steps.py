@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import get_args
 
 from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below, refuse_unknown
@@ -24,7 +24,7 @@ class TransformerSteps(Probe):
     timed_hidden: filters and hidden units. Raises ValueError for what cannot be timed.
     """
 
-    precision: str
+    precision: Precision
     rounds: int
     timed_batch: int
     timed_size: int
@@ -44,11 +44,12 @@ class TransformerSteps(Probe):
         from ablations.harness.stopwatch import in_turns, training_steps
         from modules import build, recipe_for
         from modules.blocks.cost import cost
+        from modules.training.recipe import with_overrides
 
         size = self.timed_size
         devices = [subject.device] if subject.device.type == "cuda" else []
         # A tiny rate, because what is timed must not blow up.
-        recipe = replace(recipe_for("st_svhn"), learning_rate=1e-6, precision=self.precision)
+        recipe = with_overrides(recipe_for("st_svhn"), {"learning_rate": 1e-6, "precision": self.precision})
         steps = {}
         with torch.random.fork_rng(devices), torch.enable_grad():
             torch.manual_seed(subject.seed)

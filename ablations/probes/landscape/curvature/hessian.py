@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ablations.probes.landscape.curvature.spectrum import Density, Estimate, summary
 from ablations.probes.landscape.point_losses import Batches
-from ablations.probes.landscape.spectrum import Density, Estimate, summary
 from modules.blocks.network import evaluating
 
 Product = Callable[[Tensor], Tensor]

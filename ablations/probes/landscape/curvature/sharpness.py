@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ablations.probes.landscape.curvature.hessian import Hessian, chosen, double, exactly, num_images, share_of_loss
+from ablations.probes.landscape.curvature.spectrum import summary
 from ablations.probes.landscape.directions import Direction
-from ablations.probes.landscape.hessian import Hessian, chosen, double, exactly, num_images, share_of_loss
 from ablations.probes.landscape.point_losses import Batches
-from ablations.probes.landscape.spectrum import summary
 
 
 def curvature(hessian: Hessian, direction: Direction) -> float:
