@@ -261,7 +261,6 @@ CHARTS = (
     Drawing({"deep": [RESIDUAL[1], PLAIN[1]]}),
     Strips(
         "nonconvex", "How much of the surface is not convex", share, "share of the plane that is not convex, %",
-        {arm: arm for arm in PAIRS},
         caption="Points where the loss curves downwards in some direction of the plane. The table below says at which "
         "loss each network ended: one that fits badly is seen from another height.",
     ),

@@ -129,11 +129,12 @@ def _(chart: Pairs, records: Records, folder: Path) -> list[Drawn]:
 
 @draw.register
 def _(chart: Strips, records: Records, folder: Path) -> list[Drawn]:
+    named = chart.rows or {arm: arm for arm in records.arms if by_seed(chart.quantity, records, arm)}
     rows = {
         name: (by_seed(chart.quantity, records, arm), BLUE, chart.published.get(name, ()))
-        for name, arm in chart.rows.items()
+        for name, arm in named.items()
     }
-    caption = chart.caption + left_out(chart.quantity, records, list(chart.rows.values()))
+    caption = chart.caption + left_out(chart.quantity, records, list(named.values()))
     return draw_strips(folder, chart.name, chart.title, chart.label, rows, caption, chart.logarithmic)
 
 

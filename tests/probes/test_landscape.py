@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from curved import OFFSET, quadratic
 from small_networks import BATCHES, BUILT, make, same_state, state_of
 from torch import nn
 
-from ablations.probes.landscape.directions import between, random_direction
+from ablations.probes.landscape.directions import between, moved, random_direction
 from ablations.probes.landscape.surface import surface
 from ablations.probes.landscape.surface_file import COMPUTED, INTERPOLATED, OPEN, Surface, merged
 
@@ -22,64 +23,47 @@ def plain(network, batches=BATCHES):
     return float(torch.cat(each).mean())
 
 
-def moved(network, directions, coordinates):
-    there = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    for direction, coordinate in zip(directions, coordinates, strict=True):
-        for name, part in direction.items():
-            there[name] += coordinate * part
-    return there
-
-
 def test_the_centre_is_the_networks_own_loss_to_the_last_bit(network):
     found = surface(network, BATCHES, plane(network), steps=3)
     assert found.centre == (1, 1)
     assert found.values["train/loss"][1, 1] == plain(network)
-    wrong = sum(int((network(x).argmax(1) != y).sum()) for x, y in BATCHES)
-    assert found.values["train/error"][1, 1] == 100 * wrong / 12
+    with torch.no_grad():
+        logits, labels = torch.cat([network(x) for x, _ in BATCHES]), torch.cat([y for _, y in BATCHES])
+    assert found.values["train/error"][1, 1] == 100 * int((logits.argmax(1) != labels).sum()) / 12
+    each = nn.functional.cross_entropy(logits, labels, reduction="none").double()
+    assert found.values["train/loss_standard_error"][1, 1] == pytest.approx(float(each.std()) / 12**0.5, rel=1e-6)
 
 
 def test_every_point_is_the_network_with_moved_weights(network):
     directions = plane(network)
     found = surface(network, {"train": BATCHES, "test": BATCHES[:1]}, directions, steps=3, span=(-0.5, 1.0))
-    before = state_of(network)
-    network.load_state_dict(moved(network, directions, (1.0, -0.5)))
-    expected = plain(network), plain(network, BATCHES[:1])
-    network.load_state_dict(before[0])
-    assert found.values["train/loss"][2, 0] == pytest.approx(expected[0], rel=1e-6)
-    assert found.values["test/loss"][2, 0] == pytest.approx(expected[1], rel=1e-6)
+    there = moved(network, directions, (1.0, -0.5))
+    assert found.values["train/loss"][2, 0] == pytest.approx(plain(there), rel=1e-6)
+    assert found.values["test/loss"][2, 0] == pytest.approx(plain(there, BATCHES[:1]), rel=1e-6)
+
+
+def bowl():
+    """A network with an exactly quadratic loss, its images, two directions, and the loss by its formula."""
+    network, batches, matrix = quadratic()
+    draws = torch.Generator().manual_seed(0)
+    directions = [
+        {name: torch.randn(w.shape, generator=draws, dtype=w.dtype) for name, w in network.named_parameters()}
+        for _ in range(2)
+    ]
+
+    def loss(*coordinates):
+        w = torch.cat([w.detach().flatten() for w in moved(network, directions, coordinates).parameters()])
+        return OFFSET + float(w @ matrix @ w) / 2
+
+    return network, batches, directions, loss
 
 
 def test_a_quadratic_models_surface_is_the_closed_form():
-    class Quadratic(nn.Module):
-        """Logits (z, 0) with z = log(exp(w'Aw / 2 + w'b) - 1), so that cross entropy with label 1 is the quadratic."""
-
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.zeros(1, 4, dtype=torch.double))
-
-        def forward(self, x):
-            value = 0.5 * (self.w @ A @ self.w.T) + self.w @ B + 2.0
-            return torch.cat([torch.log(torch.expm1(value)), torch.zeros_like(value)], 1).expand(len(x), 2)
-
-    draws = torch.Generator().manual_seed(0)
-    root = torch.randn(4, 4, dtype=torch.double, generator=draws)
-    A, B = root @ root.T, 0.1 * torch.randn(4, 1, dtype=torch.double, generator=draws)
-    directions = [{"w": torch.randn(1, 4, dtype=torch.double, generator=draws)} for _ in range(2)]
-    batches = [(torch.zeros(3, 1), torch.ones(3, dtype=torch.long))]
-    found = surface(Quadratic(), batches, directions, steps=5)
+    network, batches, directions, loss = bowl()
+    found = surface(network, batches, directions, steps=5)
     for i, alpha in enumerate(found.axes[0]):
         for j, beta in enumerate(found.axes[1]):
-            w = alpha * directions[0]["w"] + beta * directions[1]["w"]
-            exact = float(0.5 * w @ A @ w.T + w @ B + 2.0)
-            assert found.values["train/loss"][i, j] == pytest.approx(exact, rel=1e-5)  # logits become fp32
-    assert found.values["train/loss_standard_error"][0, 0] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_the_standard_error_is_that_of_the_mean(network):
-    found = surface(network, BATCHES, plane(network)[:1], steps=3).values["train/loss_standard_error"]
-    with torch.no_grad():
-        each = torch.cat([nn.functional.cross_entropy(network(x), y, reduction="none") for x, y in BATCHES])
-    assert found[1] == pytest.approx(float(each.double().std()) / 12**0.5, rel=1e-6)
+            assert found.values["train/loss"][i, j] == pytest.approx(loss(alpha, beta), rel=1e-9)
 
 
 def test_the_way_to_another_network_ends_there():
@@ -98,6 +82,15 @@ def test_the_way_to_another_network_ends_there():
 # -- batch norm and precision -----------------------------------------------------------------------------------------
 
 
+def averaging(network):
+    """The network with batch norms that take the mean over the batches that they are shown next."""
+    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    return network
+
+
 @torch.no_grad()
 def test_batch_norm_policies():
     network = BUILT["resnet"]
@@ -108,15 +101,8 @@ def test_batch_norm_policies():
     }
     assert same_state(state_of(network), before)
     assert len({values[1] for values in found.values()}) == 3
-    copy = make("resnet")
-    for norm in (m for m in copy.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.train()
-    assert found["batch"][1] == pytest.approx(plain(copy), rel=1e-6)
-    copy = make("resnet")
-    for norm in (m for m in copy.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
+    assert found["batch"][1] == pytest.approx(plain(averaging(make("resnet"))), rel=1e-6)
+    copy = averaging(make("resnet"))
     for images, _ in BATCHES:
         copy(images)
     assert found["recompute"][1] == pytest.approx(plain(copy.eval()), rel=1e-6)
@@ -134,11 +120,11 @@ def test_a_rescaled_network_with_batch_norm_recomputed_has_the_same_normalised_s
         for each in (network, scaled)
     ]
     np.testing.assert_allclose(*found, rtol=1e-3)
-    raw = [
+    ours, theirs = (
         surface(each, BATCHES, [random_direction(each, 0, "none")], steps=3, batch_norm="batch").values["train/loss"]
         for each in (network, scaled)
-    ]
-    assert abs(raw[0][0] - raw[1][0]) > 0.01 * raw[0][0]
+    )
+    assert abs(ours[0] - theirs[0]) > 0.01 * ours[0]
 
 
 def test_folded_and_bf16_surfaces_are_close(network):
@@ -174,20 +160,18 @@ def stop_after(points):
     return on_point
 
 
-def test_stop_and_resume_give_the_identical_file(network, tmp_path):
+def test_stop_and_resume_give_the_identical_file(tmp_path):
+    network = BUILT["resnet"]
+    whole, part, facts = tmp_path / "whole.npz", tmp_path / "part.npz", {"direction_seeds": [0, 1]}
     directions = plane(network)
-    surface(network, BATCHES, directions, steps=5, file=tmp_path / "whole.npz", facts={"direction_seeds": [0, 1]})
-    part = tmp_path / "part.npz"
+    surface(network, BATCHES, directions, steps=5, file=whole, facts=facts)
     with pytest.raises(KeyboardInterrupt):
-        surface(network, BATCHES, directions, steps=5, file=part, facts={"direction_seeds": [0, 1]},
-                on_point=stop_after(7))  # fmt: skip
+        surface(network, BATCHES, directions, steps=5, file=part, facts=facts, on_point=stop_after(7))
     assert Surface.load(part).open == 18
     computed = []
-    found = surface(network, BATCHES, directions, steps=5, file=part, facts={"direction_seeds": [0, 1]},
-                    on_point=lambda: computed.append(1))  # fmt: skip
-    assert len(computed) == 18
-    assert found.open == 0
-    assert part.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    found = surface(network, BATCHES, directions, steps=5, file=part, facts=facts, on_point=lambda: computed.append(1))
+    assert (len(computed), found.open) == (18, 0)
+    assert part.read_bytes() == whole.read_bytes()
 
 
 def test_an_error_leaves_the_network_as_it_was():
@@ -198,16 +182,19 @@ def test_an_error_leaves_the_network_as_it_was():
     assert same_state(state_of(network), before)
 
 
-def test_the_same_seed_gives_the_same_surface(network):
-    first, again = (surface(network, BATCHES, plane(network, 4), steps=3).values["train/loss"] for _ in range(2))
+def test_the_same_seed_gives_the_same_surface():
+    first, again, other = (
+        surface(BUILT["resnet"], BATCHES, plane(BUILT["resnet"], seed), steps=3).values["train/loss"]
+        for seed in (4, 4, 9)
+    )
     assert np.array_equal(first, again)
-    assert not np.array_equal(first, surface(network, BATCHES, plane(network, 9), steps=3).values["train/loss"])
+    assert not np.array_equal(first, other)
 
 
-def test_shares_of_several_ranks_merge_to_the_whole(network):
-    directions = plane(network)
-    whole = surface(network, BATCHES, directions, steps=5)
-    shares = [surface(network, BATCHES, directions, steps=5, share=(rank, 3)) for rank in range(3)]
+def test_shares_of_several_ranks_merge_to_the_whole():
+    network, batches, directions, _ = bowl()
+    whole = surface(network, batches, directions, steps=5)
+    shares = [surface(network, batches, directions, steps=5, share=(rank, 3)) for rank in range(3)]
     assert [share.open for share in shares] == [16, 17, 17]
     together = merged(shares)
     assert together.open == 0
@@ -217,48 +204,46 @@ def test_shares_of_several_ranks_merge_to_the_whole(network):
 
 @pytest.mark.parametrize("stopped_after", [1, 4, 6])
 def test_a_rank_that_was_stopped_goes_on_with_its_own_points(tmp_path, stopped_after):
-    network = BUILT["vgg"]
-    directions = plane(network)
+    network, batches, directions, _ = bowl()
+
+    def shared(rank, on_point=lambda: None):
+        file = tmp_path / f"{rank}.npz"
+        return surface(network, batches, directions, 4, share=(rank, 2), file=file, on_point=on_point)
+
     with pytest.raises(KeyboardInterrupt):
-        surface(network, BATCHES, directions, steps=4, share=(0, 2), file=tmp_path / "0.npz",
-                on_point=stop_after(stopped_after))  # fmt: skip
-    shares = [
-        surface(network, BATCHES, directions, steps=4, share=(rank, 2), file=tmp_path / f"{rank}.npz")
-        for rank in (0, 1)
-    ]
+        shared(0, stop_after(stopped_after))
+    shares = [shared(rank) for rank in (0, 1)]
     assert [share.open for share in shares] == [8, 8]
     assert merged(shares).open == 0
     done = []
-    surface(
-        network, BATCHES, directions, steps=4, share=(1, 2), file=tmp_path / "1.npz", on_point=lambda: done.append(1)
-    )
+    shared(1, lambda: done.append(1))
     assert done == [], "a rank that has finished has nothing left"
 
 
 def test_two_processes_give_the_same_file_as_one(tmp_path):
-    network = BUILT["resnet"]
-    with torch.random.fork_rng():
-        files = [tmp_path / f"{processes}.npz" for processes in (1, 2)]
-        for processes, file in enumerate(files, start=1):
+    network, threads = BUILT["resnet"], torch.get_num_threads()
+    torch.set_num_threads(1)  # as each of the two has
+    try:
+        for processes in (1, 2):
+            file = tmp_path / f"{processes}.npz"
             surface(network, BATCHES, plane(network), steps=3, file=file, processes=processes)
-    assert files[0].read_bytes() == files[1].read_bytes()
+    finally:
+        torch.set_num_threads(threads)
+    assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
 
 
 def test_refinement_computes_less_and_stays_close(tmp_path):
-    network = BUILT["resnet"]
-    directions = plane(network)
-    whole = surface(network, BATCHES, directions, steps=17, span=(-0.25, 0.25))
-    part = surface(
-        network, BATCHES, directions, steps=17, span=(-0.25, 0.25), tolerance=0.05, file=tmp_path / "part.npz"
-    )
+    network, batches, directions, _ = bowl()
+    whole = surface(network, batches, directions, steps=17)
+    part = surface(network, batches, directions, steps=17, tolerance=0.05, file=tmp_path / "part.npz")
     assert part.open == 0
-    assert 25 <= int((part.state == COMPUTED).sum()) < 200
     same = part.state == COMPUTED
+    assert 25 < int(same.sum()) < 200
     assert np.array_equal(part.values["train/loss"][same], whole.values["train/loss"][same])
     off = np.abs(part.values["train/loss"] / whole.values["train/loss"] - 1)[part.state == INTERPOLATED]
     assert off.max() < 0.05
     assert np.isnan(part.computed["train/loss"][~same]).all(), "shapes are measured on what was computed"
-    assert (surface(network, BATCHES, directions, steps=9, tolerance=1e-9).state == COMPUTED).all()
+    assert (surface(network, batches, directions, steps=9, tolerance=1e-9).state == COMPUTED).all()
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -312,17 +297,20 @@ def test_a_file_of_other_weights_is_refused(tmp_path):
 
 
 def test_batch_norm_with_more_to_it_is_not_folded():
-    """timm's batch norm holds an activation, which folding would lose."""
-    from timm.layers import BatchNormAct2d
+    """Such as timm's, which holds an activation that folding would lose, or one without statistics."""
+
+    class Active(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x).relu()
 
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 4, 3), BatchNormAct2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False),
+        nn.Conv2d(3, 4, 3), Active(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10),
     ).eval()  # fmt: skip
-    directions = [random_direction(network, 0)]
     exact, fold = (
-        surface(network, BATCHES, directions, steps=3, fold=how).values["train/loss"] for how in (False, True)
+        surface(network, BATCHES, [random_direction(network, 0)], steps=3, fold=how).values["train/loss"]
+        for how in (False, True)
     )
     np.testing.assert_allclose(fold, exact, rtol=1e-5)
 

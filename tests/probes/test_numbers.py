@@ -16,7 +16,7 @@ from ablations.harness.declare.probe import Measurement, Subject
 from ablations.harness.store.records import Record, Records
 from ablations.probes.number_errors import NumberErrors, lengths
 from ablations.probes.timing.transformer_steps import NETWORKS, TransformerSteps
-from ablations.probes.transformers.number_windows import NumberWindows, corners, true_boxes
+from ablations.probes.transformers.number_windows import NumberWindows, true_boxes
 from datamodules.augment import Augment
 from datamodules.images import ImageData
 from datamodules.made.made_data import MadeData
@@ -112,11 +112,6 @@ def test_the_box_around_a_number_ends_with_its_last_digit(digits: ImageData) -> 
             assert left - 1.5 <= pixels.min(), "no ink outside, but for what sampling spreads"
             assert pixels.max() + 1 <= right + 1.5
             assert pixels.max() - pixels.min() > 0.6 * (right - left)
-
-
-def test_corners_go_round_the_window() -> None:
-    matrix = torch.tensor([[[0.5, 0.0, 0.25], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
-    assert corners(matrix).tolist() == [[[-0.25, -1], [0.75, -1], [0.75, 1], [-0.25, 1]]]
 
 
 def test_steps_of_three_networks_take_turns(numbers: MadeData, tmp_path: Path) -> None:

@@ -108,24 +108,6 @@ def test_overlap_of_boxes() -> None:
 # --- undoing ---
 
 
-def test_a_transformer_that_finds_the_truth_undoes_everything(rts: MadeData) -> None:
-    truth = rts.truth["test"]
-    found = undoing(truth["matrix"].double(), truth)
-    assert dict(correlations(found)) == pytest.approx({"scale": 1, "shift": 1})
-    assert dict(removed(found, truth["labels"])) == pytest.approx({"angle": 100, "scale": 100, "shift": 100})
-    assert float(found.left.abs().max()) < 1e-3
-    assert kept_upside_down(found, truth["labels"], 4) == 0
-
-
-def test_a_transformer_that_does_nothing_undoes_nothing(rts: MadeData) -> None:
-    truth = rts.truth["test"]
-    found = undoing(torch.eye(3, dtype=torch.float64).expand(len(truth["labels"]), 3, 3), truth)
-    assert dict(correlations(found)) == {"scale": 0, "shift": 0}
-    assert dict(removed(found, truth["labels"])) == pytest.approx({"angle": 0, "scale": 0, "shift": 0}, abs=1e-4)
-    assert float((found.left - found.true.angle).abs().max()) < 1e-3, "it leaves as it came"
-    assert kept_upside_down(found, truth["labels"], 4) == 100, "45 degrees either way of upside down"
-
-
 def test_what_stands_upside_down_may_stay_so_while_angles_are_undone(rts: MadeData) -> None:
     truth = rts.truth["test"]
     half = torch.where(truth["labels"] == 4, 180.0, 0.0)

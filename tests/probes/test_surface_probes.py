@@ -1,14 +1,18 @@
-"""Questions that draw surfaces: settings and files that no surface can have."""
+"""Questions about surfaces: settings and files that none can have, angles, and the frame around a way."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from ablations.harness.declare.probe import Subject
 from ablations.probes.landscape.angles import Angles
 from ablations.probes.landscape.joined import Joined
 from ablations.probes.landscape.lines import Lines
 from ablations.probes.landscape.plane import Plane
-from ablations.probes.landscape.way import Way
+from ablations.probes.landscape.way import Way, spans
 from modules import build
 from modules.weights import save_weights
 
@@ -63,3 +67,20 @@ def test_what_lies_in_files_is_part_of_the_question(tmp_path):
         found.append(Joined(towards=str(file)).prepared(network))
     assert found[0] != found[1]
     assert Joined().prepared(network) == Joined().prepared(None) == Joined()
+
+
+def test_random_directions_are_as_orthogonal_as_their_number_says():
+    layer = torch.nn.Linear(100, 40, bias=False)
+    found = {
+        (each.point, each.metric): each.value
+        for each in Angles(pairs=200).ask(Subject(layer, None, "any", 0, torch.device("cpu")))
+    }
+    for kind in ("filter", "none"):
+        expected = found[f"angle normalise={kind}", "cosine/expected"]
+        assert expected == pytest.approx(math.sqrt(2 / (math.pi * 4000)))
+        assert found[f"angle normalise={kind}", "cosine/mean_absolute"] == pytest.approx(expected, rel=0.15)
+
+
+def test_a_way_has_room_on_every_side_and_is_never_without_width():
+    assert spans(np.array([[0.0, 1.0], [4.0, 3.0]])) == [(-1.0, 5.0), (0.5, 3.5)]
+    assert spans(np.array([[0.0, 1.0], [4.0, 1.0]])) == [(-1.0, 5.0), (0.96, 1.04)]

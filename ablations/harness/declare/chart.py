@@ -105,14 +105,15 @@ class Pairs:
 class Strips:
     """A row of seeds for each arm, with the published numbers as crosses.
 
-    rows: name of a row -> arm. published: name of a row -> numbers in the quantity's unit. logarithmic: the axis.
+    rows: name of a row -> arm; every arm with a value where empty. published: name of a row -> numbers in the
+    quantity's unit. logarithmic: the axis.
     """
 
     name: str
     title: str
     quantity: Quantity
     label: str
-    rows: Mapping[str, str]
+    rows: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, Sequence[float]] = field(default_factory=dict)
     caption: str = ""
     logarithmic: bool = False

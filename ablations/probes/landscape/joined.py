@@ -75,11 +75,6 @@ class Joined(SurfaceProbe):
             own = [{name: part.to(subject.device) for name, part in read_weights(path).items()} for path in self._along]
             asked["along"] = (own, (-self.span, self.span), "as given")
         for name, (directions, span, normalise) in asked.items():
-            batches = self.both_splits(subject)
+            batches = self.batches(subject, "train", "test")
             found = self.drawn(subject, name, batches, directions, self.steps, span, normalise=normalise)
             yield Measurement(point(name), "excess_variation", excess_variation(found.values["train/loss"]))
-
-    def evaluations(self, blocks: int, num_test: int) -> float:
-        """Every point is a pass over both splits."""
-        points = self.steps * bool(self.towards) + self.steps ** len(self._along) * bool(self._along)
-        return 2.0 * points * self.limit

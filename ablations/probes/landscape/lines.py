@@ -36,7 +36,7 @@ class Lines(SurfaceProbe):
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """A line of each kind for each draw."""
-        batches = self.training(subject)
+        batches = self.batches(subject, "train")
         reaches = {self.normalise: self.line_span, "none": self.raw_span}
         for normalise, reach in reaches.items():
             for number in range(self.draws):

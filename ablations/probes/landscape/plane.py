@@ -14,7 +14,7 @@ from ablations.harness.store.files import write_npz
 from ablations.harness.store.records import point
 from ablations.probes.landscape.convexity import excess_variation, least_curvature, share_negative
 from ablations.probes.landscape.surface_file import COMPUTED, OPEN, Surface, axis, resumed
-from ablations.probes.landscape.surface_probe import SurfaceProbe, batches_of, direction_seed, told
+from ablations.probes.landscape.surface_probe import SurfaceProbe, direction_seed, told
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,11 +70,11 @@ class Plane(SurfaceProbe):
         """First the surface, then the Hessian over it and at the network itself."""
         directions = [self.direction(subject, number) for number in (0, 1)]
         found = self.drawn(
-            subject, "plane", self.both_splits(subject), directions, self.steps, (-self.span, self.span),
+            subject, "plane", self.batches(subject, "train", "test"), directions, self.steps, (-self.span, self.span),
             normalise=self.normalise, direction_seeds=[direction_seed(subject, number) for number in (0, 1)],
         )  # fmt: skip
         yield from self._shape(subject, found, directions)
-        images = batches_of(subject, "train", self.map_images, HESSIAN_BATCH)
+        images = self.batches(subject, "train", limit=self.map_images, size=HESSIAN_BATCH)["train"]
         yield from self._map(subject, found, directions, images)
         yield from self._centre(subject, images)
 
@@ -102,7 +102,7 @@ class Plane(SurfaceProbe):
         from ablations.probes.landscape.directions import moved
         from ablations.probes.landscape.surface import surface
 
-        batches, last, off = self.training(subject), len(found.axes[0]) - 1, []
+        batches, last, off = self.batches(subject, "train"), len(found.axes[0]) - 1, []
         for number in range(CHECKED):
             index = round(number * last / (CHECKED - 1))
             where = [float(axis[index]) for axis in found.axes]

@@ -14,6 +14,7 @@ from ablations.probes.landscape.surface_file import BatchNormPolicy, Normalise, 
 if TYPE_CHECKING:
     from ablations.probes.landscape.directions import Direction
     from ablations.probes.landscape.point_losses import Batches
+    from datamodules.images import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +46,17 @@ class SurfaceProbe(Probe):
             )
         refuse_below(self, limit=1, batch_size=1, tolerance=0)
 
-    def both_splits(self, subject: Subject) -> dict[str, Batches]:
-        """Images for the training loss and error and for the test error."""
-        return {split: batches_of(subject, split, self.limit, self.batch_size) for split in ("train", "test")}
+    def batches(self, subject: Subject, *splits: Split, limit: int = 0, size: int = 0) -> dict[str, Batches]:
+        """Images of splits, always the same, in the memory format that convolves fastest; 0: the settings' number."""
+        import torch
 
-    def training(self, subject: Subject) -> dict[str, Batches]:
-        """Images for the training loss alone."""
-        return {"train": batches_of(subject, "train", self.limit, self.batch_size)}
+        found: dict[str, Batches] = {}
+        for split in splits:
+            batches = subject.data.evaluation_batches(
+                split, size or self.batch_size, subject.device, limit or self.limit
+            )
+            found[split] = [(x.contiguous(memory_format=torch.channels_last), labels) for x, labels in batches]
+        return found
 
     def direction(self, subject: Subject, number: int, normalise: Normalise | None = None) -> Direction:
         """Random direction `number` of this run's seed, which arms of one seed share."""
@@ -89,14 +94,6 @@ class SurfaceProbe(Probe):
                 devices=[f"cuda:{index}" for index in range(torch.cuda.device_count())] if cuda else [],
                 on_point=on_point,
             )  # fmt: skip
-
-
-def batches_of(subject: Subject, split: str, limit: int, size: int) -> Batches:
-    """So many images of a split, without augmentation, always the same, in the memory format that convolves fastest."""
-    import torch
-
-    found = subject.data.evaluation_batches(split, size, subject.device, limit)  # type: ignore[arg-type]
-    return [(images.contiguous(memory_format=torch.channels_last), labels) for images, labels in found]
 
 
 def direction_seed(subject: Subject, number: int) -> int:

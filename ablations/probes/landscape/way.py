@@ -50,13 +50,9 @@ class Way(SurfaceProbe):
                     yield Measurement(point("way", plane=kind, epoch=epoch), metric, value)
             if subject.seed == 0:
                 self.drawn(
-                    subject, f"way_{kind}", self.training(subject), plane.directions, self.steps,
+                    subject, f"way_{kind}", self.batches(subject, "train"), plane.directions, self.steps,
                     spans(plane.coordinates), normalise="principal components" if kind == "principal" else "filter",
                 )  # fmt: skip
-
-    def evaluations(self, blocks: int, num_test: int) -> float:
-        """Two surfaces of the first of several seeds count for little."""
-        return 0.0
 
 
 def spans(coordinates: Any) -> list[tuple[float, float]]:
