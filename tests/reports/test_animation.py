@@ -12,7 +12,7 @@ from ablations.harness.store.files import write_json, write_npz
 from reports.charts import animation
 from reports.charts.animation import FIRST, LAST, animate, frame_time
 from reports.charts.pictures import Kept, read_arrays
-from reports.page import write_page
+from reports.pages.page import write_page
 from reports.pages.embedding import figure
 
 
