@@ -14,7 +14,7 @@ import torch
 from ablations.harness.probing import forget_unnoted_answers
 from ablations.harness.runtime import say
 from ablations.harness.store.files import sweep
-from ablations.harness.store.folders import discard, remove, replace_by
+from ablations.harness.store.folders import discard, make_way, remove, replace_by
 from ablations.harness.store.integrity import archive_is_whole, sha256
 from ablations.harness.store.runs import (
     CHECKPOINT,
@@ -61,6 +61,7 @@ def make_finished(trial: Trial, job: Job, train: Callable[[Trial, Job, Path], No
         _complete(trial, job, out, train)
         return
     # What stands is replaced only when its like is complete.
+    make_way(beside)
     new = job.run.folder(beside)
     sweep(new)
     if lack(trial, job, beside, contents=True):
