@@ -208,12 +208,11 @@ def command(tmp_path, capsys):
 
 @pytest.fixture
 def refused(command, tmp_path, monkeypatch):
-    """Runs a command that is wrong: exit code 2, one line, and nothing trained; gives the parts that the line lacks."""
+    """Runs a command that is wrong: exit code 2, one line that has the parts, and nothing trained."""
 
     def run(words, *parts):
-        monkeypatch.setattr(
-            "ablations.harness.execution.execute.carry_out", None
-        )  # a test must not wait for a training
+        # A test must not wait for a training.
+        monkeypatch.setattr("ablations.harness.execution.execute.carry_out", None)
         code, out, err = command(*words)
         assert code == 2, (code, out, err)
         assert err.startswith("remove_layers: ")
@@ -222,6 +221,6 @@ def refused(command, tmp_path, monkeypatch):
         assert "Traceback" not in err
         assert not out
         assert not (tmp_path / "runs" / "trained").exists()
-        return [part for part in parts if part not in err]
+        assert [part for part in parts if part not in err] == [], err
 
     return run

@@ -139,3 +139,9 @@ def check_least(name: str, value: object, least: int = 1) -> None:
     """Raises ValueError for anything but a whole number of at least `least`."""
     if not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_dropout(dropout: float, name: str = "dropout") -> None:
+    """Raises ValueError for no probability, and for 1, which leaves nothing."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {dropout}")

@@ -32,7 +32,7 @@ from typing import Literal, NamedTuple, get_args
 from torch import Tensor, nn
 
 from modules.blocks.block import Block, shape_match
-from modules.blocks.layers import check_choice, conv, sequence
+from modules.blocks.layers import check_choice, check_dropout, conv, sequence
 from modules.blocks.parallel import Parallel
 
 
@@ -104,8 +104,7 @@ class BlockDesign:
         for name in ("shortcut_scale", "branch_scale"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.shortcut_dropout < 1:
-            raise ValueError(f"shortcut_dropout must lie in [0, 1), got {self.shortcut_dropout}")
+        check_dropout(self.shortcut_dropout, "shortcut_dropout")
         if self.gate == "none" and self.gate_bias != 0:
             raise ValueError(f"gate_bias {self.gate_bias} needs a gate, exclusive or shortcut")
         scaled = (self.shortcut_scale, self.branch_scale, self.shortcut_dropout) != (1, 1, 0)

@@ -20,7 +20,7 @@ from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import ResponseNorm, activation_layer, keep_variance, plain_block
+from modules.blocks.layers import ResponseNorm, activation_layer, check_choice, keep_variance, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -41,11 +41,6 @@ KRIZHEVSKY2012_CIFAR = Recipe(
 )
 GRID = 6  # pixels of the last maps
 POOL_SIZES = (2, 3)
-
-
-def _check_pool(pool_size: int) -> None:
-    if pool_size not in POOL_SIZES:
-        raise ValueError(f"pool_size must be one of {', '.join(map(str, POOL_SIZES))}, got {pool_size!r}")
 
 
 def _convolution(conv: nn.Conv2d, activation: str, response_norm: bool, post: nn.Module | None) -> Block:
@@ -82,7 +77,7 @@ def alexnet(
     is 2. activation: relu, tanh or sigmoid. Raises ValueError for widths that are not five whole numbers divisible by
     the groups, another pool size or an unknown activation.
     """
-    _check_pool(pool_size)
+    check_choice("pool_size", pool_size, POOL_SIZES)
     if len(widths) != 5 or any(not isinstance(width, int) or width < 1 for width in widths):
         raise ValueError(f"widths must be five whole numbers of at least 1, got {widths}")
     if groups < 1 or any(width % groups for width in widths):
@@ -151,7 +146,7 @@ def alexnet_cifar(
     the square input, at least 8 pixels. Weights start as `layers.keep_variance` has them: with N(0, 0.01) every
     activation would need its own. Raises ValueError for a size, pool size, grouping or activation that is not possible.
     """
-    _check_pool(pool_size)
+    check_choice("pool_size", pool_size, POOL_SIZES)
     if groups < 1 or width % groups:
         raise ValueError(f"width must be divisible by groups, got {width} and {groups}")
     if image_size < 8:

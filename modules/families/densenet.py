@@ -15,12 +15,13 @@ that adds instead of concatenating is not here: with equal channels it is a pre-
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from torch import nn
 
-from modules.architecture import Architecture
+from modules.architecture import Architecture, taking
 from modules.blocks.block import Block, shape_match
-from modules.blocks.layers import conv, initialise, pooled_head, sequence
+from modules.blocks.layers import check_choice, check_dropout, conv, initialise, pooled_head, sequence
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -41,8 +42,6 @@ HUANG2016_DENSE_IMAGENET = Recipe(
 
 def _dropped(layers: nn.Sequential, dropout: float) -> nn.Sequential:
     """The same layers with dropout after each convolution; names of the others stay."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
     if not dropout:
         return layers
     found: OrderedDict[str, nn.Module] = OrderedDict()
@@ -77,91 +76,77 @@ def transition(channels: int, out_channels: int, dropout: float) -> Block:
     )
 
 
+@dataclass(frozen=True)
+class DenseDesign:
+    """What all dense blocks of a network have in common.
+
+    compression: share of the channels in (0, 1] that a transition keeps; 0.5 in the papers' BC networks. dropout: after
+    every convolution but the first; 0.2 in the paper for data without augmentation. recompute: see `Network`.
+    Raises ValueError for a compression or dropout out of range.
+    """
+
+    growth_rate: int = 12
+    bottleneck: bool = False
+    compression: float = 1.0
+    dropout: float = 0.0
+    recompute: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.compression <= 1:
+            raise ValueError(f"compression must lie in (0, 1], got {self.compression}")
+        check_dropout(self.dropout)
+
+
 def _densenet(
-    stem: nn.Module,
-    channels: int,
-    layers_per_block: tuple[int, ...],
-    num_classes: int,
-    growth_rate: int,
-    bottleneck: bool,
-    compression: float,
-    dropout: float,
-    recompute: int,
-    least: int,
+    design: DenseDesign, stem: nn.Module, channels: int, layers_per_block: tuple[int, ...], num_classes: int, least: int
 ) -> Network:
-    if not 0 < compression <= 1:
-        raise ValueError(f"compression must lie in (0, 1], got {compression}")
     blocks: OrderedDict[str, Block] = OrderedDict()
     for number, num_layers in enumerate(layers_per_block, start=1):
         for index in range(1, num_layers + 1):
-            blocks[f"dense{number}_layer{index}"] = dense_layer(channels, growth_rate, bottleneck, dropout)
-            channels += growth_rate
+            layer = dense_layer(channels, design.growth_rate, design.bottleneck, design.dropout)
+            blocks[f"dense{number}_layer{index}"] = layer
+            channels += design.growth_rate
         if number < len(layers_per_block):
-            out_channels = max(1, int(channels * compression))
-            blocks[f"transition{number}"] = transition(channels, out_channels, dropout)
+            out_channels = max(1, int(channels * design.compression))
+            blocks[f"transition{number}"] = transition(channels, out_channels, design.dropout)
             channels = out_channels
     head = pooled_head(channels, num_classes, "bn relu")
-    network = Network(stem, blocks, head, input_size=InputSize(least), recompute=recompute)
+    network = Network(stem, blocks, head, input_size=InputSize(least), recompute=design.recompute)
     initialise(network)
     return network
 
 
-def densenet_cifar(
-    num_classes: int = 10,
-    in_channels: int = 3,
-    *,
-    depth: int = 40,
-    growth_rate: int = 12,
-    bottleneck: bool = False,
-    compression: float = 1.0,
-    dropout: float = 0.0,
-    recompute: int = 0,
-) -> Network:
+@taking("design", DenseDesign())
+def densenet_cifar(num_classes: int = 10, in_channels: int = 3, *, depth: int = 40, design: DenseDesign) -> Network:
     """The DenseNet for small images of `depth` layers: 3n + 4, or 6n + 4 with bottlenecks.
 
-    compression: share of the channels in (0, 1] that a transition keeps; 0.5 in the papers' BC networks. dropout: after
-    every convolution but the first; 0.2 in the paper for data without augmentation. recompute: see `Network`.
-    Raises ValueError for a depth that the formula does not allow, or a compression or dropout out of range.
+    Raises ValueError for a depth that the formula does not allow, or a design that is none.
     """
-    step = 6 if bottleneck else 3
+    step = 6 if design.bottleneck else 3
     if depth < step + 4 or (depth - 4) % step:
-        form = "with bottlenecks" if bottleneck else "without bottlenecks"
+        form = "with bottlenecks" if design.bottleneck else "without bottlenecks"
         raise ValueError(f"depth must be {step}n + 4 with n >= 1 {form}, got {depth}")
-    channels = 2 * growth_rate if bottleneck and compression < 1 else 16
+    channels = 2 * design.growth_rate if design.bottleneck and design.compression < 1 else 16
     stem = sequence("conv", in_channels, [conv(in_channels, channels, 3)])
-    layers_per_block = ((depth - 4) // step,) * 3
     # Two poolings by 2 need 4 pixels.
-    return _densenet(
-        stem, channels, layers_per_block, num_classes, growth_rate, bottleneck, compression, dropout, recompute, 4
-    )  # fmt: skip
+    return _densenet(design, stem, channels, ((depth - 4) // step,) * 3, num_classes, 4)
 
 
 IMAGENET_LAYERS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
 
-def densenet_imagenet(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    depth: int,
-    growth_rate: int = 32,
-    compression: float = 0.5,
-    dropout: float = 0.0,
-    recompute: int = 0,
-) -> Network:
-    """The ImageNet DenseNet-BC of 121, 169 or 201 layers (table 1); arguments as `densenet_cifar`.
+@taking("design", DenseDesign(32, True, 0.5), "growth_rate", "compression", "dropout", "recompute")
+def densenet_imagenet(num_classes: int = 1000, in_channels: int = 3, *, depth: int, design: DenseDesign) -> Network:
+    """The ImageNet DenseNet-BC of 121, 169 or 201 layers (table 1).
 
-    Raises ValueError for another depth, or a compression or dropout out of range.
+    Raises ValueError for another depth, or a design that is none.
     """
-    if depth not in IMAGENET_LAYERS:
-        raise ValueError(f"depth must be one of {', '.join(map(str, IMAGENET_LAYERS))}, got {depth}")
-    channels = 2 * growth_rate
+    check_choice("depth", depth, tuple(IMAGENET_LAYERS))
+    channels = 2 * design.growth_rate
     stem = sequence("conv bn relu", in_channels, [nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False)])
     stem.add_module("pool", nn.MaxPool2d(3, 2, 1))
     # The stem makes ceil(pixels / 4), which three poolings by 2 halve.
-    return _densenet(
-        stem, channels, IMAGENET_LAYERS[depth], num_classes, growth_rate, True, compression, dropout, recompute, 29
-    )  # fmt: skip
+    return _densenet(design, stem, channels, IMAGENET_LAYERS[depth], num_classes, 29)
 
 
 def _table() -> dict[str, Architecture]:

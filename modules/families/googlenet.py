@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import nn
 
-from modules.architecture import Architecture
+from modules.architecture import Architecture, taking
 from modules.blocks.block import Block, shape_match
-from modules.blocks.layers import ResponseNorm, conv, keep_variance, sequence
+from modules.blocks.layers import ResponseNorm, check_dropout, conv, keep_variance, sequence
 from modules.blocks.network import InputSize, Network
 from modules.blocks.parallel import parallel
 from modules.training.recipe import HE2015_CIFAR, Recipe
@@ -84,20 +84,36 @@ def _units(convs: Sequence[nn.Conv2d], channels: int, batch_norm: bool) -> nn.Se
     return sequence(" ".join(["conv bn relu" if batch_norm else "conv relu"] * len(convs)), channels, convs)
 
 
-def inception(
-    in_channels: int,
-    channels: Channels,
-    *,
-    paths: Sequence[str] = PATHS,
-    reduce: bool = True,
-    kernel: int = 5,
-    batch_norm: bool = False,
-) -> tuple[Block, int]:
-    """One Inception block and the channels it gives: (N, in_channels, H, W) to (N, sum over the paths, H, W).
+@dataclass(frozen=True)
+class InceptionDesign:
+    """What all Inception blocks of a network have in common, and its heads.
 
+    width: channels of the first convolution; every other count of table 1 is scaled by width / 64.
+    paths: which of 1x1, 3x3, 5x5 and pool every Inception block has; what is left out makes it narrower.
     reduce: False is the naive module of the paper's figure 2(a): 3x3 and 5x5 read the input itself and the pool path
-    hands on all its channels. kernel: of the "5x5" path.
+        hands on all its channels. kernel: of the 5x5 path, odd. dropout: before the classifier, in [0, 1).
+    Raises ValueError for another path, kernel or dropout.
     """
+
+    width: int = 64
+    paths: tuple[str, ...] = PATHS
+    reduce: bool = True
+    kernel: int = 5
+    batch_norm: bool = False
+    auxiliary: bool = True
+    dropout: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not self.paths or len(set(self.paths)) != len(self.paths) or not set(self.paths) <= set(PATHS):
+            raise ValueError(f"paths must be some of {', '.join(PATHS)}, each once, got {tuple(self.paths)!r}")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd and at least 1, got {self.kernel}")
+        check_dropout(self.dropout)
+
+
+def inception(in_channels: int, channels: Channels, design: InceptionDesign) -> tuple[Block, int]:
+    """One Inception block and the channels it gives: (N, in_channels, H, W) to (N, sum over the paths, H, W)."""
+    batch_norm, reduce, kernel = design.batch_norm, design.reduce, design.kernel
 
     def unit(*layers: tuple[int, int]) -> nn.Sequential:
         convs, read = [], in_channels
@@ -107,7 +123,9 @@ def inception(
         return _units(convs, in_channels, batch_norm)
 
     found: dict[str, tuple[nn.Module, int]] = {}
-    for name in paths:
+    for name in PATHS:
+        if name not in design.paths:
+            continue
         path: nn.Module
         if name == "1x1":
             path, out = unit((channels.one, 1)), channels.one
@@ -173,48 +191,28 @@ def _auxiliary_head(channels: int, width: int, num_classes: int, batch_norm: boo
     )
 
 
-def _googlenet(
-    num_classes: int,
-    in_channels: int,
-    imagenet: bool,
-    width: int,
-    paths: Sequence[str],
-    reduce: bool,
-    kernel: int,
-    batch_norm: bool,
-    auxiliary: bool,
-    dropout: float,
-) -> Network:
-    if not paths or len(set(paths)) != len(paths) or not set(paths) <= set(PATHS):
-        raise ValueError(f"paths must be some of {', '.join(PATHS)}, each once, got {tuple(paths)!r}")
-    if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"kernel must be odd and at least 1, got {kernel}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+def _googlenet(num_classes: int, in_channels: int, imagenet: bool, design: InceptionDesign) -> Network:
+    width, batch_norm = design.width, design.batch_norm
     blocks: OrderedDict[str, Block] = OrderedDict()
     heads: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3 * width
-    ordered = [path for path in PATHS if path in paths]
     for name, row in TABLE1.items():
-        block, channels = inception(
-            channels, Channels(*(_scaled(count, width) for count in row)),
-            paths=ordered, reduce=reduce, kernel=kernel, batch_norm=batch_norm,
-        )  # fmt: skip
+        block, channels = inception(channels, Channels(*(_scaled(count, width) for count in row)), design)
         if name in POOL_AFTER:
             block.post = _pool()
-        if auxiliary and name in AUXILIARY_AFTER:
+        if design.auxiliary and name in AUXILIARY_AFTER:
             heads[name] = _auxiliary_head(channels, width, num_classes, batch_norm)
         blocks[name] = block
     head = nn.Sequential(
         OrderedDict(
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
-            dropout=nn.Dropout(dropout),
+            dropout=nn.Dropout(design.dropout),
             fc=nn.Linear(channels, num_classes),
         )
     )
     # The auxiliary heads' 5x5 windows need 5 pixels at 4a, the last pool needs 2 at 4e.
-    least = {(True, True): 79, (True, False): 31, (False, True): 10, (False, False): 4}[imagenet, auxiliary]
+    least = {(True, True): 79, (True, False): 31, (False, True): 10, (False, False): 4}[imagenet, design.auxiliary]
     stem = _stem(in_channels, width, batch_norm, imagenet)
     network = Network(stem, blocks, head, auxiliary=heads, input_size=InputSize(least))
     keep_variance(network, "relu")
@@ -224,51 +222,20 @@ def _googlenet(
     return network
 
 
-def googlenet(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    width: int = 64,
-    paths: tuple[str, ...] = PATHS,
-    reduce: bool = True,
-    kernel: int = 5,
-    batch_norm: bool = False,
-    auxiliary: bool = True,
-    dropout: float = 0.4,
-) -> Network:
-    """GoogLeNet for 224 x 224 input; at least 79 x 79 with auxiliary heads, 31 x 31 without.
-
-    width: channels of the first convolution; every other count of table 1 is scaled by width / 64.
-    paths: which of 1x1, 3x3, 5x5 and pool every Inception block has; what is left out makes it narrower.
-    reduce: False leaves the 1x1 reductions out (the naive module): the pool path then hands on all that a block reads.
-    kernel: of the 5x5 path, odd. dropout: before the classifier, in [0, 1).
-    Raises ValueError for another path, kernel or dropout.
-    """
-    return _googlenet(
-        num_classes, in_channels, True, width, paths, reduce, kernel, batch_norm, auxiliary, dropout
-    )  # fmt: skip
+@taking("design", InceptionDesign())
+def googlenet(num_classes: int = 1000, in_channels: int = 3, *, design: InceptionDesign) -> Network:
+    """GoogLeNet for 224 x 224 input; at least 79 x 79 with auxiliary heads, 31 x 31 without."""
+    return _googlenet(num_classes, in_channels, True, design)
 
 
-def googlenet_cifar(
-    num_classes: int = 10,
-    in_channels: int = 3,
-    *,
-    width: int = 64,
-    paths: tuple[str, ...] = PATHS,
-    reduce: bool = True,
-    kernel: int = 5,
-    batch_norm: bool = True,
-    auxiliary: bool = False,
-    dropout: float = 0.4,
-) -> Network:
+@taking("design", InceptionDesign(batch_norm=True, auxiliary=False))
+def googlenet_cifar(num_classes: int = 10, in_channels: int = 3, *, design: InceptionDesign) -> Network:
     """GoogLeNet for small images, ours: 3x3/1 first, no pools in the stem; 32 x 32 pixels end at 8 x 8.
 
     Batch norm by default: trained from scratch in a short budget, 22 layers without it need the auxiliary heads and a
-    low rate. At least 4 x 4 pixels, 10 x 10 with auxiliary heads. Arguments and errors as in `googlenet`.
+    low rate. At least 4 x 4 pixels, 10 x 10 with auxiliary heads.
     """
-    return _googlenet(
-        num_classes, in_channels, False, width, paths, reduce, kernel, batch_norm, auxiliary, dropout
-    )  # fmt: skip
+    return _googlenet(num_classes, in_channels, False, design)
 
 
 PAPER = "Szegedy et al. 2014, 1409.4842"

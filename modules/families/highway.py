@@ -34,8 +34,8 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from modules.architecture import Architecture
-from modules.blocks.block import Block, shape_match
-from modules.blocks.layers import activation_layer, conv, keep_variance, pooled_head
+from modules.blocks.block import Block
+from modules.blocks.layers import activation_layer, check_choice, conv, keep_variance, plain_block, pooled_head
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import HE2015_CIFAR, Recipe
 
@@ -100,23 +100,9 @@ def highway_block(layer: Layer, activation: str, carry: str, post: nn.Module | N
 
     Raises ValueError for an unknown activation or carry.
     """
-    if carry not in get_args(Carry):
-        raise ValueError(f"carry must be one of {', '.join(get_args(Carry))}, got {carry!r}")
+    check_choice("carry", carry, get_args(Carry))
     shortcut = CarryGate(layer) if carry == "separate" else nn.Identity()
     return Block(GatedTransform(layer, activation_layer(activation), carry == "coupled"), shortcut, post=post)
-
-
-def _plain_block(in_channels: int, out_channels: int, kernel: int, activation: str, post: nn.Module | None) -> Block:
-    layers = OrderedDict(
-        conv=conv(in_channels, out_channels, kernel, bias=True), activation=activation_layer(activation)
-    )
-    return Block(
-        nn.Sequential(layers),
-        shape_match(in_channels, out_channels),
-        post=post,
-        merge="replace",
-        changes_shape=in_channels != out_channels,
-    )
 
 
 def _initialise(network: Network, activation: str, gate_bias: float) -> None:
@@ -185,7 +171,8 @@ def _convolutions(
             if skip and channels == width:
                 block = highway_block(_convolution(width, kernel), activation, carry, post)
             else:
-                block = _plain_block(channels, width, kernel, activation, post)
+                convolution = conv(channels, width, kernel, bias=True)
+                block = plain_block({"conv": convolution, "activation": activation_layer(activation)}, post)
             blocks[f"stage{stage}_layer{index}"] = block
             channels = width
     return stem, blocks
@@ -242,8 +229,7 @@ def highway_cifar(
     depth: 19 or 32. At least 4 x 4 pixels. Blocks are named `stage1_layer2` and so on; other arguments as
     `highway_conv`. Raises ValueError for another depth, an unknown activation or carry.
     """
-    if depth not in CIFAR_STAGES:
-        raise ValueError(f"depth must be one of {', '.join(map(str, CIFAR_STAGES))}, got {depth}")
+    check_choice("depth", depth, tuple(CIFAR_STAGES))
     widths = (2 * width, 5 * width, 8 * width)
     stem, blocks = _convolutions(CIFAR_STAGES[depth], widths, in_channels, 2, activation, carry, skip)
     network = Network(stem, blocks, pooled_head(widths[-1], num_classes), input_size=InputSize(4))

@@ -15,7 +15,7 @@ from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import activation_layer, keep_variance, plain_block
+from modules.blocks.layers import activation_layer, check_choice, keep_variance, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -53,8 +53,7 @@ def lenet5(
     activation: relu, tanh or sigmoid. pool: average or max, 2x2. image_size: of the square input, at least 12 pixels.
     Weights start as Glorot uniform, biases at 0. Raises ValueError for another activation, pooling or size.
     """
-    if pool not in POOLS:
-        raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
+    check_choice("pool", pool, tuple(POOLS))
     if image_size < LEAST:
         raise ValueError(f"image_size must be at least {LEAST} pixels, got {image_size}")
     grid = (image_size // 2 - 4) // 2

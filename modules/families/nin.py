@@ -17,7 +17,7 @@ from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import keep_variance, plain_block
+from modules.blocks.layers import check_choice, keep_variance, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -54,8 +54,7 @@ def _head(head: str, num_classes: int, grid: int, dropout: float) -> nn.Sequenti
 
 
 def _check(head: str, image_size: int, least: int) -> None:
-    if head not in HEADS:
-        raise ValueError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
+    check_choice("head", head, HEADS)
     if image_size < least:
         raise ValueError(f"image_size must be at least {least} pixels, got {image_size}")
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from modules.architecture import Architecture, Builder, taking
 from modules.blocks.block import Block
-from modules.blocks.layers import check_choice, check_least, conv, initialise, plain_block
+from modules.blocks.layers import check_choice, check_dropout, check_least, conv, initialise, plain_block
 from modules.blocks.localisation import LocalisationName
 from modules.blocks.network import InputSize, Network
 from modules.blocks.spatial_transformer import (
@@ -221,8 +221,7 @@ def st_svhn(
     check_choice("transformers", transformers, get_args(Transformers))
     check_least("num_digits", num_digits)
     check_least("image_size", image_size, 16)
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    check_dropout(dropout)
     localisation: LocalisationName = "conv_svhn" if transformers == "single" else "fc_svhn"
     design = replace(design, localisation=localisation)
     blocks: OrderedDict[str, Block] = OrderedDict()

@@ -25,7 +25,7 @@ from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block, Merge, shape_match
-from modules.blocks.layers import sequence
+from modules.blocks.layers import check_choice, check_dropout, sequence
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -104,10 +104,8 @@ def _unet(
     dropout: float,
     skips: Skips,
 ) -> Network:
-    if skips not in get_args(Skips):
-        raise ValueError(f"skips must be one of {', '.join(get_args(Skips))}, got {skips!r}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    check_choice("skips", skips, get_args(Skips))
+    check_dropout(dropout)
     level, _ = _level(1, depth, width, padded, batch_norm, dropout, skips)
     stem = _convolutions(in_channels, width, padded, batch_norm)
     head = nn.Sequential(OrderedDict(conv=nn.Conv2d(width, num_classes, 1)))

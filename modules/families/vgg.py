@@ -21,7 +21,7 @@ from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import ResponseNorm, conv, initialise, plain_block
+from modules.blocks.layers import ResponseNorm, check_choice, conv, initialise, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import LI2017_CIFAR, Recipe
 
@@ -117,8 +117,7 @@ def vgg_imagenet(
     first convolution; the last convolution of C's groups of three is 1x1. The input has at least 32 pixels.
     Raises ValueError for another configuration, or a kernel size that its groups do not allow.
     """
-    if configuration not in CONVS_PER_GROUP:
-        raise ValueError(f"configuration must be one of {', '.join(CONVS_PER_GROUP)}, got {configuration!r}")
+    check_choice("configuration", configuration, tuple(CONVS_PER_GROUP))
     groups = _kernel_sizes(CONVS_PER_GROUP[configuration], kernel_size)
     if configuration == "C":
         groups = (*groups[:2], *[(3, 3, 1)] * 3)

@@ -10,7 +10,7 @@ from modules import Network, build, removed
 from modules.blocks.cost import cost
 from modules.blocks.features import features
 from modules.blocks.network import TrainingOutputs
-from modules.families.googlenet import SZEGEDY2014, TABLE1, inception
+from modules.families.googlenet import SZEGEDY2014, TABLE1, InceptionDesign, inception
 from modules.training.recipe import learning_rate
 
 # 1409.4842, table 1: channels read, parameters and millions of multiply-adds of each block, both computed from it.
@@ -37,7 +37,7 @@ def test_blocks_of_table_1(name: str) -> None:
     in_channels, count, millions = BLOCKS[name]
     grid = GRID[name[9]]
     with torch.device("meta"):
-        block, out_channels = inception(in_channels, TABLE1[name])
+        block, out_channels = inception(in_channels, TABLE1[name], InceptionDesign())
         assert block(torch.empty(1, in_channels, grid, grid)).shape == (1, out_channels, grid, grid)
         network = Network(nn.Identity(), {name: block}, nn.Identity())
     assert parameters(block) == count
@@ -49,7 +49,7 @@ def test_reductions_save_most_of_a_block(name: str, millions: int) -> None:
     """The naive module: the 1x1 in front of 3x3 and 5x5 and behind the pool left out."""
     in_channels, grid = BLOCKS[name][0], GRID[name[9]]
     with torch.device("meta"):
-        block, out_channels = inception(in_channels, TABLE1[name], reduce=False)
+        block, out_channels = inception(in_channels, TABLE1[name], InceptionDesign(reduce=False))
         network = Network(nn.Identity(), {name: block}, nn.Identity())
     row = TABLE1[name]
     assert out_channels == row.one + row.three + row.five + in_channels

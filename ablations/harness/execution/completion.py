@@ -15,7 +15,7 @@ from ablations.harness.execution.job import Job
 from ablations.harness.runtime import say
 from ablations.harness.store.answers import forget_unnoted
 from ablations.harness.store.files import sweep
-from ablations.harness.store.folders import discard, remove, replace_by
+from ablations.harness.store.folders import discard, make_way, remove, replace_by
 from ablations.harness.store.integrity import archive_is_whole, sha256
 from ablations.harness.store.runs import (
     CHECKPOINT,
@@ -55,6 +55,7 @@ def make_finished(job: Job, train: Callable[[Job, Path], None]) -> None:
         _complete(job, out, train)
         return
     # What stands is replaced only when its like is complete.
+    make_way(beside)
     new = job.run.folder(beside)
     sweep(new)
     if lack(job, beside, contents=True):
