@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ablations.probes.landscape.hessian import Hessian
+from ablations.probes.landscape.curvature.hessian import Hessian
 
 OFFSET = 30.0  # keeps the quadratic form above 0, which a cross-entropy cannot leave
 

@@ -12,8 +12,8 @@ from ablations.harness.store.files import write_json, write_npz
 from reports.charts import animation
 from reports.charts.animation import FIRST, LAST, animate, frame_time
 from reports.charts.pictures import Kept, read_arrays
-from reports.pages.page import write_page
 from reports.pages.embedding import figure
+from reports.pages.page import write_page
 
 
 @pytest.fixture(scope="module")
