@@ -11,13 +11,15 @@ import pytest
 import torch
 
 import datamodules
+from ablations.harness import lengths
 from ablations.harness.command.command_line import Options
-from ablations.harness.declare import scale
+from ablations.harness.declare import precision
 from ablations.harness.declare.precision import FAST_TRAINING
 from ablations.harness.declare.scale import LEAST_STEPS, Scale
 from ablations.harness.declare.scripts import scripts
 from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
+from ablations.harness.training.lengths import steps
 from ablations.harness.trial import Trial
 from datamodules.augment import Augment
 from datamodules.images import ImageData
@@ -31,7 +33,7 @@ SAME_IMAGES = ("vgg9_large_batch", "vgg9_large_batch_no_decay")
 
 
 def at(budget: str, size: int, num_train: int, num_test: int = 500) -> Scale:
-    return Scale(budget, size, num_train, num_test)
+    return Scale(budget, "photos", size, num_train, num_test)
 
 
 def photos(num_train: int, size: int = 32, channels: int = 3, num_test: int = 100) -> ImageData:
@@ -47,10 +49,10 @@ def photos(num_train: int, size: int = 32, channels: int = 3, num_test: int = 10
 def trial_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Trial]:
     """Prepares a script's trial on made-up data."""
 
-    def make(script: str, data: ImageData, budget: str = "laptop", **options: Any) -> Trial:
+    def make(script: str, data: ImageData, budget: str = "laptop", fast: bool = True, **options: Any) -> Trial:
         monkeypatch.setattr(datamodules, "load", lambda *words, **options: data)
-        given = Options(budget, "parquet", tmp_path, tmp_path / "runs", **{"bf16_is_fast": True, **options})
-        return prepare(ABLATIONS[script], given)
+        monkeypatch.setattr(precision, "bf16_is_fast", lambda trainer: fast)
+        return prepare(ABLATIONS[script], Options(budget, "parquet", tmp_path, tmp_path / "runs", **options))
 
     return make
 
@@ -90,8 +92,8 @@ def test_probes_are_bounded_by_the_number_of_images() -> None:
 
 def test_many_draws_go_through_no_more_test_images_than_cifar_has() -> None:
     for budget, num_test, limit in (("short", 10_000, None), ("short", 10_001, 10_000), ("paper", 10_001, None)):
-        planned = ABLATIONS["remove_layers"].plan(budget, photos(30, size=4, num_test=num_test))
-        assert planned.settings["limit"] == limit
+        planned = ABLATIONS["remove_layers"].plan(at(budget, 4, 30, num_test))
+        assert [each.limit for each in planned.probes if hasattr(each, "limit")] == [limit, limit]
 
 
 @pytest.mark.parametrize("script", ABLATIONS)
@@ -100,12 +102,11 @@ def test_every_script_trains_long_enough_on_two_thousand_photos(
 ) -> None:
     monkeypatch.setattr(made_data, "_painted", made_of_one)
     trial = trial_of(script, photos(2_021, channels=1 if script in DIGITS_ONLY else 3))
-    lengths = {job.arm.name: scale.steps(job.run) for job in trial.jobs if job.arm.name not in SAME_IMAGES}
-    assert min(lengths.values()) >= LEAST_STEPS
-    assert max(lengths.values()) <= 2_500, "minutes, not hours"
+    found = {job.arm: steps(job.run) for job in trial.jobs if job.arm not in SAME_IMAGES}
+    assert min(found.values()) >= LEAST_STEPS
+    assert max(found.values()) <= 2_500, "minutes, not hours"
     assert any("Short training" in remark for remark in trial.remarks) is (script == "loss_landscape")
-    limit = trial.plan.settings.get("limit")
-    assert limit is None or limit <= 2_021
+    assert all((getattr(asked, "limit", None) or 0) <= 2_021 for asked in trial.plan.probes)
 
 
 @pytest.mark.parametrize(("num_train", "epochs"), [(5_394, 4), (2_021, 11), (21_576, 1)])  # the first: CUB-200-2011
@@ -130,11 +131,10 @@ def made_of_one(maker: Any, digits: torch.Tensor, described: dict[str, torch.Ten
 def test_batches_fit_very_few_images(trial_of: Callable[..., Trial], script: str) -> None:
     trial = trial_of(script, photos(54, num_test=6))
     assert {job.run.recipe.batch_size for job in trial.jobs} == {32}
-    assert min(scale.steps(job.run) for job in trial.jobs) >= LEAST_STEPS
+    assert min(steps(job.run) for job in trial.jobs) >= LEAST_STEPS
     assert any("Batches of 32 in place of 64" in remark for remark in trial.remarks)
-    asked = trial.plan.settings.get("batch_size", 1)
-    assert isinstance(asked, int)
-    assert asked <= 54 or script == "loss_landscape", "gradients are of whole batches"
+    for asked in trial.plan.probes:
+        assert getattr(asked, "batch_size", 1) <= 54 or script == "loss_landscape", "gradients are of whole batches"
 
 
 def test_a_short_plan_says_so_and_a_smoke_plan_does_not(trial_of: Callable[..., Trial]) -> None:
@@ -151,7 +151,7 @@ def test_a_part_of_the_batches_is_a_short_training(trial_of: Callable[..., Trial
 
 
 def test_a_network_from_outside_is_told_nothing_of_training(trial_of: Callable[..., Trial]) -> None:
-    outside = {"network": "resnet20", "weights": "random", "bf16_is_fast": False}
+    outside = {"network": "resnet20", "weights": "random", "fast": False}
     assert trial_of("remove_layers", photos(54), "short", **outside).remarks == ()
     (remark,) = trial_of("loss_landscape", photos(54), "short", **outside).remarks
     assert remark.startswith("fp32 where this budget would take bf16"), "its probe would"
@@ -161,15 +161,15 @@ def test_arms_that_are_left_out_are_not_told_of(
     trial_of: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ablation = ABLATIONS["remove_layers"]
-    planned = ablation.plan("laptop", photos(54))
+    planned = ablation.plan(at("laptop", 32, 54))
     first, second, *_ = planned.arms
     wishes = replace(first, recipe={**first.recipe, "batch_size": 128, "precision": FAST_TRAINING})
-    two = replace(ablation, plan=lambda budget, data: replace(planned, arms=(wishes, second)))
+    two = replace(ablation, plan=lambda at: replace(planned, arms=(wishes, second)))
     monkeypatch.setitem(ABLATIONS, "remove_layers", two)
     monkeypatch.setattr("ablations.harness.prepare.check", lambda *parts: None)  # the claims' arms are not all there
-    (remark,) = trial_of("remove_layers", photos(54), bf16_is_fast=False, arms=(second.name,)).remarks
+    (remark,) = trial_of("remove_layers", photos(54), fast=False, arms=(second.name,)).remarks
     assert remark.startswith("Batches of 32 in place of 64")
-    told = " ".join(trial_of("remove_layers", photos(54), bf16_is_fast=False).remarks)
+    told = " ".join(trial_of("remove_layers", photos(54), fast=False).remarks)
     assert all(part in told for part in ("in place of 64", "in place of 128", "fp32 where"))
 
 
@@ -184,9 +184,9 @@ def test_the_plan_shows_steps_beside_epochs(capsys: pytest.CaptureFixture[str], 
 
 
 def test_a_plan_with_batches_that_fit_is_left_as_it_is() -> None:
-    plan = ABLATIONS["training_precision"].plan("laptop", photos(2_021))
-    found, changed = scale.fitted(plan, 2_021, lambda network: 128)
-    assert found == plan
+    plan = ABLATIONS["training_precision"].plan(at("laptop", 32, 2_021))
+    found, changed = lengths.fitted(plan, 2_021, lambda network: 128)
+    assert list(found.arms) == plan.arms
     assert changed == {}
 
 
