@@ -34,10 +34,9 @@ from ablations.harness.declare.scale import Scale
 from ablations.harness.declare.series import along, reduced
 from ablations.harness.launch import main
 from ablations.harness.store.records import Records, point
-from ablations.probes.landscape.angles import Angles
 from ablations.probes.landscape.convexity import map_points
 from ablations.probes.landscape.joined import Joined
-from ablations.probes.landscape.lines import Lines
+from ablations.probes.landscape.lines import Angles, Lines
 from ablations.probes.landscape.plane import Plane
 from ablations.probes.landscape.way import Way
 from modules.training.recipe import LI2017_CIFAR

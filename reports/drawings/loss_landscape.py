@@ -78,14 +78,12 @@ def _planes(folder: Path, arms: Sequence[str], deep: Sequence[str]) -> list[Draw
 
 def _lines(records: Records, folder: Path) -> list[Drawn]:
     """The first seed's random lines: of every network the mean over the lines and their extremes."""
-    kinds = {row.fields["normalise"] for row in records.where(probe="line")}
     found: dict[str, dict[str, list[Surface]]] = {}
-    for kind in sorted(kinds):
-        for arm in records.arms:
-            numbers = sorted({int(row.fields["draw"]) for row in records.where(arm, SEED, "line", normalise=kind)})
-            lines = [s for n in numbers for _, s in _surfaces(folder, [arm], f"line_{kind}_{n}")]
-            if lines:
-                found.setdefault(kind, {})[arm] = lines
+    for kind in sorted({row.fields["normalise"] for row in records.where(probe="line")}):
+        numbers = {int(row.fields["draw"]) for row in records.where(None, SEED, "line", normalise=kind)}
+        for number in sorted(numbers):
+            for arm, line in _surfaces(folder, records.arms, f"line_{kind}_{number}"):
+                found.setdefault(kind, {}).setdefault(arm, []).append(line)
     if not found:
         return []
     arms = list(dict.fromkeys(arm for by_arm in found.values() for arm in by_arm))
@@ -148,20 +146,18 @@ def _ways(records: Records, folder: Path) -> list[Drawn]:
             found = _surfaces(folder, [arm], f"way_{kind}")
             if not rows or not found:
                 continue
-            shares = records.where(arm, SEED, "way", f"share/{kind}").values()
+            (share,) = records.where(arm, SEED, "way", f"share/{kind}").values()
             walk = ""
             if kind == "principal":
-                expected = mean(records.where(arm, SEED, "way", "share/random_walk").values())
+                (expected,) = records.where(arm, SEED, "way", "share/random_walk").values()
                 walk = f" (of a random walk of as many steps: {expected:.3g} %)"
             epochs = [int(row.fields["epoch"]) for row in rows.where(metric="x")]
             points = np.array([rows.where(metric=axis).values() for axis in "xy"]).T
-            caption = f"{arm}, seed {SEED}: this plane holds {shares[0]:.3g} % of the way{walk}."
+            caption = f"{arm}, seed {SEED}: this plane holds {share:.3g} % of the way{walk}."
             title = f"The way of training in {words}: {arm}"
-            name = f"way_{arm}_{kind}"
-            labels = ("first", "second")
             drawn.append(
-                trajectory(found[0][1], "train/loss", points, epochs, folder, name, title, caption,
-                           METRICS["train/loss"], labels)
+                trajectory(found[0][1], "train/loss", points, epochs, folder, f"way_{arm}_{kind}", title, caption,
+                           METRICS["train/loss"], ("first", "second"))
             )  # fmt: skip
     return drawn
 
@@ -215,14 +211,13 @@ def _spectra(records: Records, folder: Path) -> list[Drawn]:
 
 def _joined(records: Records, folder: Path) -> list[Drawn]:
     """The line to another network, and surfaces along the user's own directions, if there are any."""
+    named = {
+        "towards": ("On the line to the other network", "0 is the one network, 1 the other."),
+        "along": ("Along the directions given", "As they were given, not normalised."),
+    }
     drawn = []
-    to_other = _surfaces(folder, records.arms, "towards")
-    if to_other:
-        title, caption = "On the line to the other network", "0 is the one network, 1 the other."
-        drawn.append(slices(to_other, "train/loss", folder, "towards", title, caption, METRICS["train/loss"]))
-    along = _surfaces(folder, records.arms, "along")
-    if along:
-        how = contours if len(along[0][1].axes) == 2 else slices
-        title, caption = "Along the directions given", "As they were given, not normalised."
-        drawn.append(how(along, "train/loss", folder, "along", title, caption, METRICS["train/loss"]))
+    for name, words in named.items():
+        if shown := _surfaces(folder, records.arms, name):
+            how = contours if len(shown[0][1].axes) == 2 else slices
+            drawn.append(how(shown, "train/loss", folder, name, *words, METRICS["train/loss"]))
     return drawn

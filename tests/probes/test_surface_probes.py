@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from ablations.harness.declare.probe import Subject
-from ablations.probes.landscape.angles import Angles
 from ablations.probes.landscape.joined import Joined
-from ablations.probes.landscape.lines import Lines
+from ablations.probes.landscape.lines import Angles, Lines
 from ablations.probes.landscape.plane import Plane
 from ablations.probes.landscape.way import Way, spans
 from modules import build
