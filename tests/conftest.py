@@ -204,23 +204,3 @@ def command(tmp_path, capsys):
         return left.value.code, out, err
 
     return run
-
-
-@pytest.fixture
-def refused(command, tmp_path, monkeypatch):
-    """Runs a command that is wrong: exit code 2, one line that has the parts, and nothing trained."""
-
-    def run(words, *parts):
-        # A test must not wait for a training.
-        monkeypatch.setattr("ablations.harness.execution.execute.carry_out", None)
-        code, out, err = command(*words)
-        assert code == 2, (code, out, err)
-        assert err.startswith("remove_layers: ")
-        assert err.endswith("\n")
-        assert err.count("\n") == 1, err
-        assert "Traceback" not in err
-        assert not out
-        assert not (tmp_path / "runs" / "trained").exists()
-        assert [part for part in parts if part not in err] == [], err
-
-    return run

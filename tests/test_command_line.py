@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from refusals import is_refused
 
 from ablations.harness.command.command_line import parse
 from ablations.remove_layers import ABLATION
@@ -81,13 +82,13 @@ ARMS = "preact_resnet, original_resnet, stochastic_depth, vgg, vgg_bn"
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("-") else "",
 )
-def test_a_wrong_word_is_one_line(refused, words, parts):
-    refused(words, *parts)
+def test_a_wrong_word_is_one_line(words, parts):
+    is_refused(words, *parts, ablation=ABLATION)
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_a_wrong_word_is_wrong_in_a_dry_run_too(refused, dry):
-    refused([*dry, "--arms", "vgg", "resnet"], "unknown arm 'resnet'")
+def test_a_wrong_word_is_wrong_in_a_dry_run_too(dry):
+    is_refused([*dry, "--arms", "vgg", "resnet"], "unknown arm 'resnet'")
 
 
 # --- help and dry run ---

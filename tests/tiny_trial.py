@@ -4,17 +4,20 @@ import contextlib
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
+from ablations.harness.command.command_line import Options
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
 from ablations.harness.declare.chart import ArmTable
 from ablations.harness.declare.measure import Quantity
 from ablations.harness.declare.probe import Measurement, Probe
 from ablations.harness.estimate import Estimate, describe
-from ablations.harness.launch import main
+from ablations.harness.execution.execute import carry_out
+from ablations.harness.launch import main, report
+from ablations.harness.prepare import prepare
 from ablations.harness.store.files import atomic_write_text, write_npz
 
 RECIPE = {"epochs": 2, "batch_size": 512, "learning_rate": 0.05}
@@ -51,6 +54,7 @@ CHARTS = (
     ArmTable("norms", "Norms", {"at the end": Quantity("norm", probe="weights", over="last")}, "Of the weights."),
 )
 TINY = Ablation("tiny", "Tiny", "Does it hold?", CLAIMS, plan, CHARTS)
+ONE = replace(TINY, plan=lambda at: plan(at, ARMS[:1]))
 
 
 def make_cheap(patch):
@@ -69,6 +73,13 @@ def without_a_clock(run, *_):
     """In the place of `estimate`, which trains for a moment only to tell how long it takes."""
     counted, network = describe(run)
     return Estimate(counted, len(network.blocks), 1.0, 0.001)
+
+
+def carried_out(ablation, out, **changes):
+    """Carries out one small arm of an ablation, unless `changes` say more, on the digits; True if a run failed."""
+    given = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": "disabled"}
+    options = Options(**{**given, "arms": ("preact_resnet",), **changes})
+    return carry_out(prepare(ablation, options), report)
 
 
 def command(out, *more, ablation=TINY):

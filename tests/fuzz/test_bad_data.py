@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fuzz_driver import examples, is_refused, is_taken
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from refusals import examples, is_refused, is_taken
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 SPLITS = ("train", "test")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fuzz_driver import TINY, examples, is_refused, is_taken
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import FEW, examples, is_refused, is_taken
 
 from ablations.harness.command.command_line import parser_for
 
 FLAGS = sorted(
     flag
-    for action in parser_for(TINY, with_trainer=False)._actions
+    for action in parser_for(FEW, with_trainer=False)._actions
     for flag in action.option_strings
     if flag[:2] == "--"
 )

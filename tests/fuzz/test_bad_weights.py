@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from fuzz_driver import examples, is_refused, is_taken
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import examples, is_refused, is_taken
 from safetensors.torch import save
 from test_bad_data import damaged
 

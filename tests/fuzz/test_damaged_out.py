@@ -8,18 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fuzz_driver import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import examples
 from test_bad_data import damaged
-from tiny_trial import command, left_by, make_cheap
+from tiny_trial import ONE, command, left_by, make_cheap
 
 from ablations.harness.store.folders import remove
 
 FOLDERS = ("probes", "figures", "files")
 # Of a run that has ended nothing reads the first two and nothing can make them; the last is what was in the way.
 UNNEEDED = ("environment.json", "last.ckpt", ".again", "something")
-ONE = ("--arms", "relu")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,7 +27,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "runs"
     with pytest.MonkeyPatch.context() as patch:
         make_cheap(patch)
-        code, _, err = command(out, *ONE)
+        code, _, err = command(out, ablation=ONE)
     assert code == 0, err
     return out
 
@@ -65,7 +64,7 @@ def is_as_before(finished: Path, harm: Callable[[Path], None], *more: str) -> No
         make_cheap(patch)
         out = Path(shutil.copytree(finished, Path(copied) / "runs"))
         harm(out)
-        code, _, err = command(out, *ONE, *more)
+        code, _, err = command(out, *more, ablation=ONE)
         assert code == 0, err
         assert "Traceback" not in err
         found, expected = (

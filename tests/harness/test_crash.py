@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 from file_operations import put_back, states_of
-from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
+from tiny_trial import ONE, command, left_by, make_cheap
 
-ONE = replace(TINY, plan=lambda at: plan(at, ARMS[:1]))
 WITHOUT_SNAPSHOTS = replace(ONE, name="other", plan=lambda at: replace(ONE.plan(at), probes=()), charts=())
 
 

@@ -8,15 +8,13 @@ from dataclasses import replace
 
 import pytest
 from test_workers import is_held
-from tiny_trial import ARMS, TINY, command, left_by, make_cheap, plan
+from tiny_trial import ONE, command, left_by, make_cheap
 
 from ablations.harness.execution import asking, perform
 from ablations.harness.store.folders import discard
 from ablations.harness.store.integrity import sealed
 from ablations.harness.tracking.summary_run import remembered
 from modules.training.classifier import Classifier
-
-ONE = replace(TINY, plan=lambda at: plan(at, ARMS[:1]))
 
 
 @pytest.fixture(autouse=True)

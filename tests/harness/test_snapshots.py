@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from tiny_trial import carried_out
 
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.probe import Measurement, Probe
@@ -50,18 +51,13 @@ def of_one_arm(small_ablation, *snapshots, **recipe):
     return replace(ablation, plan=lambda at: replace(ablation.plan(at), probes=looks))
 
 
-def tried(ablation, out, **changes):
-    options = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": "disabled", **changes}
-    return carry_out(prepare(ablation, Options(**{"arms": ("preact_resnet",), **options})), report)
-
-
 def run_of(out):
     (folder,) = (out / "trained").iterdir()
     return folder
 
 
 def test_a_probe_sees_the_network_as_it_was(small_ablation, tmp_path):
-    assert tried(of_one_arm(small_ablation, 3, epochs=3), tmp_path) is False
+    assert carried_out(of_one_arm(small_ablation, 3, epochs=3), tmp_path) is False
     norms = Look.norms
     assert list(norms) == [0, 2, 3, "now"]
     assert torch.equal(norms[3], norms["now"])
@@ -70,18 +66,18 @@ def test_a_probe_sees_the_network_as_it_was(small_ablation, tmp_path):
 
 
 def test_a_finished_run_without_snapshots_is_replaced_by_its_like(small_ablation, tmp_path, monkeypatch):
-    assert tried(of_one_arm(small_ablation, 0, epochs=2), tmp_path) is False
+    assert carried_out(of_one_arm(small_ablation, 0, epochs=2), tmp_path) is False
     folder = run_of(tmp_path)
     weights = (folder / "weights.safetensors").read_bytes()
     answers = {file.name for file in (folder / "probes").iterdir()}
     # Interrupted while it is trained again: what stood, stands.
     monkeypatch.setattr("ablations.harness.training.train.save_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        tried(of_one_arm(small_ablation, 2, epochs=2), tmp_path)
+        carried_out(of_one_arm(small_ablation, 2, epochs=2), tmp_path)
     monkeypatch.undo()
     assert (folder / "done").exists()
     assert (folder / "weights.safetensors").read_bytes() == weights
-    assert tried(of_one_arm(small_ablation, 2, epochs=2), tmp_path) is False
+    assert carried_out(of_one_arm(small_ablation, 2, epochs=2), tmp_path) is False
     assert run_of(tmp_path) == folder
     assert (folder / "weights.safetensors").read_bytes() == weights, "the same run"
     assert answers <= {file.name for file in (folder / "probes").iterdir()}, "answers of the same network are kept"
@@ -100,11 +96,11 @@ def test_an_unfinished_run_past_wanted_snapshots_begins_again(small_ablation, tm
 
     monkeypatch.setattr("ablations.harness.training.train.History.on_train_epoch_start", stop)
     with pytest.raises(KeyboardInterrupt):
-        tried(of_one_arm(small_ablation, 0, epochs=3), tmp_path)
+        carried_out(of_one_arm(small_ablation, 0, epochs=3), tmp_path)
     monkeypatch.undo()
     folder = run_of(tmp_path)
     assert (folder / "last.ckpt").exists()
-    assert tried(of_one_arm(small_ablation, 2, epochs=3), tmp_path) is False
+    assert carried_out(of_one_arm(small_ablation, 2, epochs=3), tmp_path) is False
     untrained = read_weights(folder / "snapshots" / "epoch0000.safetensors")
     trained = read_weights(folder / "snapshots" / "epoch0003.safetensors")
     assert any(not torch.equal(untrained[name], trained[name]) for name in trained)

@@ -3,17 +3,9 @@
 import json
 
 from test_training import FILES, poison
+from tiny_trial import carried_out
 
-from ablations.harness.execution.execute import carry_out
-from ablations.harness.launch import report
-from ablations.harness.prepare import prepare
-
-
-def options(out, **changes):
-    from ablations.harness.command.command_line import Options
-
-    given = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": "disabled"}
-    return Options(**{**given, "arms": ("preact_resnet", "original_resnet"), **changes})
+TWO = {"arms": ("preact_resnet", "original_resnet")}
 
 
 def trained(out):
@@ -22,7 +14,7 @@ def trained(out):
 
 def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, capsys):
     ablation = small_ablation()
-    assert carry_out(prepare(ablation, options(tmp_path)), report) is False
+    assert carried_out(ablation, tmp_path, **TWO) is False
     times = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
     assert len(trained(tmp_path)) == 2
     asked = {"chance", "delete_each", "lesions_at_random"}  # the last of one arm alone
@@ -36,12 +28,12 @@ def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, c
     with monkeypatch.context() as patch:
         patch.setattr("ablations.harness.execution.perform.train", refuse)
         patch.setattr("ablations.probes.lesions.lesions.error_rates", refuse)
-        assert carry_out(prepare(ablation, options(tmp_path)), report) is False
+        assert carried_out(ablation, tmp_path, **TWO) is False
     out = capsys.readouterr().out
     assert out.count("already trained, already probed") == 2
     found = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
     assert found == times
-    assert carry_out(prepare(ablation, options(tmp_path, fresh=True)), report) is False
+    assert carried_out(ablation, tmp_path, **TWO, fresh=True) is False
     again = {f: f.stat().st_mtime_ns for folder in trained(tmp_path) for f in folder.rglob("*") if f.is_file()}
     assert again.keys() == times.keys()
     assert all(again[file] > times[file] for file in times), "--fresh trains and asks again"
@@ -51,7 +43,7 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     ablation = small_ablation(epochs=2)
     with monkeypatch.context() as patch:
         poison(patch, 25)  # in the second epoch of the first arm
-        assert carry_out(prepare(ablation, options(tmp_path)), report) is True, "a run failed"
+        assert carried_out(ablation, tmp_path, **TWO) is True, "a run failed"
     told = capsys.readouterr()
     states = {row["arm"]: row["state"] for row in summary(tmp_path)["runs"]}
     assert states == {"preact_resnet": "diverged", "original_resnet": "done"}
@@ -66,9 +58,9 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     # It stays diverged: the same command would compute the same.
     with monkeypatch.context() as patch:
         patch.setattr("ablations.harness.execution.perform.train", None)
-        assert carry_out(prepare(ablation, options(tmp_path)), report) is True
+        assert carried_out(ablation, tmp_path, **TWO) is True
     capsys.readouterr()
-    assert carry_out(prepare(ablation, options(tmp_path, fresh=True)), report) is False
+    assert carried_out(ablation, tmp_path, **TWO, fresh=True) is False
     assert {row["state"] for row in summary(tmp_path)["runs"]} == {"done"}
 
 

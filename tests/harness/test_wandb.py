@@ -9,12 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny_trial
 from kept_wandb import Kept, models
 
-from ablations.harness.command.command_line import Options
-from ablations.harness.execution.execute import carry_out
-from ablations.harness.launch import report
-from ablations.harness.prepare import prepare
 from ablations.harness.store.records import Record, Records, read_csv
 from ablations.harness.store.wandb_names import PROJECT, figure_key, means
 from ablations.harness.tracking import lineage, tracking
@@ -45,9 +42,7 @@ def kept_runs(out):
 
 
 def carry(ablation, out, wandb="offline", **changes):
-    """Carries out one tiny arm, or those of `changes`; True if a run failed."""
-    given = {"budget": "smoke", "data": "digits", "data_root": out, "out": out, "wandb": wandb}
-    return carry_out(prepare(ablation, Options(**{**given, "arms": ("preact_resnet",), **changes})), report)
+    return tiny_trial.carried_out(ablation, out, wandb=wandb, **changes)
 
 
 @pytest.fixture

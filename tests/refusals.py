@@ -1,62 +1,32 @@
-"""Bad input in bulk: commands carried out in this process as far as training, and what a user would have seen of them.
+"""Commands carried out in this process as far as training: what a user would have seen of them, one line if refused.
 
-ABLATIONS_FUZZ=10 tries ten times as many inputs; the inputs of a number are always the same ones.
+ABLATIONS_FUZZ=10 tries ten times as many inputs of `examples`; the inputs of a number are always the same ones.
 """
 
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, settings
 
 from ablations.harness.declare.ablation import Ablation, Arm, Plan
-from ablations.harness.declare.chart import ArmTable
-from ablations.harness.declare.measure import top1_error
-from ablations.harness.declare.probe import Measurement, Probe, Subject
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.harness.store.files import write_npz
-from ablations.probes.lesions.delete import DeleteEach, LesionsAtRandom
 from ablations.remove_layers import ABLATION
-
-ARM = "preact_resnet"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kept(Probe):
-    """Keeps a file too, as some probes do."""
-
-    limit: int = 8
-
-    def ask(self, subject: Subject) -> Iterator[Measurement]:
-        write_npz(subject.folder / "kept.npz", seed=subject.seed)
-        yield from ()
 
 
 def _plan(at: Scale) -> Plan:
-    arm = Arm(ARM, "resnet_cifar", {"depth": 8, "width": 4}, {"epochs": 1, "batch_size": 4, "schedule": "linear"})
-    return Plan(
-        [arm],
-        1,
-        [Kept(), DeleteEach(limit=8), LesionsAtRandom(limit=8, draws=1, most_deleted=1, reorderings=1, most_swaps=1)],
-    )
+    arm = Arm("preact_resnet", "resnet_cifar", {"depth": 8, "width": 4}, {"epochs": 1, "batch_size": 4})
+    return replace(ABLATION.plan(at), arms=[arm], seeds=1)
 
 
-TINY: Ablation = replace(
-    ABLATION,
-    plan=_plan,
-    charts=(ArmTable("arms", "Arms", {"test error": top1_error}, "All of them."),),
-    claims=tuple(
-        replace(c, tests=tuple(replace(test, measure=replace(test.measure, arms=(ARM,))) for test in c.tests))
-        for c in ABLATION.claims
-    ),
-)
-"""One arm that is trained within a second."""
+FEW: Ablation = replace(ABLATION, plan=_plan, claims=())
+"""One small arm, for which a dozen images are enough."""
 
 
 def examples(number: int) -> settings:
@@ -86,7 +56,7 @@ class Seen:
 def _standard_error() -> Iterator[list[str]]:
     """Fills a list with the text that Python and libraries in C write to the second stream."""
     text: list[str] = []
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as stream:
+    with TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as stream:
         before = os.dup(2)
         os.dup2(stream.fileno(), 2)
         try:
@@ -100,47 +70,38 @@ def _standard_error() -> Iterator[list[str]]:
             text.append(stream.read())
 
 
-def carry_out(words: list[str], out: Path) -> Seen:
-    """The command `words`, carried out with `out` to write to."""
-    words = [*words, "--out", str(out), "--wandb", "disabled"]
+def prepared(words: list[object], ablation: Ablation) -> Seen:
+    """The command `words` as far as training: everything is checked, nothing is trained, exit code 0 is good input."""
+    code: object = None
     with (
+        TemporaryDirectory() as folder,
+        patch("ablations.harness.execution.execute.carry_out", lambda *given: False),
         warnings.catch_warnings(record=True) as warned,
         _standard_error() as err,
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as stdout,
+        TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as stdout,
     ):
-        code: object = None
         with redirect_stdout(stdout):
             try:
-                main(TINY, words)
+                main(ablation, ["--out", f"{folder}/runs", *map(str, words), "--wandb", "disabled"])
             except SystemExit as left:
                 code = left.code
         stdout.seek(0)
         told = stdout.read()
+        assert not (Path(folder) / "runs" / "trained").exists()
     return Seen(code, told, err[0], [str(each.message) for each in warned])
 
 
-def prepared(words: list[str]) -> Seen:
-    """The command `words` as far as training: everything is checked, nothing is trained, exit code 0 is good input."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        patch("ablations.harness.execution.execute.carry_out", lambda *given: False),
-    ):
-        seen = carry_out(words, Path(folder) / "runs")
-        assert not (Path(folder) / "runs" / "trained").exists()
-        return seen
-
-
-def is_refused(words: list[str], *parts: str, may_be_good: bool = False) -> None:
+def is_refused(words: list[object], *parts: str, may_be_good: bool = False, ablation: Ablation = FEW) -> None:
     """Asserts that a command is refused in one line before training, or, if it may be good, is taken without a word.
 
     parts: of the line, in any order.
     """
-    seen = prepared(words)
+    seen = prepared(words, ablation)
     if may_be_good and seen.code == 0:
         assert (seen.out, seen.err, seen.warned) == ("", "", []), (words, seen)
         return
     assert seen.code == 2, (words, seen)
-    assert seen.err.startswith(f"{TINY.name}: "), (words, seen)
+    assert seen.err.startswith(f"{ablation.name}: "), (words, seen)
     assert seen.err.count("\n") == 1, (words, seen)
     assert seen.err.endswith("\n"), (words, seen)
     assert len(seen.err) < 10_000, (words, seen)
@@ -149,7 +110,7 @@ def is_refused(words: list[str], *parts: str, may_be_good: bool = False) -> None
     assert [part for part in parts if part not in seen.err] == [], (words, seen)
 
 
-def is_taken(words: list[str]) -> None:
+def is_taken(words: list[object]) -> None:
     """Asserts that a command is taken: what differs from it in one thing then is refused for that alone."""
-    seen = prepared(words)
+    seen = prepared(words, FEW)
     assert (seen.code, seen.out, seen.err, seen.warned) == (0, "", "", []), (words, seen)
