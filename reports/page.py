@@ -14,7 +14,7 @@ from ablations.harness.command.invocation import PUBLISHED, program
 def main(argv: Sequence[str] | None = None) -> int:
     """Redraw finished ablations, figures and pages, from their files, or publish them.
 
-    1 if a folder is damaged and its figures stay as they are, 2 if what is asked cannot be done.
+    1 if one is damaged: its figures stay as they are, and it is not published; 2 if one does not exist.
     """
     parser = argparse.ArgumentParser(prog=" ".join(program("reports.page")), description=main.__doc__)
     parser.add_argument(
@@ -32,19 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not folder.is_dir():
             print(f"{folder} is not a folder", file=sys.stderr)
             return 2
-    damaged = False
-    try:
-        for folder in given.folders:
-            try:
-                redraw(folder)
-            except (ValueError, OSError, KeyError) as error:  # of files that are damaged, as the page says too
-                print(f"{folder}: the figures stay as they are ({' '.join(str(error).split())})", file=sys.stderr)
-                damaged = True
-            print(publish(folder) if given.publish else write_page(folder))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"page: {error}", file=sys.stderr)
-        return 2
-    return int(damaged)
+    failed = False
+    for folder in given.folders:
+        try:
+            redraw(folder)
+            if given.publish:
+                folder = publish(folder)
+        except (ValueError, OSError, KeyError, ImportError) as error:  # of files that are damaged, as the page says too
+            kept = "it is not published" if given.publish else "the figures stay as they are"
+            print(f"{folder}: {kept} ({' '.join(str(error).split())})", file=sys.stderr)
+            failed = True
+        print(write_page(folder))
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ from tempfile import TemporaryDirectory
 from ablations.harness.command.invocation import PUBLISHED
 from ablations.harness.store.files import atomic_write_text
 from ablations.harness.store.records import PARQUET, read_records, write_parquet
-from reports.pages.page import write_page
 from reports.pages.page_scripts import PLOTLY, plotly
 
 WHOLE = ("verdicts.json", "ablation.json", "figures", "files")  # what is taken as it is; the last may be missing
 
 
 def publish(folder: Path, root: Path | None = None) -> Path:
-    """Put a finished ablation's folder at `root`/<script>/<budget>-<data>, in the place of what lies there; its page.
+    """Put a finished ablation's folder, without its page, at `root`/<script>/<budget>-<data>, which is returned.
 
     Also for a folder that lies there already. Raises OSError for a file that is missing or cannot be written,
     ValueError for damaged records, ImportError without plotly; what lay there then still does.
@@ -39,4 +38,4 @@ def publish(folder: Path, root: Path | None = None) -> Path:
         if target.exists():
             target.rename(Path(scratch) / "old")
         new.rename(target)
-    return write_page(target)
+    return target

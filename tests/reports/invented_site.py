@@ -49,9 +49,9 @@ def make_roots(root, finished):
     out, published = root / "runs", root / "published"
     _copy(finished, out / "ablations" / "remove_layers" / "laptop-digits")
     _copy(finished, out / "ablations" / HOSTILE / "laptop-<b>data<", _hostile)
-    publish(out / "ablations" / "remove_layers" / "laptop-digits", published)
+    write_page(publish(out / "ablations" / "remove_layers" / "laptop-digits", published))
     _copy(finished, root / "remove_layers" / "paper-cifar10", _rescaled)
-    publish(root / "remove_layers" / "paper-cifar10", published)
+    write_page(publish(root / "remove_layers" / "paper-cifar10", published))
     return out, published
 
 

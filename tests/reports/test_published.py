@@ -65,9 +65,9 @@ def test_what_cannot_be_published_leaves_what_was(run, tmp_path, monkeypatch, ca
     (run / name).unlink()
     if content is not None:
         (run / name).write_bytes(content)
-    assert main([str(run), "--publish"]) == 2
+    assert main([str(run), "--publish"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("page: ")
+    assert told.startswith(f"{run}: it is not published (")
     assert (name in told, told.count("\n")) == (True, 1)
     assert contents(published.PUBLISHED) == before
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_published_leaves_what_was(run, tmp_path, monkeypatch, ca
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is installed")
 def test_its_page_opens_from_disk_and_says_what_is_damaged_or_missing(run, tmp_path):
-    page = published.publish(run, tmp_path / "published")
+    page = write_page(published.publish(run, tmp_path / "published"))
     steps = """
       const charts = [...document.querySelectorAll(".chart")];
       for (let i = 0; i < 100 && !charts.every((each) => each.innerText); i++) await pause(100);
