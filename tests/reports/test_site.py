@@ -98,6 +98,7 @@ def test_links_lead_to_pages_and_nothing_is_fetched(roots):
     addresses = [a["href"] for a in page.all("a") if not a["href"].startswith("#")]
     assert len(addresses) == 4 * 3 + 1 + 4  # cells, and one for each trial
     assert [address for address in addresses if not (roots[0] / unquote(address)).is_file()] == []
+    assert (roots[0] / "published" / "plotly.min.js").is_file(), "which the published pages share"
 
 
 def test_texts_are_escaped(roots):
