@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ablations.harness.declare.ablation import Claim, Test
+from ablations.harness.declare.chart import Drawing, written
 from ablations.harness.declare.measure import computed
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Record, Records, point, write_csv
@@ -144,7 +145,7 @@ def _ablation(seeds, drawn, diverged):
         "data": "digits",
         "seeds": list(seeds),
         "command": "python ablations/remove_layers.py --budget laptop --data digits --seeds 8",
-        "charts": [],
+        "charts": [written(Drawing())],
         "probes": [
             {
                 "name": "delete_random",
