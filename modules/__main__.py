@@ -28,15 +28,15 @@ def main() -> int:
     if options.keys and not options.name:
         parser.error("--keys needs the NAME of a network")
     gc.disable()  # looks again and again through half a million objects of which none is garbage
-    from modules import listing as catalogue
+    from modules import listing
 
     try:
-        look = catalogue.keys if options.keys else catalogue.blocks
-        rows = look(options.name) if options.name else catalogue.networks()
+        look = listing.keys if options.keys else listing.blocks
+        rows = look(options.name) if options.name else listing.networks()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(rows, indent=1) if options.json else catalogue.table(rows))
+    print(json.dumps(rows, indent=1) if options.json else listing.table(rows))
     if options.name and not options.json and not options.keys:
         from modules.catalogue import ARCHITECTURES, recipe_for
 
@@ -44,7 +44,7 @@ def main() -> int:
         print(f"\n{options.name}: {totals[0]:,} parameters, {totals[1]:,} multiply-adds")
         print(f"paper: {ARCHITECTURES[options.name].paper}")
         recipe = recipe_for(options.name)
-        print(f"recipe: {catalogue.in_words(recipe)}\n        {recipe.source}")
+        print(f"recipe: {listing.in_words(recipe)}\n        {recipe.source}")
     return 0
 
 

@@ -11,8 +11,7 @@ import pytest
 import timm
 import torch
 
-from modules import ARCHITECTURES, build
-from modules import listing as catalogue
+from modules import ARCHITECTURES, build, listing
 from modules.__main__ import main
 from modules.blocks.cost import cost, cost_by_part
 
@@ -71,7 +70,7 @@ def test_an_unknown_network_is_refused_in_one_line(words: list[str], run: Run) -
 
 @pytest.mark.parametrize("name", ["resnet110", "vgg11_bn", "preact_resnet164"])
 def test_parts_add_up(name: str) -> None:
-    rows = catalogue.blocks(name)
+    rows = listing.blocks(name)
     architecture = ARCHITECTURES[name]
     with torch.device("meta"):
         network = build(name, architecture.num_classes)
@@ -83,5 +82,5 @@ def test_parts_add_up(name: str) -> None:
 
 
 def test_tables_are_aligned() -> None:
-    text = catalogue.table([{"name": "a", "parameters": 5}, {"name": "long", "parameters": 12_345}])
+    text = listing.table([{"name": "a", "parameters": 5}, {"name": "long", "parameters": 12_345}])
     assert text.splitlines() == ["name  parameters", "a              5", "long      12,345"]
