@@ -89,6 +89,7 @@ def test_house_numbers(transformers_: str, count: int) -> None:
     torch.manual_seed(0)
     network = build("st_svhn", 11, transformers=transformers_, width=3, hidden=8, num_digits=5, image_size=32)
     assert len(transformers(network)) == count
+    assert sum(isinstance(module, nn.Dropout) for module in network.modules()) == 7 + 2, "none behind the first"
     assert [name for name in network.blocks if "transformer" in name] == [f"transformer{i + 1}" for i in range(count)]
     logits = network(torch.rand(2, 3, 32, 32))
     assert logits.shape == (2, 11, 5)
