@@ -1,34 +1,40 @@
-"""What the blocks of a network give for an input, by name."""
+"""What the blocks and other modules of a network give for an input."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from modules.blocks.network import Network, evaluating
 
+Key = TypeVar("Key")
+
+
+def captured(network: nn.Module, modules: Mapping[Key, nn.Module], x: Tensor) -> dict[Key, Tensor]:
+    """What each of these modules gives while the network computes x, in the order in which they are done.
+
+    Nothing is detached: gradients flow as in a plain forward pass. No hook is left, also after an error.
+    """
+    found: dict[Key, Tensor] = {}
+    with ExitStack() as hooks:
+        for key, module in modules.items():
+            hooks.enter_context(module.register_forward_hook(partial(_keep, found, key)))
+        network.forward(x)
+    return found
+
 
 def features(network: Network, x: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
     """The output of each named block, of the chain or inside another (default: of the whole chain), for images x.
 
-    Nothing is detached: gradients flow as in a plain forward pass. No hook is left, also after an error.
-    Raises ValueError for an unknown block.
+    As `captured`. Raises ValueError for an unknown block.
     """
     names = list(network.blocks) if names is None else list(names)
-    found: dict[str, Tensor] = {}
-
-    handles = []
-    try:
-        for name in names:
-            keep = partial(_keep, found, name)
-            handles.append(network.block(name).register_forward_hook(keep))
-        network.forward(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    found = captured(network, {name: network.block(name) for name in names}, x)
     return {name: found[name] for name in names}
 
 
@@ -46,5 +52,5 @@ def shapes(network: Network, input_shape: tuple[int, ...]) -> dict[str, tuple[in
     return {name: tuple(shape[1:]) for name, shape in found.items()}
 
 
-def _keep(found: dict[str, Tensor], name: str, block: nn.Module, inputs: object, output: Tensor) -> None:
-    found[name] = output
+def _keep(found: dict[Key, Tensor], key: Key, module: nn.Module, inputs: object, output: Tensor) -> None:
+    found[key] = output

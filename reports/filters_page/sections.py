@@ -12,6 +12,7 @@ from ablations.probes.filters import activation_maximisation, attributions, maps
 from ablations.probes.filters.randomised import similarity
 from ablations.probes.filters.receptive_field import ReceptiveField
 from modules import Network
+from modules.blocks.features import captured
 from modules.blocks.spatial_transformer import SpatialTransformer
 from reports.charts.style import number
 from reports.filters_page import tiles
@@ -181,20 +182,10 @@ def sampled(network: Network, name: str, images: Tensor) -> Iterator[tuple[list[
     """For each image the edge of the region, as fractions of the width, and the transformer's output (C, H, W)."""
     transformer = network.get_submodule(name)
     assert isinstance(transformer, SpatialTransformer)
-    kept: list[Tensor] = []
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, output: kept.append(output))
-        for module in (transformer.localisation, transformer)
-    ]
-    try:
-        with torch.no_grad():
-            network(images)
-            theta, seen = kept
-            edge = (transformer.outline(theta, 16) + 0.5) / transformer.image_size
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for points, output in zip(edge.tolist(), seen, strict=True):
+    with torch.no_grad():
+        found = captured(network, {"theta": transformer.localisation, "seen": transformer}, images)
+        edge = (transformer.outline(found["theta"], 16) + 0.5) / transformer.image_size
+    for points, output in zip(edge.tolist(), found["seen"], strict=True):
         yield [(x, y) for x, y in points], output
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below
 from ablations.harness.store.records import point
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from modules import Block, Network
 
@@ -89,47 +88,28 @@ def gates(
     """
     import torch
 
+    from modules.blocks.features import captured
     from modules.blocks.network import evaluating
 
     blocks = gated_blocks(network)
+    watched = {name: block.get_submodule("branch.gate_activation") for name, block in blocks.items()}
+    watched |= {f"{name} output": block for name, block in blocks.items()}
     sums: dict[str, Tensor] = {}
     firsts: dict[str, Tensor] = {}
-    outputs: dict[str, Tensor] = {}
-    handles = []
     total = 0
-    try:
-        for name, block in blocks.items():
-            activation = block.branch.gate_activation
-            assert isinstance(activation, torch.nn.Module)
-            handles.append(activation.register_forward_hook(partial(_add, sums, firsts, name)))
-            handles.append(block.register_forward_hook(partial(_keep_first, outputs, name)))
-        with torch.no_grad(), evaluating(network):
-            for images, labels in batches:
-                network.forward(images)
-                total += len(labels)
-                on_pass()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), evaluating(network):
+        for images, labels in batches:
+            found = {key: _per_unit(y) for key, y in captured(network, watched, images).items()}
+            firsts = firsts or {key: y[0].cpu() for key, y in found.items()}
+            sums = {key: sums.get(key, 0.0) + y.sum(0).cpu() for key, y in found.items()}
+            total += len(labels)
+            on_pass()
     if not total:
         raise ValueError("no samples to measure gates on")
     biases = {name: block.get_parameter("branch.gate.bias").detach().cpu() for name, block in blocks.items()}
-    return {name: Units(biases[name], sums[name] / total, firsts[name], outputs[name]) for name in blocks}
+    return {name: Units(biases[name], sums[name] / total, firsts[name], firsts[f"{name} output"]) for name in blocks}
 
 
 def _per_unit(x: Tensor) -> Tensor:
     """(N, C, ...) to (N, C): the mean over positions, exact enough to add over a data set."""
     return x.double().flatten(2).mean(2) if x.dim() > 2 else x.double()
-
-
-def _add(
-    sums: dict[str, Tensor], firsts: dict[str, Tensor], name: str, module: nn.Module, inputs: object, gate: Tensor
-) -> None:
-    found = _per_unit(gate)
-    firsts.setdefault(name, found[0].cpu())
-    sums[name] = sums.get(name, 0.0) + found.sum(0).cpu()
-
-
-def _keep_first(outputs: dict[str, Tensor], name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
-    if name not in outputs:
-        outputs[name] = _per_unit(output)[0].cpu()

@@ -8,6 +8,7 @@ Differs from the paper: it does not say over which images; here over all that ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -79,15 +80,12 @@ def deviations(
         sums[name] = (count + values.numel(), total + values.sum().item(), squares + values.square().sum().item())
 
     layers = response_layers(network)
-    handles = [layer.register_forward_hook(partial(add, name)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad(), evaluating(network):
-            for images, _ in batches:
-                network(images)
-                on_pass()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), evaluating(network), ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_hook(partial(add, name)))
+        for images, _ in batches:
+            network(images)
+            on_pass()
     if layers and not sums:
         raise ValueError("no images to respond to")
     found = {}

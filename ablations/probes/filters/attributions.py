@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -54,14 +55,10 @@ def explainable(network: Network) -> Network:
 def calls(network: nn.Module, example: Tensor) -> Counter[nn.Module]:
     """How often one forward pass of an image calls each module that has no children."""
     found: Counter[nn.Module] = Counter()
-    leaves = [module for module in network.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(lambda module, *_: found.update([module])) for module in leaves]
-    try:
-        with torch.no_grad():
-            network(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), ExitStack() as hooks:
+        for leaf in (module for module in network.modules() if not list(module.children())):
+            hooks.enter_context(leaf.register_forward_hook(lambda module, *_: found.update([module])))
+        network(example)
     return found
 
 

@@ -7,12 +7,12 @@ A layer is the stem or a block of the chain, by its name; a block that ends in f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from modules.blocks.features import captured
 from modules.blocks.network import Network, evaluating
 
 
@@ -51,16 +51,8 @@ def spread(names: Sequence[str], count: int) -> list[str]:
 
 
 def outputs(network: Network, names: Iterable[str], x: Tensor) -> dict[str, Tensor]:
-    """What the named layers give for images (N, C, H, W); gradients flow, and no hook is left, also after an error."""
-    found: dict[str, Tensor] = {}
-    modules = {name: layer(network, name) for name in names}
-    handles = [module.register_forward_hook(partial(_keep, found, name)) for name, module in modules.items()]
-    try:
-        network(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    """What the named layers give for images (N, C, H, W), as `captured`."""
+    return captured(network, {name: layer(network, name) for name in names}, x)
 
 
 def peaks(
@@ -88,7 +80,3 @@ def strongest(found: Mapping[str, Peaks], count: int) -> dict[str, list[int]]:
         best = peak.values.amax(dim=0)
         chosen[name] = sorted(best.topk(min(count, len(best))).indices.tolist())
     return chosen
-
-
-def _keep(found: dict[str, Tensor], name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
-    found[name] = output

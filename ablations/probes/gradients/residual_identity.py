@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below
@@ -17,7 +16,7 @@ from ablations.harness.store.records import point
 from ablations.probes.gradients.block_gradients import forward
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from modules import Network
 
@@ -77,7 +76,7 @@ def identity_deviations(network: Network, images: Tensor, labels: Tensor) -> lis
     network = copy.deepcopy(network).to("cpu", torch.float64).train()
     branches: dict[str, Tensor] = {}
     for name in network.order:
-        network.block(name).branch.register_forward_hook(partial(_keep, branches, name))
+        network.block(name).branch.register_forward_hook(lambda _, x, y, name=name: branches.update({name: y}))
     outputs, logits = forward(network, images.to("cpu", torch.float64))
     loss = torch.nn.functional.cross_entropy(logits, labels.to("cpu"))
     found = []
@@ -88,7 +87,3 @@ def identity_deviations(network: Network, images: Tensor, labels: Tensor) -> lis
         (through,) = torch.autograd.grad(residual, start, at_end, retain_graph=True)
         found.append(float((at_start - at_end - through).norm() / at_start.norm()))
     return found
-
-
-def _keep(found: dict[str, Tensor], name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
-    found[name] = output

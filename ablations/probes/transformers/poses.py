@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from modules import Network
+from modules.blocks.features import captured
 from modules.blocks.grids import MatrixGrid, SplineGrid
 from modules.blocks.network import evaluating
 from modules.blocks.spatial_transformer import SpatialTransformer
@@ -40,21 +41,13 @@ def thetas(
 
     batches: (images (N, C, H, W), anything). on_pass: called after each batch. Raises ValueError without an image.
     """
-    found: dict[str, list[Tensor]] = {name: [] for name in transformers(network)}
-    handles = [
-        transformer.localisation.get_submodule("theta").register_forward_hook(
-            lambda _, inputs, theta, name=name: found[name].append(theta.float().cpu())
-        )
-        for name, transformer in transformers(network).items()
-    ]
-    try:
-        with evaluating(network):
-            for images, _ in batches:
-                network.forward(images)
-                on_pass()
-    finally:
-        for handle in handles:
-            handle.remove()
+    last = {name: each.localisation.get_submodule("theta") for name, each in transformers(network).items()}
+    found: dict[str, list[Tensor]] = {name: [] for name in last}
+    with evaluating(network):
+        for images, _ in batches:
+            for name, theta in captured(network, last, images).items():
+                found[name].append(theta.float().cpu())
+            on_pass()
     if not all(found.values()):
         raise ValueError("no images to transform")
     return {name: torch.cat(parts) for name, parts in found.items()}
