@@ -95,7 +95,7 @@ def activations_section(look: Look) -> Section:
         rows = []
         for who, network in look.networks.items():
             for name in look.layers:
-                found = attributions.activation(network, name, image[None])[0]
+                found = maps.outputs(network, [name], image[None])[name][0].detach()
                 shown = [
                     look.album.add("map", tiles.of_heat(found[channel]), f"{who}, layer {name}, channel {channel}: map "
                                    f"for image {number_}", str(channel))

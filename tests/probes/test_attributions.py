@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from ablations.probes.filters.attributions import (
-    activation,
     calls,
     explainable,
     grad_cam,
@@ -15,7 +14,7 @@ from ablations.probes.filters.attributions import (
     occlusion,
     why_not_guided,
 )
-from ablations.probes.filters.maps import map_layers
+from ablations.probes.filters.maps import map_layers, outputs
 from ablations.probes.filters.randomised import randomised, similarity
 from modules import build
 
@@ -118,8 +117,8 @@ def test_occlusion_says_by_how_much_the_logit_falls():
     assert torch.allclose(found[:, 0, 0, 0], fall, atol=1e-4), "a patch as large as the image covers all of it"
 
 
-def test_the_activation_is_what_the_layer_gives():
-    assert torch.equal(activation(NETWORK, "stem", IMAGES), NETWORK.stem(IMAGES))
+def test_what_a_layer_gives_is_captured():
+    assert torch.equal(outputs(NETWORK, ["stem"], IMAGES)["stem"], NETWORK.stem(IMAGES))
     assert map_layers(NETWORK, IMAGES[:1])["stem"] == (4, 16, 16)
 
 

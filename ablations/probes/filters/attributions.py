@@ -155,11 +155,3 @@ def occlusion(network: Network, images: Tensor, targets: Tensor, window: int) ->
             perturbations_per_eval=4,
         )  # fmt: skip
     return found.detach()
-
-
-def activation(network: Network, name: str, images: Tensor) -> Tensor:
-    """What a layer gives, through Captum: (N, C, H, W)."""
-    from captum.attr import LayerActivation
-
-    found: Tensor = LayerActivation(network, layer(network, name)).attribute(images)
-    return found.detach()

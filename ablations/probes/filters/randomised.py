@@ -47,9 +47,8 @@ def randomised(network: Network, seed: int) -> Network:
 
 def similarity(one: Tensor, other: Tensor) -> float:
     """Spearman's rank correlation, -1..1, of the sizes of two maps; NaN if one of them is constant."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    first, second = (torch.from_numpy(rankdata(m.detach().cpu().abs().flatten().numpy())) for m in (one, other))
-    first, second = first - first.mean(), second - second.mean()
-    lengths = float(first.norm() * second.norm())
-    return float(first @ second) / lengths if lengths > 0 else float("nan")
+    first, second = (each.detach().cpu().abs().flatten() for each in (one, other))
+    is_constant = first.min() == first.max() or second.min() == second.max()  # of which scipy warns
+    return float("nan") if is_constant else float(spearmanr(first, second).statistic)

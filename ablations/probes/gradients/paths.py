@@ -85,11 +85,6 @@ class PathGradients:
                 return torch.zeros_like(self.images), log_norm
         return _normalised(_product(self.first, self.images, direction), log_norm)
 
-    def gradient(self, branches: Collection[str]) -> Tensor:
-        """The same as one tensor (N, C, H, W), which for a long path may be too small for its numbers."""
-        direction, log_norm = self.scaled(branches)
-        return direction * math.exp(log_norm)
-
 
 def _leaf(x: Tensor) -> Tensor:
     return x.detach().requires_grad_()
