@@ -20,6 +20,7 @@ class NumberErrors(Probe):
     """% of test numbers with a wrong digit at each place, and % wrong among the numbers of each length."""
 
     units = {"error": "%"}
+    passes = 1.0
     needs_blocks = False
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
@@ -37,10 +38,6 @@ class NumberErrors(Probe):
         for number in length.unique().tolist():
             share = wrong[length == number].any(dim=1).double().mean().item()
             yield Measurement(point("length", length=number), "error", 100.0 * share)
-
-    def evaluations(self, blocks: int, num_test: int) -> float:
-        """Every test image once."""
-        return float(num_test)
 
 
 def lengths(data: ImageData) -> Tensor:

@@ -76,7 +76,8 @@ class Probe(ABC):
     """What is asked of trained networks; a subclass is a frozen dataclass whose fields are settings of plain values.
 
     of: the arms that are asked, all of them where empty; no part of the question. version: raised when the code changes
-    what a probe with the same settings answers. units: metric -> unit, "" for a pure number. needs_blocks: whether it
+    what a probe with the same settings answers. units: metric -> unit, "" for a pure number. passes: how often
+    it computes each test image, where `evaluations` does not say more. needs_blocks: whether it
     asks for blocks, and not just for logits. asks_foreign: whether networks that were not trained here are asked too.
     A subclass raises ValueError, in `__post_init__`, for settings that make no sense.
     """
@@ -84,6 +85,7 @@ class Probe(ABC):
     of: tuple[str, ...] = ()
     version: ClassVar[int] = 1
     units: ClassVar[Mapping[str, str]] = {}
+    passes: ClassVar[float] = 0.0
     needs_blocks: ClassVar[bool] = True
     asks_foreign: ClassVar[bool] = True
 
@@ -115,7 +117,7 @@ class Probe(ABC):
 
         blocks: of the network. num_test: test images.
         """
-        return 0.0
+        return self.passes * num_test
 
     def prepared(self, network: Network | None) -> Self:
         """The probe with what it must know beforehand, such as digests of files that its settings name.

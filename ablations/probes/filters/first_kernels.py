@@ -24,6 +24,7 @@ class FirstKernels(Probe):
     """
 
     units = {"gabor/explained": "", "saturation": "", "orientation": "degrees"}
+    passes = 1.0  # which take about as long as the fits
     patches: int = 1000
     snapshots: int = 2
 
@@ -50,10 +51,6 @@ class FirstKernels(Probe):
                     yield Measurement(where, "saturation", kernel.saturation)
                 yield Measurement(where, "orientation", kernel.orientation)
             subject.on_pass()
-
-    def evaluations(self, blocks: int, num_test: int) -> float:
-        """The fits take about as long as a pass over the test images."""
-        return num_test
 
 
 def learned(weights: Tensor, start: Tensor) -> Tensor:

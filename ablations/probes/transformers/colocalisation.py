@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,28 +16,13 @@ from modules.families.colocalisation import localiser
 LEAST_OVERLAP = 0.5  # intersection over union from which on a thing counts as found
 
 
-class Found(NamedTuple):
-    """Of the test images: the share in % whose window covers the true box by more than half, and the mean overlap."""
-
-    hits: float
-    overlap: float
-
-
-def found(
-    network: Network, data: ImageData, device: str | torch.device = "cpu", on_pass: Callable[[], object] = lambda: None
-) -> Found:
-    """How well the network's windows cover the true boxes of both images of all test pairs, in evaluation mode.
-
-    Raises ValueError for data that does not know where its things are.
-    """
-    overlaps = window_overlaps(network, data, device, on_pass)
-    return Found(100 * (overlaps > LEAST_OVERLAP).double().mean().item(), overlaps.mean().item())
-
-
 def window_overlaps(
     network: Network, data: ImageData, device: str | torch.device = "cpu", on_pass: Callable[[], object] = lambda: None
 ) -> Tensor:
-    """Intersection over union of window and true box, of both images of each test pair: float64 (N, 2), as `found`."""
+    """Intersection over union of window and true box, of both images of each test pair: float64 (N, 2).
+
+    In evaluation mode. Raises ValueError for data that does not know where its things are.
+    """
     if not isinstance(data, MadeData) or "boxes" not in data.truth["test"]:
         raise ValueError(f"{data.name} does not say where its things are; same_digits does")
     theta = next(iter(thetas(network, data.evaluation_batches("test", device=device), on_pass).values()))

@@ -25,12 +25,13 @@ class NumberWindows(Probe):
     """
 
     units = dict.fromkeys(("window/area", "window/overlap", "window/covers"), "%")
+    passes = 1.0
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """Of networks with transformers alone, each of which reads what the one before it gave."""
         import torch
 
-        from ablations.probes.transformers.poses import overlap
+        from ablations.probes.transformers.poses import area, common, overlap
         from datamodules.made.made_data import MadeData
 
         data = subject.data
@@ -40,22 +41,12 @@ class NumberWindows(Probe):
             edges = corners(matrix[rows])
             box = torch.cat([edges.amin(dim=1), edges.amax(dim=1)], dim=1)
             where = point("window", transformer=number)
-            area = (box[:, 2:] - box[:, :2]).prod(dim=1) / 4
-            yield Measurement(where, "window/area", 100.0 * area.median().item())
+            yield Measurement(where, "window/area", 100.0 * (area(box) / 4).median().item())
             if isinstance(data, MadeData):
                 true = true_boxes(data.truth["test"])[rows]
-                inside = torch.cat(
-                    [torch.maximum(box[:, :2], true[:, :2]), torch.minimum(box[:, 2:], true[:, 2:])], dim=1
-                )
-                within = (inside[:, 2:] - inside[:, :2]).clamp(min=0).prod(dim=1)
-                share = within / (true[:, 2:] - true[:, :2]).prod(dim=1)
                 yield Measurement(where, "window/overlap", 100.0 * overlap(box, true).mean().item())
-                yield Measurement(where, "window/covers", 100.0 * share.mean().item())
+                yield Measurement(where, "window/covers", 100.0 * (common(box, true) / area(true)).mean().item())
         _keep_looks(subject)
-
-    def evaluations(self, blocks: int, num_test: int) -> float:
-        """Every test image once."""
-        return float(num_test)
 
 
 def seen_through(subject: Subject, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Tensor]:

@@ -14,7 +14,6 @@ from ablations.harness.store.records import point
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datamodules.images import ImageData
     from datamodules.sources.birds import Parts
     from modules import Network
 
@@ -41,6 +40,7 @@ class PartWindows(Probe):
     test_images: int = 0
     parts_digest: str = ""
     snapshots = 2
+    passes = 2.0  # trained and untrained
     units = {
         **{f"looks/{kind}": "%" for kind in KINDS},
         **{f"iou/{kind}": "" for kind in KINDS},
@@ -78,9 +78,14 @@ class PartWindows(Probe):
 
         from ablations.harness.store.files import write_npz
         from ablations.probes.transformers.poses import overlap, thetas, transformers, windows
+        from datamodules.made.made_data import MadeData
+        from datamodules.sources.birds import read_parts
 
-        boxes = _true_boxes(subject.data)
-        centres, visible = _parts_of_photographs(self.parts) if boxes is None else _parts_of_boxes(boxes)
+        boxes = subject.data.truth["test"]["boxes"].double() if isinstance(subject.data, MadeData) else None
+        if boxes is None:
+            centres, visible = heads_and_bodies(read_parts(Path(self.parts))[1])
+        else:
+            centres, visible = (boxes[..., :2] + boxes[..., 2:]) / 2, torch.ones(boxes.shape[:2], dtype=torch.bool)
         labels = subject.data.test.labels
         kept: dict[str, list[Tensor]] = {"trained": [], "untrained": []}
         for when, found in kept.items():
@@ -105,33 +110,9 @@ class PartWindows(Probe):
             visible=visible[rows].numpy(), **{when: torch.stack(each)[:, rows].numpy() for when, each in kept.items()},
         )  # fmt: skip
 
-    def evaluations(self, blocks: int, num_test: int) -> float:
-        """Every test image through the trained and the untrained network."""
-        return 2.0 * num_test
-
-
-def _true_boxes(data: ImageData) -> Tensor | None:
-    """Boxes (N, 2, 4) of heads and bodies of made test images, as `windows` measures them; None of photographs."""
-    from datamodules.made.made_data import MadeData
-
-    return data.truth["test"]["boxes"].double() if isinstance(data, MadeData) else None
-
-
-def _parts_of_boxes(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres (N, 2, 2) of heads and bodies, -1 to 1, x first, and which are visible (N, 2): all of them."""
-    import torch
-
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, torch.ones(boxes.shape[:2], dtype=torch.bool)
-
-
-def _parts_of_photographs(folder: str) -> tuple[Tensor, Tensor]:
-    from datamodules.sources.birds import read_parts
-
-    return heads_and_bodies(read_parts(Path(folder))[1])
-
 
 def heads_and_bodies(parts: Parts) -> tuple[Tensor, Tensor]:
-    """Means (N, 2, 2) of the visible places of KINDS, and whether there is one within the image (N, 2).
+    """Means (N, 2, 2) of the visible places of KINDS, -1 to 1, x first, and whether one is in the image (N, 2).
 
     Raises ValueError if a kind has no part.
     """

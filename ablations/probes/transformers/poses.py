@@ -98,11 +98,17 @@ def windows(transformer: SpatialTransformer, theta: Tensor, num_per_side: int = 
 
 def overlap(one: Tensor, other: Tensor) -> Tensor:
     """Intersection over union of boxes (..., 4) and (..., 4), as `windows` measures them; 0 if both are empty."""
+    both = common(one, other)
+    union = area(one) + area(other) - both
+    return torch.where(union > 0, both / union.clamp(min=1e-12), torch.zeros_like(both))
+
+
+def common(one: Tensor, other: Tensor) -> Tensor:
+    """Area that boxes (..., 4) and (..., 4) have in common."""
     sides = torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])
-    common = sides.clamp(min=0).prod(-1)
-    union = _area(one) + _area(other) - common
-    return torch.where(union > 0, common / union.clamp(min=1e-12), torch.zeros_like(common))
+    return sides.clamp(min=0).prod(-1)
 
 
-def _area(box: Tensor) -> Tensor:
+def area(box: Tensor) -> Tensor:
+    """Area of boxes (..., 4); that of the whole image is 4."""
     return (box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1)

@@ -31,6 +31,7 @@ class FoundPoses(Probe):
         **{f"{what}/removed": "%" for what in POSE},
         "kept_upside_down": "%",
     }
+    passes = 1.0
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """Compares the transforms that are found with those that made the images."""
@@ -59,10 +60,6 @@ class FoundPoses(Probe):
             for part in pose._fields
         }
         write_npz(subject.folder / "poses.npz", left=left.left[:SHOWN].numpy(), labels=labels[:SHOWN].numpy(), **arrays)
-
-    def evaluations(self, blocks: int, num_test: int) -> float:
-        """Every test image once."""
-        return float(num_test)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,20 +150,22 @@ class FoundPairs(Probe):
 
     snapshots = 2
     units = {"found": "%", "iou": ""}
+    passes = 2.0  # trained and untrained
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """Appendix A.2: a digit is found where window and true box overlap by more than half."""
         from ablations.harness.store.files import write_npz
-        from ablations.probes.transformers.colocalisation import found
+        from ablations.probes.transformers.colocalisation import LEAST_OVERLAP, window_overlaps
         from ablations.probes.transformers.looks import first_of_classes, made, normalised
         from ablations.probes.transformers.poses import thetas, windows
         from modules.families.colocalisation import localiser
 
         networks = {"untrained": subject.at(min(subject.snapshots)), "trained": subject.network}
         for when, network in networks.items():
-            seen = found(network, subject.data, subject.device, subject.on_pass)
-            yield Measurement(point("pairs", when=when), "found", seen.hits)
-            yield Measurement(point("pairs", when=when), "iou", seen.overlap)
+            overlaps = window_overlaps(network, subject.data, subject.device, subject.on_pass)
+            hits = (overlaps > LEAST_OVERLAP).double().mean().item()
+            yield Measurement(point("pairs", when=when), "found", 100 * hits)
+            yield Measurement(point("pairs", when=when), "iou", overlaps.mean().item())
         data = made(subject.data)
         rows = first_of_classes(data, PAIRS)
         theta = next(iter(thetas(subject.network, [(normalised(subject, rows), None)]).values()))
@@ -176,7 +175,3 @@ class FoundPairs(Probe):
             true_boxes=data.truth["test"]["boxes"][rows].numpy(),
             found_boxes=windows(localiser(subject.network), theta).unflatten(0, (-1, 2)).numpy(),
         )
-
-    def evaluations(self, blocks: int, num_test: int) -> float:
-        """Every test image through the trained and the untrained network."""
-        return 2.0 * num_test
