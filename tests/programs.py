@@ -12,6 +12,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,5 +79,6 @@ def _run(words: list[str], folder: Path, environment: dict[str, str], streams: t
         else:
             sys.argv = words
             runpy.run_path(first, run_name="__main__")
-    finally:
+    finally:  # in the order of an interpreter that ends, which a fork alone does not keep to
+        threading._shutdown()
         atexit._run_exitfuncs()

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from test_workers import is_held
+from test_processes import is_held
 from tiny_trial import ONE, command, left_by, make_cheap
 
 from ablations.harness.execution import asking, perform

@@ -1,21 +1,24 @@
-"""Ctrl-C and kill -9: of a program, of runs side by side, of their parent, of one of two commands on one --out.
+"""Processes beside and after each other leave what one leaves: of side-by-side runs, killed ones, two commands.
 
-Whatever was ended, the same command goes on where it was, and ends with the same weights to the last bit.
+Whatever was ended by Ctrl-C, kill -9 or a failure, the same command goes on where it was, and ends with the same
+weights to the last bit.
 """
 
 import csv
+import fcntl
 import json
 import os
 import random
 import shlex
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from programs import wait_for
 from safetensors.torch import load_file
-from test_workers import is_held
 
+from ablations.harness.execution.engines import WORTH_STEPS, worth
 from ablations.harness.launch import main
 
 EPOCHS = 6
@@ -45,6 +48,42 @@ def cut_off(self, path, *arguments, **keywords):
 
 if "PROCESSES" in os.environ:
     History.on_train_epoch_start, lightning.Trainer.save_checkpoint = begin_late, cut_off
+"""
+
+
+BROKEN = """
+from dataclasses import dataclass
+from ablations.harness.declare.probe import Probe
+
+@dataclass(frozen=True, kw_only=True)
+class Broken(Probe):
+    def ask(self, subject):
+        raise RuntimeError(f"no answer about {subject.arm}")
+
+small_ablation = replace(small_ablation, plan=lambda at: replace(small(at), probes=(Broken(),)))
+"""
+# A third arm that is another under a name of its own: the same run.
+TWICE = """
+from dataclasses import dataclass
+from ablations.harness.declare.probe import Measurement, Probe
+
+@dataclass(frozen=True, kw_only=True)
+class Seen(Probe):
+    snapshots: int = 3
+    words: tuple[str, ...] = ("its", "module")
+    units = {"epochs": ""}
+
+    def ask(self, subject):
+        assert self.words == ("its", "module")
+        yield Measurement("seen", "epochs", float(len(subject.snapshots)))
+
+def twice(at):
+    planned = small(at)
+    (arm,) = (arm for arm in planned.arms if arm.name == "stochastic_depth")
+    again = replace(arm, name="again")
+    return replace(planned, arms=(*planned.arms, again), probes=(*planned.probes, Seen()))
+
+small_ablation = replace(small_ablation, plan=twice)
 """
 
 
@@ -99,13 +138,33 @@ def done(out, network="*"):
     return [json.loads(file.read_text()) for file in out.glob(f"trained/{network}-*/done")]
 
 
+def is_held(lock):
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def left_by(out):
     """Records and verdicts, but for the rows that a clock measures, and weights."""
     folder = out / "ablations/remove_layers/smoke-digits"
     with (folder / "records.csv").open(newline="") as stream:
         records = [row for row in csv.reader(stream) if "seconds" not in row]
-    weights = {file.parent.name: load_file(file) for file in out.glob("trained/*/weights.safetensors")}
+    weights = {file.relative_to(out): load_file(file) for file in out.glob("trained/**/*.safetensors")}
     return records, json.loads((folder / "verdicts.json").read_text()), weights
+
+
+def assert_same(out, other):
+    """Asserts that both folders hold the same to the last bit, and gives the weights."""
+    (*told, weights), (*expected, others) = left_by(out), left_by(other)
+    assert told == expected
+    assert weights.keys() == others.keys()
+    for name, tensors in weights.items():
+        assert tensors.keys() == others[name].keys()
+        assert all(tensors[key].equal(others[name][key]) for key in tensors), name
+    return weights
 
 
 @pytest.fixture
@@ -121,17 +180,58 @@ def assert_undisturbed(small_ablation, once):
     assert code == 0
 
     def check(out):
-        (*told, weights), (*expected, others) = left_by(out), left_by(undisturbed)
-        assert told == expected
-        assert weights.keys() == others.keys()
-        assert len(weights) == 2
-        for run, tensors in weights.items():
-            assert tensors.keys() == others[run].keys()
-            assert all(tensors[name].equal(others[run][name]) for name in tensors), run
+        assert len(assert_same(out, undisturbed)) == 2
         assert not list(out.rglob("*.tmp"))
         assert not [lock for lock in (out / ".locks").iterdir() if is_held(lock)]
 
     return check
+
+
+def test_side_by_side_is_as_one_after_the_other(script, program, tmp_path):
+    file, arms = script({"epochs": 2}, TWICE), [*ARMS, "again"]
+    for workers in (1, 2):
+        done = program(*words(file, tmp_path / f"{workers}", "--workers", workers, arms=arms))
+        assert done.returncode == 0, done.stderr
+        assert ("2 runs at once" in done.stdout) == (workers == 2)
+        assert done.stdout.count("again seed 0: ") == done.stdout.count("already trained") == 1, "a shared run"
+    names = {file.name for file in assert_same(tmp_path / "1", tmp_path / "2")}
+    assert names == {"weights.safetensors", "epoch0000.safetensors", "epoch0001.safetensors", "epoch0002.safetensors"}
+    again = program(*words(file, tmp_path / "2", "--workers", 2, arms=arms))
+    assert again.stdout.count("already trained, already probed") == 3
+
+
+def test_a_job_that_fails_is_named_and_the_others_end(script, program, tmp_path):
+    file = script({"epochs": 1}, BROKEN)
+    done = program(*words(file, tmp_path / "runs", "--workers", 2))
+    assert done.returncode == 1
+    assert "no answer about" in done.stderr
+    assert "seed 0, whose files are in" in done.stderr
+    assert "resume with:" in done.stderr
+
+
+def groups_of(steps, **trainer):
+    """As much of two runs of so many steps as the decision looks at."""
+    recipe = SimpleNamespace(epochs=steps // 2, batch_size=5)
+    run = SimpleNamespace(recipe=recipe, data={"num_train": 10}, trainer=trainer)
+    return [[(0, SimpleNamespace(run=run))], [(1, SimpleNamespace(run=run))]]
+
+
+CPU, CUDA = SimpleNamespace(type="cpu"), SimpleNamespace(type="cuda")
+
+
+def test_processes_are_used_where_they_are_worth_it(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    assert worth(groups_of(WORTH_STEPS), None, CPU) == 2, "no more than there is to do"
+    assert worth(groups_of(WORTH_STEPS // 4), None, CPU) == 1
+    assert worth(groups_of(WORTH_STEPS // 2), None, CPU) == 2
+    half, as_many = {"limit_train_batches": 1}, {"accumulate_grad_batches": 2}
+    assert worth(groups_of(WORTH_STEPS // 2, **half), None, CPU) == 1, "half of the batches are left out"
+    assert worth(groups_of(WORTH_STEPS // 2, **as_many), None, CPU) == 2, "as many batches in half the steps"
+    assert worth(groups_of(WORTH_STEPS), None, CUDA) == 1
+    assert worth(groups_of(WORTH_STEPS), 1, CPU) == 1
+    assert worth(groups_of(2), 2, CPU) == 2
+    assert worth([], 2, CPU) == 1
+    assert worth(groups_of(WORTH_STEPS, devices=2), None, CPU) == 1
 
 
 def test_ctrl_c_and_kill_and_kill_again(begin, file, program, tmp_path, assert_undisturbed):
