@@ -238,7 +238,7 @@ def test_refinement_computes_less_and_stays_close(tmp_path):
     part = surface(network, batches, directions, steps=17, tolerance=0.05, file=tmp_path / "part.npz")
     assert part.open == 0
     same = part.state == COMPUTED
-    assert 25 < int(same.sum()) < 200
+    assert 50 < int(same.sum()) < 80, "a looser tolerance takes fewer, a tighter one more"
     assert np.array_equal(part.values["train/loss"][same], whole.values["train/loss"][same])
     off = np.abs(part.values["train/loss"] / whole.values["train/loss"] - 1)[part.state == INTERPOLATED]
     assert off.max() < 0.05
