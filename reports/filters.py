@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablations.harness.command.command_line import Options, Parser, WrongInput, normalised
 from ablations.harness.command.invocation import program
+from ablations.harness.explain import KNOWN
 from ablations.harness.foreign.normalisation import Normalisation, add_flags
 from datamodules import NAMES
 
@@ -175,12 +176,8 @@ def _of_run(request: Request, folder: Path) -> tuple[str, Network, ImageData]:
 
 def _size(name: str, trained_on: dict[str, Any]) -> int | None:
     """The size to resize to: None where the data has the run's size by itself, so that its digest agrees."""
-    import datamodules
-
-    own = {"digits": 16, "mnist": 28, "fashion_mnist": 28, "cifar10": 32, "cifar100": 32, "svhn": 32}
-    assert set(own) <= set(datamodules.NAMES)
     size = int(trained_on["image_size"])
-    return None if own.get(name) == size else size
+    return None if name in KNOWN and KNOWN[name][0] == size else size
 
 
 def prepare(request: Request, name: str, network: Network, data: ImageData) -> tuple[Look, Path]:

@@ -152,7 +152,8 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
                 "units": dict(probe.units),
                 "arms": [arm.name for arm in trial.arms if probe.asks(arm.name)],
             }
-            for probe in trial.plan.probes
+            for probe in (trial.plan.probes if trial.foreign is None else trial.probes)
+            if trial.foreign is not None or any(probe.asks(arm.name) for arm in trial.arms)
         ],
         "arms": arms,
         "runs": runs,

@@ -85,8 +85,8 @@ def _arm(arm: Arm, recipe: Mapping[str, str]) -> str:
 
 def _probe(probe: Probe) -> Iterator[str]:
     says = " ".join((type(probe).__doc__ or "").partition("\n\n")[0].split())
-    of = f"of {', '.join(probe.of)}" if probe.of else "of every arm"
-    yield from _wrapped(f"  asked {of}: ", f"{probe.name}: {says}", indent=6)
+    of = ", ".join(probe.of) or ("every arm" if probe.asks("") else "foreign networks")
+    yield from _wrapped(f"  asked of {of}: ", f"{probe.name}: {says}", indent=6)
     if probe.settings:
         yield from _wrapped("      settings: ", _in_words(_plain(probe.settings)), indent=8)
     units = {metric: unit or "a number" for metric, unit in probe.units.items()}

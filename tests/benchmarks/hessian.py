@@ -4,8 +4,7 @@ Baseline: fp32, NCHW, batches of 128; in every product, forward pass, gradient w
 anew, default allocator. Ours: ablations.probes.landscape.curvature.hessian, the graph of the gradient kept over the
 products (its making is timed too) or made anew, in batches of several sizes. All arms run the same `lanczos`, from the
 same vector, each in a process of its own; the last columns are the process's peak memory, and how far the extreme
-eigenvalues are
-from the baseline's, relative to the largest. The network is trained for a moment on invented classes.
+eigenvalues are from the baseline's, relative to the largest. The network is trained for a moment on invented classes.
 Six convolutions are the least that a product takes where a forward pass takes one, and a gradient three: of the
 baseline's nine (all made anew), keeping the graph saves three.
 """

@@ -1,5 +1,8 @@
 """What was learned in first kernels, what patches of images give, and what layers answer to, asked of a network."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -54,7 +57,8 @@ def test_higher_layers_answer_to_larger_parts(subject):
     rows = answers(LayerExtents(), subject)
     for when in (STANDING, UNTRAINED):
         layers = rows.where(probe="layer", when=when)
-        assert [row.fields["layer"] for row in layers] == ["conv1", "conv2", "conv3.branch"]
+        found = {row.fields["depth"]: row.fields["layer"] for row in layers}
+        assert found == {"1": "conv1", "2": "conv2", "3": "conv3.branch"}
         assert layers[-1].value > 1.5 * layers[0].value
 
 
@@ -69,5 +73,10 @@ def test_random_sums_of_patches_are_smooth(subject):
     found = patch_noise(subject, torch.zeros(32, 1, 5, 5), 1000)
     assert found.shape == (32, 1, 5, 5)
     assert torch.equal(found, patch_noise(subject, torch.zeros(32, 1, 5, 5), 1000))
+    brighter = SimpleNamespace(
+        evaluation_batches=lambda *of, **how: ((x + 3.0, y) for x, y in subject.data.evaluation_batches(*of, **how))
+    )
+    same = patch_noise(replace(subject, data=brighter), torch.zeros(32, 1, 5, 5), 1000)
+    torch.testing.assert_close(same, found, rtol=1e-3, atol=1e-3, msg="what patches share is no part of them")
     neighbours = torch.corrcoef(torch.stack([found[..., :-1].flatten(), found[..., 1:].flatten()]))[0, 1]
     assert neighbours > 0.4

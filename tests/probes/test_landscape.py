@@ -182,15 +182,6 @@ def test_an_error_leaves_the_network_as_it_was():
     assert same_state(state_of(network), before)
 
 
-def test_the_same_seed_gives_the_same_surface():
-    first, again, other = (
-        surface(BUILT["resnet"], BATCHES, plane(BUILT["resnet"], seed), steps=3).values["train/loss"]
-        for seed in (4, 4, 9)
-    )
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
 def test_shares_of_several_ranks_merge_to_the_whole():
     network, batches, directions, _ = bowl()
     whole = surface(network, batches, directions, steps=5)
@@ -238,7 +229,7 @@ def test_refinement_computes_less_and_stays_close(tmp_path):
     part = surface(network, batches, directions, steps=17, tolerance=0.05, file=tmp_path / "part.npz")
     assert part.open == 0
     same = part.state == COMPUTED
-    assert 25 < int(same.sum()) < 200
+    assert 50 < int(same.sum()) < 80, "a looser tolerance takes fewer, a tighter one more"
     assert np.array_equal(part.values["train/loss"][same], whole.values["train/loss"][same])
     off = np.abs(part.values["train/loss"] / whole.values["train/loss"] - 1)[part.state == INTERPOLATED]
     assert off.max() < 0.05
@@ -313,15 +304,6 @@ def test_batch_norm_with_more_to_it_is_not_folded():
         for how in (False, True)
     )
     np.testing.assert_allclose(fold, exact, rtol=1e-5)
-
-
-def test_a_network_in_double_precision_is_computed_in_it():
-    network = make("vgg").double()
-    batches = [(images.double(), labels) for images, labels in BATCHES]
-    found = surface(network, batches, [random_direction(network, 0)], steps=3)
-    with torch.no_grad():
-        each = [nn.functional.cross_entropy(network(x), y, reduction="none") for x, y in batches]
-    assert found.values["train/loss"][1] == float(torch.cat(each).mean())
 
 
 def test_a_loss_that_is_no_number_is_a_hole():

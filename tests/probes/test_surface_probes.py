@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from ablations.harness.declare.probe import Subject
+from ablations.harness.probe_settings import with_settings
 from ablations.probes.landscape.joined import Joined
 from ablations.probes.landscape.lines import Angles, Lines
 from ablations.probes.landscape.plane import Plane
@@ -83,3 +84,8 @@ def test_random_directions_are_as_orthogonal_as_their_number_says():
 def test_a_way_has_room_on_every_side_and_is_never_without_width():
     assert spans(np.array([[0.0, 1.0], [4.0, 3.0]])) == [(-1.0, 5.0), (0.5, 3.5)]
     assert spans(np.array([[0.0, 1.0], [4.0, 1.0]])) == [(-1.0, 5.0), (0.96, 1.04)]
+
+
+def test_settings_that_go_with_others_are_set_at_once():
+    (plane,) = with_settings([Plane()], {"steps": "5", "batch_norm": "batch", "map_steps": "1", "fold": "no"}, "any")
+    assert (plane.steps, plane.map_steps, plane.batch_norm, plane.fold) == (5, 1, "batch", False)

@@ -188,7 +188,7 @@ def test_how_a_network_from_outside_is_shown_images(tmp_path, monkeypatch, capsy
     save_weights(build("resnet20", 10, 1), tmp_path / "mine.safetensors")
     words = ["--network", "resnet20", "--weights", "mine.safetensors", "--mean", "half", "--images", "2"]
     with pytest.raises(SystemExit, match="0"):
-        main([*words, "--layers", "stem", "--out", "page"])
+        main([*words, "--layers", "stem", "--channels", "0", "--out", "page"])
     told, page = capsys.readouterr().out, Path("page/filters.html").read_text()
     for where in (told, page):
         assert "Images normalised with mean 0.5, std 0.5 (--mean half)." in where

@@ -100,7 +100,7 @@ class LesionsAtRandom(Probe):
     def evaluations(self, blocks: int, num_test: int) -> float:
         """Common beginnings are computed once, and deleted blocks cost nothing."""
         most = min(self.most_deleted, blocks)
-        passes = 0.6 * most * self.draws * (1 - most / 2 / blocks) + 0.9 * self.reorderings
+        passes = 0.6 * most * self.draws * (1 - most / 2 / max(1, blocks)) + 0.9 * self.reorderings
         return passes * (self.limit or num_test)
 
 
