@@ -15,7 +15,7 @@ import datamodules
 from ablations.harness import lengths, runtime
 from ablations.harness.command.command_line import Options, WrongInput
 from ablations.harness.declare import precision
-from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, check
+from ablations.harness.declare.ablation import Ablation, Arm, Plan, check
 from ablations.harness.declare.probe import Probe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.estimate import count, describe
@@ -76,9 +76,11 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     plan = replace(
         plan, probes=tuple(probe.prepared(None if foreign is None else foreign.network) for probe in plan.probes)
     )
+    judged = ablation.claims if options.network is None else ()
+    claims = tuple(claim for claim in judged if not options.claims or claim.id in options.claims)
     jobs = _jobs(ablation, plan, chosen, options)
     return Trial(
-        ablation, options, data, plan, tuple(chosen), _claims(ablation, options), tuple(jobs), foreign, searches,
+        ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), foreign, searches,
         tuple(_remarks(wished, jobs, bf16_is_fast, smaller, options, len(data.train))),
     )  # fmt: skip
 
@@ -98,13 +100,6 @@ def _chosen(ablation: Ablation, plan: Plan, options: Options) -> list[Arm]:
         if name not in names:
             raise WrongInput(f"unknown arm {name!r}; {ablation.name} has {', '.join(names) or 'none beside --network'}")
     return [arm for arm in plan.arms if not options.arms or arm.name in options.arms]
-
-
-def _claims(ablation: Ablation, options: Options) -> tuple[Claim, ...]:
-    """The claims that are judged."""
-    if options.network is not None:
-        return ()
-    return tuple(claim for claim in ablation.claims if not options.claims or claim.id in options.claims)
 
 
 def _jobs(ablation: Ablation, plan: Plan, arms: Sequence[Arm], options: Options) -> list[Job]:

@@ -66,15 +66,15 @@ class Search:
     def summary(self) -> dict[str, Any]:
         """For ablation.json, as plain values; a loss of null is a candidate that diverged."""
         tried = [_varied(self.arm, candidate) for candidate in self.candidates]
-        found = zip(tried, self.runs, self.losses, strict=True)
+        losses = [loss if loss is not None and math.isfinite(loss) else None for loss in self.losses]
         return {
             "arm": self.arm.name,
             "criterion": CRITERION,
             "seed": SEED,
             "ranges": {name: list(values) for name, values in self.arm.search.items()},
             "candidates": [
-                {"values": values, "run": run.name, "train_loss": loss if _is_finite(loss) else None}
-                for values, run, loss in found
+                {"values": values, "run": run.name, "train_loss": loss}
+                for values, run, loss in zip(tried, self.runs, losses, strict=True)
             ],
             "chosen": None if self.best is None else tried[self.best],
             "train_loss": None if self.best is None else self.losses[self.best],
@@ -131,7 +131,3 @@ def _value(allowed: tuple[float, float] | tuple[str, ...], generator: random.Ran
 def _varied(arm: Arm, candidate: Arm) -> dict[str, object]:
     found = {**candidate.arguments, **candidate.recipe}
     return {name: found[name] for name in arm.search}
-
-
-def _is_finite(loss: float | None) -> bool:
-    return loss is not None and math.isfinite(loss)

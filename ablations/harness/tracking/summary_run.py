@@ -94,9 +94,11 @@ def _log(tracked: Tracker, folder: Path, ablation: Mapping[str, Any]) -> None:
     import wandb
 
     verdicts = json.loads((folder / "verdicts.json").read_text())
+    cells = [{**each, **dict(zip(("low", "high"), each["interval"], strict=True))} for each in verdicts]
+    judged = [[each[column] for column in VERDICT_COLUMNS] for each in cells]
     rows = [[run[key] for key in RUN_COLUMNS] for run in ablation["runs"]]
     shown: dict[str, Any] = {
-        VERDICTS_KEY: wandb.Table(columns=list(VERDICT_COLUMNS), data=list(map(_verdict_row, verdicts))),
+        VERDICTS_KEY: wandb.Table(columns=list(VERDICT_COLUMNS), data=judged),
         RUNS_KEY: wandb.Table(columns=list(RUN_COLUMNS), data=rows),
     }
     for figure in ablation["figures"]:
@@ -125,11 +127,6 @@ def _figure(file: Path, caption: str) -> Any:
     if file.suffix == ".gif":
         return wandb.Video(str(file), caption=caption, format="gif")
     return wandb.Image(str(file), caption=caption)
-
-
-def _verdict_row(verdict: Mapping[str, Any]) -> list[Any]:
-    low, high = verdict["interval"]
-    return [{**verdict, "low": low, "high": high}[column] for column in VERDICT_COLUMNS]
 
 
 def _models(out: Path, ablation: Mapping[str, Any]) -> list[dict[str, Any]]:

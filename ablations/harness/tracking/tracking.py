@@ -255,17 +255,9 @@ def tracker(out: Path, mode: str, **description: Any) -> Tracker | None:
 
 
 def description(
-    job_type: str,
-    ablation: str,
-    budget: str,
-    claims: Sequence[str],
-    data: str,
-    arm: str,
-    seed: int,
-    run: str,
-    cost: Cost,
-    device: str,
-) -> dict[str, Any]:
+    job_type: str, ablation: str, budget: str, claims: Sequence[str], data: str, arm: str, seed: int, run: str,
+    cost: Cost, device: str,
+) -> dict[str, Any]:  # fmt: skip
     """What a tracker is told of an arm with a seed, all of it plain and flat, because W&B filters by such names.
 
     run: the name of the trained network, by which ablations that share it find it.
@@ -308,10 +300,8 @@ def _memory(out: Path, run: str) -> Path:
     return out / "wandb" / f"trained-{run}.json"
 
 
-def log_answers(tracked: Tracker | None, rows: Sequence[Record], step: int) -> None:
+def log_answers(tracked: Tracker, rows: Sequence[Record], step: int) -> None:
     """Logs what a probe answered: a table for each kind of point, and the means over points as metrics."""
-    if tracked is None:
-        return
     records = Records(rows)
     tracked.log_metrics(means(records), step)
     tracked.attempt(_log_tables, tracked, records)
