@@ -23,7 +23,7 @@ from ablations.harness.execution.distributed import in_one_process, num_processe
 from ablations.harness.execution.job import Job, loaded
 from ablations.harness.foreign import network as foreign_network
 from ablations.harness.probe_settings import with_settings
-from ablations.harness.search import SEED, Search, drawn, searchable
+from ablations.harness.search import SEED, Search, drawn
 from ablations.harness.store.runs import Run, final_loss
 from ablations.harness.training import trainer_options
 from ablations.harness.training.lengths import steps
@@ -61,7 +61,9 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     chosen = _chosen(ablation, plan, options)
     searches: tuple[Search, ...] = ()
     if options.search:
-        searches = tuple(_search(arm, options) for arm in searchable(chosen, ablation.name))
+        searches = tuple(_search(arm, options) for arm in chosen if arm.search)
+        if not searches:
+            raise WrongInput(f"--search: no arm of {ablation.name} declares what may be searched; leave it out")
         best = {found.arm.name: found.chosen for found in searches}
         plan = replace(plan, arms=tuple(best.get(arm.name, arm) for arm in plan.arms))
         chosen = [best.get(arm.name, arm) for arm in chosen]

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ablations.harness.command.command_line import WrongInput
 from ablations.harness.declare.ablation import Ablation, Arm, Plan
 from ablations.harness.store.integrity import digest
 from ablations.harness.store.runs import Run
@@ -79,14 +78,6 @@ class Search:
             "chosen": None if self.best is None else tried[self.best],
             "train_loss": None if self.best is None else self.losses[self.best],
         }
-
-
-def searchable(arms: list[Arm], ablation: str) -> list[Arm]:
-    """The arms that declare what may be searched; raises WrongInput if none does."""
-    found = [arm for arm in arms if arm.search]
-    if not found:
-        raise WrongInput(f"--search: no arm of {ablation} declares what may be searched; leave it out")
-    return found
 
 
 def trying(searches: Sequence[Search], ablation: Ablation) -> Ablation:
