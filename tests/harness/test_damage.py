@@ -13,7 +13,7 @@ from tiny_trial import ONE, command, left_by, make_cheap
 from ablations.harness.execution import asking, perform
 from ablations.harness.store.folders import discard
 from ablations.harness.store.integrity import sealed
-from ablations.harness.tracking.summary_run import remembered
+from ablations.harness.tracking.tracking import remembered
 from modules.training.classifier import Classifier
 
 

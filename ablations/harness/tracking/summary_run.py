@@ -17,7 +17,7 @@ from ablations.harness.store.files import CHART, PAGE, write_json
 from ablations.harness.store.runs import WEIGHTS
 from ablations.harness.store.wandb_names import PAGE_KEY, RUNS_KEY, SUMMARY, VERDICTS_KEY, figure_key
 from ablations.harness.tracking.lineage import model
-from ablations.harness.tracking.tracking import Tracker, tracker
+from ablations.harness.tracking.tracking import Tracker, remembered, tracker
 
 VERDICT_COLUMNS = (
     "claim", "says", "verdict", "estimate", "low", "high", "unit", "scale", "why", "rule", "published", "notes_value",
@@ -59,15 +59,6 @@ def _log_summary(folder: Path, out: Path, mode: str, with_weights: bool) -> bool
     memory.parent.mkdir(parents=True, exist_ok=True)
     write_json(memory, {"run_id": tracked.run_id, "content": _digest(folder, tracked.mode, with_weights)})
     return True
-
-
-def remembered(file: Path) -> dict[str, Any]:
-    """Which W&B run showed which content; empty if it was never said or the file is damaged: it is then logged anew."""
-    try:
-        known = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def _digest(folder: Path, mode: str, with_weights: bool) -> str:
