@@ -180,7 +180,7 @@ def test_what_stands_in_the_place_of_a_conclusion_is_replaced(out, name, damage)
     assert left_by(out) == expected
 
 
-@pytest.mark.parametrize("look", ["is_settled", "outcome", "_table", "read_csv"])
+@pytest.mark.parametrize("look", ["is_settled", "outcome", "epochs_of", "read_csv"])
 def test_a_run_that_is_discarded_between_two_looks_is_trained_under_its_lock(out, monkeypatch, look):
     """As by another command with --fresh, which has the lock that this one has not yet taken."""
     expected, folder = left_by(out), run_of(out)
