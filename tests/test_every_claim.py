@@ -106,6 +106,6 @@ def test_every_verdict_can_come_out_whichever_test_decides(ablation: Ablation, c
         found, outcomes = verdict(ablation, claim, against)
         assert found == "contradicted"
         assert [name for name, outcome in outcomes.items() if outcome == "contradicted"] == [test.name]
-        if not test.exact:
+        if not test.measure.exact:
             found, outcomes = verdict(ablation, claim, *mixed(claim, test, support, against))
             assert (found == "reproduced", outcomes[test.name]) == (False, "undecided")

@@ -35,16 +35,12 @@ def conclude(
     files, says where the page is, and gives True if it failed. foreign: what is told of a foreign network, which puts
     no claim on trial (see `foreign.network.describe`).
     """
-    with locked(f"the page of {trial.folder.name}", page_lock(trial), wait=True):
+    lock = trial.options.out / ".locks" / f"{trial.ablation.name}-{trial.folder.name}"
+    with locked(f"the page of {trial.folder.name}", lock, wait=True):
         _write(trial, records, estimates, foreign)
         failed = report(trial.folder)
     log_summary(trial.folder, trial.options.out, trial.options.wandb, trial.options.wandb_weights)
     return failed
-
-
-def page_lock(trial: Trial) -> Path:
-    """What a process holds while it writes what all commands of the ablation at this budget and data write."""
-    return trial.options.out / ".locks" / f"{trial.ablation.name}-{trial.folder.name}"
 
 
 def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], foreign: dict[str, Any] | None) -> None:

@@ -59,18 +59,15 @@ def estimate(run: Run, data: ImageData, device: torch.device, timed_steps: int =
     size = min(run.recipe.batch_size, len(data.test))
     images, labels = next(iter(data.evaluation_batches("test", batch_size=size, device=device)))
     recipe = with_overrides(run.recipe, {"precision": run.precision})
-    steps_in_a_row = training_steps(network, recipe, images, labels, timed_steps, _loss(run.network))
+    loss: Loss = label_loss
+    if ARCHITECTURES[run.network].task == "localise":
+        loss = lambda network, images, *_: training_triplets(network, images).loss()  # noqa: E731
+    steps_in_a_row = training_steps(network, recipe, images, labels, timed_steps, loss)
     started = now(device)
     steps_in_a_row()
     per_step = (now(device) - started) / timed_steps
     per_image = evaluation_time(network, images)
     return Estimate(counted, len(network.blocks), batches(run) * (per_step + LOOP) + ASIDE, per_image)
-
-
-def _loss(name: str) -> Loss:
-    if ARCHITECTURES[name].task == "localise":
-        return lambda network, images, labels, recipe: training_triplets(network, images).loss()
-    return label_loss
 
 
 @torch.no_grad()

@@ -14,10 +14,6 @@ from ablations.harness.trial import Trial
 from modules.blocks.cost import Cost
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def estimates(trial: Trial) -> dict[str, Estimate]:
     """Per arm; only arms with work left are timed, the others are only counted."""
     found = {}
@@ -63,7 +59,10 @@ def time_left(expected: float, spent: float, seconds: float) -> str:
 
 def tell_plan(trial: Trial, found: Mapping[str, Estimate], seconds: Sequence[float], workers: int) -> float:
     """Prints arms, costs and expected time; returns the seconds of work left."""
-    tried = "to find the lowest training loss" if trial.ablation.trains_only else _counted(trial.plan.seeds, "seed")
+    seeds = trial.plan.seeds
+    tried = (
+        "to find the lowest training loss" if trial.ablation.trains_only else f"{seeds} seed{'' if seeds == 1 else 's'}"
+    )
     settings = f"{trial.options.budget} budget, {trial.data.name}, {tried}"
     say(f"{trial.ablation.title} ({settings})")
     if trial.foreign is not None:

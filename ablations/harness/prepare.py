@@ -15,7 +15,7 @@ import datamodules
 from ablations.harness import lengths, runtime
 from ablations.harness.command.command_line import Options, WrongInput
 from ablations.harness.declare import precision
-from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, check
+from ablations.harness.declare.ablation import Ablation, Arm, Plan, check
 from ablations.harness.declare.probe import Probe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.estimate import count, describe
@@ -23,7 +23,7 @@ from ablations.harness.execution.distributed import in_one_process, num_processe
 from ablations.harness.execution.job import Job, loaded
 from ablations.harness.foreign import network as foreign_network
 from ablations.harness.probe_settings import with_settings
-from ablations.harness.search import SEED, Search, drawn, searchable
+from ablations.harness.search import SEED, Search, drawn
 from ablations.harness.store.runs import Run, final_loss
 from ablations.harness.training import trainer_options
 from ablations.harness.training.lengths import steps
@@ -61,7 +61,9 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     chosen = _chosen(ablation, plan, options)
     searches: tuple[Search, ...] = ()
     if options.search:
-        searches = tuple(_search(arm, options) for arm in searchable(chosen, ablation.name))
+        searches = tuple(_search(arm, options) for arm in chosen if arm.search)
+        if not searches:
+            raise WrongInput(f"--search: no arm of {ablation.name} declares what may be searched; leave it out")
         best = {found.arm.name: found.chosen for found in searches}
         plan = replace(plan, arms=tuple(best.get(arm.name, arm) for arm in plan.arms))
         chosen = [best.get(arm.name, arm) for arm in chosen]
@@ -76,9 +78,11 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     plan = replace(
         plan, probes=tuple(probe.prepared(None if foreign is None else foreign.network) for probe in plan.probes)
     )
+    judged = ablation.claims if options.network is None else ()
+    claims = tuple(claim for claim in judged if not options.claims or claim.id in options.claims)
     jobs = _jobs(ablation, plan, chosen, options)
     return Trial(
-        ablation, options, data, plan, tuple(chosen), _claims(ablation, options), tuple(jobs), foreign, searches,
+        ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), foreign, searches,
         tuple(_remarks(wished, jobs, bf16_is_fast, smaller, options, len(data.train))),
     )  # fmt: skip
 
@@ -98,13 +102,6 @@ def _chosen(ablation: Ablation, plan: Plan, options: Options) -> list[Arm]:
         if name not in names:
             raise WrongInput(f"unknown arm {name!r}; {ablation.name} has {', '.join(names) or 'none beside --network'}")
     return [arm for arm in plan.arms if not options.arms or arm.name in options.arms]
-
-
-def _claims(ablation: Ablation, options: Options) -> tuple[Claim, ...]:
-    """The claims that are judged."""
-    if options.network is not None:
-        return ()
-    return tuple(claim for claim in ablation.claims if not options.claims or claim.id in options.claims)
 
 
 def _jobs(ablation: Ablation, plan: Plan, arms: Sequence[Arm], options: Options) -> list[Job]:

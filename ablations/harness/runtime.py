@@ -108,18 +108,13 @@ def _cpu() -> str:
 
 def _commit() -> dict[str, Any]:
     """Commit of the code and whether it was changed since; empty where the code is no git checkout."""
-    here = Path(__file__).parent
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
-        )
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+        found = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"commit": commit.stdout.strip()[:12], "uncommitted_changes": bool(status.stdout.strip())}
+    commit, dirty, _ = found.stdout.strip().partition("-")
+    return {"commit": commit, "uncommitted_changes": bool(dirty)}
 
 
 def say(*words: object) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ablations.harness.command.command_line import WrongInput
 from ablations.harness.declare.ablation import Ablation, Arm, Plan
 from ablations.harness.store.integrity import digest
 from ablations.harness.store.runs import Run
@@ -66,27 +65,19 @@ class Search:
     def summary(self) -> dict[str, Any]:
         """For ablation.json, as plain values; a loss of null is a candidate that diverged."""
         tried = [_varied(self.arm, candidate) for candidate in self.candidates]
-        found = zip(tried, self.runs, self.losses, strict=True)
+        losses = [loss if loss is not None and math.isfinite(loss) else None for loss in self.losses]
         return {
             "arm": self.arm.name,
             "criterion": CRITERION,
             "seed": SEED,
             "ranges": {name: list(values) for name, values in self.arm.search.items()},
             "candidates": [
-                {"values": values, "run": run.name, "train_loss": loss if _is_finite(loss) else None}
-                for values, run, loss in found
+                {"values": values, "run": run.name, "train_loss": loss}
+                for values, run, loss in zip(tried, self.runs, losses, strict=True)
             ],
             "chosen": None if self.best is None else tried[self.best],
             "train_loss": None if self.best is None else self.losses[self.best],
         }
-
-
-def searchable(arms: list[Arm], ablation: str) -> list[Arm]:
-    """The arms that declare what may be searched; raises WrongInput if none does."""
-    found = [arm for arm in arms if arm.search]
-    if not found:
-        raise WrongInput(f"--search: no arm of {ablation} declares what may be searched; leave it out")
-    return found
 
 
 def trying(searches: Sequence[Search], ablation: Ablation) -> Ablation:
@@ -131,7 +122,3 @@ def _value(allowed: tuple[float, float] | tuple[str, ...], generator: random.Ran
 def _varied(arm: Arm, candidate: Arm) -> dict[str, object]:
     found = {**candidate.arguments, **candidate.recipe}
     return {name: found[name] for name in arm.search}
-
-
-def _is_finite(loss: float | None) -> bool:
-    return loss is not None and math.isfinite(loss)

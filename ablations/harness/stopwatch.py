@@ -32,18 +32,15 @@ def training_steps(
     sgd = optimiser(recipe, network)
     kind, is_bf16 = images.device.type, recipe.precision.startswith("bf16")
 
-    def step() -> None:
-        with torch.autocast(kind, torch.bfloat16, enabled=is_bf16):
-            found = loss(network, images, labels, recipe)
-        sgd.zero_grad()
-        found.backward()
-        sgd.step()
+    def steps(number: int = count) -> None:
+        for _ in range(number):
+            with torch.autocast(kind, torch.bfloat16, enabled=is_bf16):
+                found = loss(network, images, labels, recipe)
+            sgd.zero_grad()
+            found.backward()
+            sgd.step()
 
-    def steps() -> None:
-        for _ in range(count):
-            step()
-
-    step()
+    steps(1)
     return steps
 
 

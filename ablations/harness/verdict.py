@@ -94,38 +94,39 @@ class _Evidence:
 
 def _gather(test: Test, records: Records, seeds: Sequence[int]) -> _Evidence:
     """Compute one test from the complete ones among the planned `seeds`; raises ValueError if a count is not single."""
-    rows = Records(row for row in records if not test.arms or row.arm in test.arms)
-    for arm in test.arms:
+    measure = test.measure
+    rows = Records(row for row in records if not measure.arms or row.arm in measure.arms)
+    for arm in measure.arms:
         if arm not in rows.arms:
             return _Evidence(test, {}, f"arm {arm} is missing")
     lacks = []
-    if not test.exact:
+    if not measure.exact:
         present = {arm: set(rows.seeds(arm)) for arm in rows.arms}
         lacks += [f"arm {arm} lacks {_absent(seeds, got)}" for arm, got in present.items() if set(seeds) - got]
         complete = set(seeds).intersection(*present.values())
         rows = Records(row for row in rows if row.seed in complete)
     else:  # a count needs no seeds, but of every arm a network that was trained
         trained = {row.arm for row in rows if row.probe != "diverged" and math.isfinite(row.value)}
-        lacks += [f"arm {arm} has no trained network" for arm in test.arms if arm not in trained]
-    found = test.measure.by_seed(rows) if rows else {}
-    values = {int(seed): float(value) for seed, value in sorted(found.items()) if test.exact or seed in seeds}
-    if test.exact and len(values) > 1:
+        lacks += [f"arm {arm} has no trained network" for arm in measure.arms if arm not in trained]
+    found = measure.by_seed(rows) if rows else {}
+    values = {int(seed): float(value) for seed, value in sorted(found.items()) if measure.exact or seed in seeds}
+    if measure.exact and len(values) > 1:
         raise ValueError(f"test {test.name!r} is exact, so its measure must be one value, not {len(values)}")
     for row in rows:  # a diverged run has no answers, so that most estimates leave its seed out
-        if row.seed in seeds and row.seed not in values and not (test.exact or math.isfinite(row.value)):
+        if row.seed in seeds and row.seed not in values and not (measure.exact or math.isfinite(row.value)):
             values[row.seed] = math.nan
-    if not (values if test.exact else set(values) >= set(seeds)):
-        lacks.append(f"{test.says}: no value" + ("" if test.exact else f" for {_absent(seeds, values)}"))
+    if not (values if measure.exact else set(values) >= set(seeds)):
+        lacks.append(f"{measure.says}: no value" + ("" if measure.exact else f" for {_absent(seeds, values)}"))
     lack = lacks[0] if lacks else ""
     if not values:
         return _Evidence(test, values, lack)
     for seed, value in values.items():
         if not math.isfinite(value):  # the mean of the surviving seeds would flatter the arm: give none
             broken = [row.arm for row in rows if row.seed == seed and not math.isfinite(row.value)]
-            why = f"arm {broken[0]} seed {seed} diverged" if broken else f"{test.says}: seed {seed} gives {value}"
+            why = f"arm {broken[0]} seed {seed} diverged" if broken else f"{measure.says}: seed {seed} gives {value}"
             return _Evidence(test, values, why)
     numbers, upward = list(values.values()), test.at_least is not None
-    if test.exact:
+    if measure.exact:
         wrong = numbers[0] < test.threshold if upward else numbers[0] > test.threshold
         return _Evidence(test, values, lack, numbers[0], numbers[0], numbers[0], float(wrong), float(not wrong))
     mean, low, high = t_interval(numbers)
@@ -177,16 +178,23 @@ def _weigh(
     adjusted = holm([item.p, *support])[0]
     opposite = holm([num_tests * item.p_opposite, *against])[0]
     lack = "smoke budget proves the machinery only" if budget == "smoke" else item.lack
-    floor = 0.0 if item.test.exact else smallest_p(num_seeds)
+    floor = 0.0 if item.test.measure.exact else smallest_p(num_seeds)
     reachable = min(holm([floor, *support])[0], holm([num_tests * floor, *against])[0])
     if not lack and reachable >= ALPHA:
         lack = f"{_counted(num_seeds, 'seed')} can reach p = {floor:.3g} at best, {reachable:.3g} after Holm over "
         lack += f"{_counted(1 + len(support), 'claim')}, and below {ALPHA:g} is needed"
     outcome, why = ("undecided", lack) if lack else _outcome(item, adjusted, opposite)
+    test, measure = item.test, item.test.measure
     return {
-        **{key: getattr(item.test, key) for key in ("name", "says", "rule", "unit", "side", "threshold", "exact")},
-        "arms": list(item.test.arms),
-        "formula": item.test.measure.formula,
+        "name": test.name,
+        "says": measure.says,
+        "rule": test.rule,
+        "unit": measure.unit,
+        "side": test.side,
+        "threshold": test.threshold,
+        "exact": measure.exact,
+        "arms": list(measure.arms),
+        "formula": measure.formula,
         "outcome": outcome,
         "why": why,
         "estimate": _strict(item.estimate),
@@ -201,11 +209,11 @@ def _weigh(
 
 def _outcome(item: _Evidence, adjusted: float, opposite: float) -> tuple[str, str]:
     """The outcome of one test with complete evidence, and why."""
-    test, upward = item.test, item.test.at_least is not None
+    test, measure, upward = item.test, item.test.measure, item.test.at_least is not None
     claimed = item.low >= test.threshold if upward else item.high <= test.threshold
     refuted = item.high < test.threshold if upward else item.low > test.threshold
-    found = f"{test.says}: {item.estimate:.4g} {test.unit}".rstrip()
-    if not test.exact:
+    found = f"{measure.says}: {item.estimate:.4g} {measure.unit}".rstrip()
+    if not measure.exact:
         found += f", 95 % interval {item.low:.4g} to {item.high:.4g}"
     found += f", where the claim needs {test.side} {test.threshold:g}"
     if not (claimed or refuted):
@@ -213,14 +221,15 @@ def _outcome(item: _Evidence, adjusted: float, opposite: float) -> tuple[str, st
     p = adjusted if claimed else opposite
     if p >= ALPHA:
         return "undecided", f"{found}, but Holm-adjusted p = {p:.2g} is not below {ALPHA:g}"
-    return "reproduced" if claimed else "contradicted", found + ("" if test.exact else f", Holm-adjusted p = {p:.2g}")
+    found += "" if measure.exact else f", Holm-adjusted p = {p:.2g}"
+    return "reproduced" if claimed else "contradicted", found
 
 
 def _summarise(claim: Claim, tests: list[dict[str, Any]], num_seeds: int, budget: str, data: str) -> dict[str, Any]:
     """The object of one claim from the entries of its tests."""
     outcomes = {test["outcome"] for test in tests}
     verdict = next((word for word in ("contradicted", "undecided") if word in outcomes), "reproduced")
-    sampled = [entry["values"] for test, entry in zip(claim.tests, tests, strict=True) if not test.exact]
+    sampled = [entry["values"] for test, entry in zip(claim.tests, tests, strict=True) if not test.measure.exact]
     used = min((sum(value is not None for value in values.values()) for values in sampled), default=0)
     count = ("" if used == num_seeds else f"{used} of ") + _counted(num_seeds, "seed")
     return {

@@ -13,7 +13,7 @@ from tiny_trial import ONE, command, left_by, make_cheap
 from ablations.harness.execution import asking, perform
 from ablations.harness.store.folders import discard
 from ablations.harness.store.integrity import sealed
-from ablations.harness.tracking.summary_run import remembered
+from ablations.harness.tracking.tracking import remembered
 from modules.training.classifier import Classifier
 
 
@@ -180,7 +180,7 @@ def test_what_stands_in_the_place_of_a_conclusion_is_replaced(out, name, damage)
     assert left_by(out) == expected
 
 
-@pytest.mark.parametrize("look", ["is_settled", "outcome", "_table", "read_csv"])
+@pytest.mark.parametrize("look", ["is_settled", "outcome", "epochs_of", "read_csv"])
 def test_a_run_that_is_discarded_between_two_looks_is_trained_under_its_lock(out, monkeypatch, look):
     """As by another command with --fresh, which has the lock that this one has not yet taken."""
     expected, folder = left_by(out), run_of(out)

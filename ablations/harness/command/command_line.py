@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from ablations.harness.declare.scale import BUDGETS
 from ablations.harness.explain import KNOWN, explanation
 from ablations.harness.foreign import normalisation
 from ablations.harness.foreign.normalisation import Normalisation
+from ablations.harness.store.records import as_text
 from ablations.harness.training import trainer_options
 from datamodules import NAMES
 
@@ -103,7 +105,7 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     parser = Parser(
         prog=shlex.join(program(f"ablations.{ablation.name}")),
         description=f"{ablation.title}\n\n{ablation.question}\n\nClaims on trial:\n{claims}",
-        formatter_class=_formatter(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         epilog="--trainer.OPTION sets an option of lightning.Trainer, e.g. --trainer.devices 2 --trainer.strategy ddp "
         "(one device unless you say more); --trainer.help lists them. --probe.SETTING VALUE sets what the "
@@ -132,12 +134,9 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
         help="weights of --network: safetensors or a state dict, `pretrained` (the library's) or `random`")  # fmt: skip
     normalisation.add_flags(add)
     add("--out", type=str, default="runs", help="root of everything written")
-    add(
-        "--workers",
-        type=int,
-        default=None,
-        help="runs at once, each in a process of one thread (default: one per core of a CPU if there is much to do)",
-    )
+    add("--workers", type=int, default=None,
+        help="runs at once, each in a process of one thread (default: one per core of a CPU if there is much to "
+        "do)")  # fmt: skip
     add("--wandb", choices=["offline", "online", "disabled"], default="offline",
         help="Weights & Biases; a server that fails or is slow turns online into offline")  # fmt: skip
     add("--wandb-weights", **switch, help="send the trained weights there too, as artifacts")
@@ -206,29 +205,18 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         raise WrongInput("--claims goes with training; a network from outside puts no claim on trial")
     if found.network is not None and found.weights is None:
         raise WrongInput("--network needs --weights: FILE, `pretrained` (timm:, torchvision:) or `random`")
-    return Options(
-        budget=found.budget,
-        data=found.data,
-        data_root=Path(found.data_root),
-        out=Path(found.out),
-        workers=found.workers,
-        seeds=found.seeds,
-        arms=tuple(found.arms),
-        claims=tuple(found.claims),
-        search=found.search,
-        network=found.network,
-        weights=found.weights,
-        normalisation=normalised(found.network, found.mean, found.std),
-        image_size=found.image_size,
-        download=found.download,
-        wandb=found.wandb,
-        wandb_weights=found.wandb_weights,
-        dry_run=found.dry_run,
-        fresh=found.fresh,
-        trainer=given,
-        probe={**{name: _as_word(value) for name, value in in_files.items()}, **probe},
-        command=shlex.join([*program(f"ablations.{ablation.name}"), *whole]),
-    )
+    flags = {each.name: getattr(found, each.name) for each in fields(Options) if hasattr(found, each.name)}
+    changed = {
+        "data_root": Path(found.data_root),
+        "out": Path(found.out),
+        "arms": tuple(found.arms),
+        "claims": tuple(found.claims),
+        "normalisation": normalised(found.network, found.mean, found.std),
+        "trainer": given,
+        "probe": {**{name: as_text(value) for name, value in in_files.items()}, **probe},
+        "command": shlex.join([*program(f"ablations.{ablation.name}"), *whole]),
+    }
+    return Options(**{**flags, **changed})
 
 
 def normalised(network: str | None, mean: Sequence[str | float], std: Sequence[str | float]) -> Normalisation | None:
@@ -261,17 +249,3 @@ def _config_files(argv: Sequence[str]) -> list[str]:
     """The files that --config FILE and --config=FILE name."""
     named = [word.partition("=")[2] for word in argv if word.startswith("--config=")]
     return named + [value for word, value in pairwise(argv) if word == "--config" and value[:2] != "--"]
-
-
-def _as_word(value: object) -> str:
-    """A setting from a file as it is written in a command."""
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
-
-
-def _formatter() -> Any:
-    import argparse
-
-    class Formatter(argparse.RawDescriptionHelpFormatter):
-        pass
-
-    return Formatter

@@ -70,26 +70,6 @@ class Test:
             raise ValueError(f"test {self.name!r}: the threshold is {self.threshold}, but must be finite")
 
     @property
-    def says(self) -> str:
-        """The measure in words."""
-        return self.measure.says
-
-    @property
-    def unit(self) -> str:
-        """Of the measure and the threshold, "" for a pure number."""
-        return self.measure.unit
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """What it needs."""
-        return self.measure.arms
-
-    @property
-    def exact(self) -> bool:
-        """Whether it counts: one value, no seeds, interval or p."""
-        return self.measure.exact
-
-    @property
     def side(self) -> str:
         """Where the measure must lie: `at least` or `at most` the threshold."""
         return "at most" if self.at_least is None else "at least"
@@ -104,12 +84,12 @@ class Test:
     @property
     def rule(self) -> str:
         """The rule in one sentence of words."""
-        threshold = f"{self.threshold:g} {self.unit}".rstrip()
-        if self.exact:
-            return f"{self.says} is {self.side} {threshold}, counted exactly"
+        says, threshold = self.measure.says, f"{self.threshold:g} {self.measure.unit}".rstrip()
+        if self.measure.exact:
+            return f"{says} is {self.side} {threshold}, counted exactly"
         side = "below" if self.at_least is None else "above"
         return (
-            f"{100 * LEVEL:g} % t interval of {self.says} over paired seeds lies {side} {threshold}, "
+            f"{100 * LEVEL:g} % t interval of {says} over paired seeds lies {side} {threshold}, "
             f"and Holm-adjusted exact sign-flip p < {ALPHA:g}"
         )
 
@@ -188,7 +168,7 @@ def check(ablation: Ablation, plan: Plan) -> None:
     for claim in ablation.claims:
         _refuse_repeated(f"claim {claim.id!r}: test", [test.name for test in claim.tests])
         for test in claim.tests:
-            for name in test.arms:
+            for name in test.measure.arms:
                 if name not in arms:
                     raise ValueError(
                         f"claim {claim.id!r}, test {test.name!r}: arm {name!r} is not among the arms {arms}"

@@ -36,15 +36,12 @@ def granted(plan: Plan, bf16_is_fast: bool) -> Plan:
     """The plan with plain values in place of wishes, in the recipes of its arms and the settings of its probes."""
 
     def plain(values: Mapping[str, object]) -> dict[str, object]:
-        return {key: _resolved(value, bf16_is_fast) for key, value in values.items()}
+        wishes = {key: value for key, value in values.items() if isinstance(value, Wish)}
+        return {**values, **{key: w.wanted if bf16_is_fast else w.otherwise for key, w in wishes.items()}}
 
     arms = tuple(replace(arm, recipe=plain(arm.recipe)) for arm in plan.arms)
     probes = tuple(replace(probe, **plain(probe.settings)) for probe in plan.probes)  # type: ignore[arg-type]
     return replace(plan, arms=arms, probes=probes)
-
-
-def _resolved(value: object, bf16_is_fast: bool) -> object:
-    return (value.wanted if bf16_is_fast else value.otherwise) if isinstance(value, Wish) else value
 
 
 def remarks(plan: Plan, precisions: Iterable[str], bf16_is_fast: bool, trainer: Mapping[str, Any]) -> list[str]:

@@ -84,15 +84,11 @@ class Series:
 
     def log2(self) -> Series:
         """Binary logarithms; a place whose value is not above 0 has none."""
-        found = self._changed("log2({})", lambda found: [(x, math.log2(value)) for x, value in found if not value <= 0])
-        return replace(found, unit="")
+        return self._logarithm("log2", math.log2, "")
 
     def log10(self, unit: str = "") -> Series:
         """Decimal logarithms, in `decades`, say; a place whose value is not above 0 has none."""
-        found = self._changed(
-            "log10({})", lambda found: [(x, math.log10(value)) for x, value in found if not value <= 0]
-        )
-        return replace(found, unit=unit)
+        return self._logarithm("log10", math.log10, unit)
 
     def absolute(self) -> Series:
         """The sizes without their signs."""
@@ -125,6 +121,10 @@ class Series:
     def rises(self) -> Measure:
         """Share of the pairs of places whose values rise, minus that of those that fall: Kendall's tau-a."""
         return reduced("rises", _kendall, self)
+
+    def _logarithm(self, name: str, apply: Callable[[float], float], unit: str) -> Series:
+        found = self._changed(f"{name}({{}})", lambda found: [(x, apply(v)) for x, v in found if not v <= 0])
+        return replace(found, unit=unit)
 
     def _changed(self, formula: str, change: Callable[[Values], Values]) -> Series:
         def by_seed(records: Records) -> dict[int, Values]:

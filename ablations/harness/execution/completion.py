@@ -17,15 +17,7 @@ from ablations.harness.store.answers import forget_unnoted
 from ablations.harness.store.files import sweep
 from ablations.harness.store.folders import discard, make_way, remove, replace_by
 from ablations.harness.store.integrity import archive_is_whole, sha256
-from ablations.harness.store.runs import (
-    CHECKPOINT,
-    ENDS,
-    TABLE,
-    WEIGHTS,
-    damage,
-    outcome,
-    snapshot_damage,
-)
+from ablations.harness.store.runs import CHECKPOINT, ENDS, TABLE, WEIGHTS, damage, outcome, snapshot_damage
 
 
 def lack(job: Job, out: Path, contents: bool = False) -> str:

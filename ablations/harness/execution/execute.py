@@ -29,6 +29,7 @@ from ablations.harness.store.folders import discard, make_way, settle
 from ablations.harness.store.records import Record, Records
 from ablations.harness.store.runs import locked
 from ablations.harness.store.wandb_names import PROBE
+from ablations.harness.tracking.lineage import dataset
 from ablations.harness.tracking.tracking import description, log_answers, tracker
 from ablations.harness.trial import Trial
 
@@ -119,7 +120,7 @@ def _track(trial: Trial, foreign: ForeignNetwork, rows: list[Record]) -> None:
         PROBE, trial.ablation.name, options.budget, claims, str(trial.data.name), foreign.arm, 0, foreign.run, counted,
         trial.device.type,
     )  # fmt: skip
-    own = tracker(options.out, options.wandb, **described, **foreign.inputs(trial.data.identity))
+    own = tracker(options.out, options.wandb, **described, train_run="", inputs=[dataset(trial.data.identity)])
     if own is not None:
         log_answers(own, rows, 0)
         own.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,9 @@ class Job:
 
     def written(self) -> dict[str, Any]:
         """The job as plain values."""
-        plain = {key: getattr(self, key) for key in ("ablation", "budget", "arm", "wandb", "wandb_weights", "fresh")}
-        plain |= {"processes": self.processes, "trains_only": self.trains_only, "claims": list(self.claims)}
         return {
-            **plain,
+            **{each.name: getattr(self, each.name) for each in fields(self)},
+            "claims": list(self.claims),
             "run": {**asdict(self.run), "data": dict(self.run.data)},
             "load": dict(self.load),
             "make": dict(self.make),

@@ -8,7 +8,6 @@ is left in the run's folder, where a process that has the same job finds it.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import sys
@@ -32,7 +31,7 @@ from ablations.harness.store.files import sweep
 from ablations.harness.store.folders import is_settled, make_way_for_files, settle
 from ablations.harness.store.integrity import sha256
 from ablations.harness.store.records import Record, point
-from ablations.harness.store.runs import TABLE, WEIGHTS, final_loss, held, is_described, outcome
+from ablations.harness.store.runs import WEIGHTS, epochs_of, final_loss, held, is_described, outcome
 from ablations.harness.store.wandb_names import PROBE, TRAIN
 from ablations.harness.tracking import lineage
 from ablations.harness.tracking.tracking import (
@@ -160,12 +159,13 @@ def _asked(job: Job, tracked: Tracker | None) -> list[Record]:
             job.snapshot_files(folder), processes=job.processes,
         )  # fmt: skip
         rows, new = ask(replace(job.asked, weights=sha256(folder / WEIGHTS)), job.probes, subject)
+    last_step = next((int(row["step"]) for row in reversed(epochs_of(folder))), 0)
     if new and tracked is not None:
-        log_answers(tracked, new, _last_step(folder))
+        log_answers(tracked, new, last_step)
     elif new and job.wandb != "disabled":
         own = tracker(job.out, job.wandb, **_of_answers(job))
         if own is not None:
-            log_answers(own, new, _last_step(folder))
+            log_answers(own, new, last_step)
             own.finish()
     return rows
 
@@ -209,25 +209,11 @@ def _rows(job: Job, done: dict[str, Any]) -> Iterator[Record]:
 
 def _curves(job: Job) -> Iterator[Record]:
     """The training curves that the run's table holds: one row for each epoch and metric."""
-    for line in _table(job.folder):
+    for line in epochs_of(job.folder):
         where = point("epoch", epoch=int(line["epoch"]))
         for metric, value in line.items():
             if value and (metric.startswith(("train/", "val/")) or metric == "seconds"):
                 yield _row(job, where, metric, float(value), unit(metric, job.run.network))
-
-
-def _table(folder: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv, one for each finished epoch; none if the run diverged in its first."""
-    try:
-        with (folder / TABLE).open(newline="") as stream:
-            return list(csv.DictReader(stream))
-    except FileNotFoundError:
-        return []
-
-
-def _last_step(folder: Path) -> int:
-    epochs = _table(folder)
-    return int(epochs[-1]["step"]) if epochs else 0
 
 
 def _train(job: Job, out: Path) -> Tracker | None:

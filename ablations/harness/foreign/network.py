@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from ablations.harness.declare.probe import Subject
 from ablations.harness.execution.asking import Asked, ask
 from ablations.harness.foreign.normalisation import Normalisation, as_trained
 from ablations.harness.store.records import Records
-from ablations.harness.tracking import lineage
 from ablations.probes.intact import ERROR, Intact
 from datamodules.images import ImageData
 from modules import Network, build, fitted
@@ -55,10 +53,6 @@ class ForeignNetwork:
         """Whose answers it gives, kept below the folder; they depend on the weights and what exactly they are shown."""
         shown = {"mean": list(self.normalisation.mean), "std": list(self.normalisation.std), "images": self.images}
         return Asked(ablation, self.arm, 0, self.run, folder, shown={"weights": self.run, **shown})
-
-    def inputs(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """What a tracker is told that it was made from; data: `ImageData.identity`."""
-        return {"train_run": "", "inputs": [lineage.dataset(data)]}
 
 
 def load(options: Options, data: ImageData, needs_blocks: bool = True) -> ForeignNetwork:

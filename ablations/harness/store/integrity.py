@@ -36,28 +36,23 @@ def read_sealed(file: Path) -> dict[str, Any]:
     Raises FileNotFoundError without a file and ValueError, in a few words, for a damaged one.
     """
     try:
-        if stat.S_ISFIFO(file.stat().st_mode):  # would be waited for
-            raise ValueError(f"{file.name} is damaged")
+        if stat.S_ISFIFO(file.stat().st_mode):
+            raise ValueError("a pipe, which would be waited for")
         return dict(remembered(_read_sealed, file))
     except FileNotFoundError:
         raise
-    except OSError:  # a link to itself, a file where its folder should be
+    except (OSError, ValueError, RecursionError):  # also a link to itself, a file where its folder should be
         raise ValueError(f"{file.name} is damaged") from None
 
 
 def _read_sealed(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError):
-        raise ValueError(f"{file.name} is damaged") from None
+    found = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise ValueError(f"{file.name} is damaged")
+        raise ValueError("no mapping")
     content = {key: value for key, value in found.items() if key != "digest"}
     # Of the time before seals is what has no notes either.
     if ("digest" in found or "files" in found) and found.get("digest") != digest(content):
-        raise ValueError(f"{file.name} is damaged")
+        raise ValueError("changed since it was written")
     return found
 
 

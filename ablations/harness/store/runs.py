@@ -19,20 +19,10 @@ from modules.training.recipe import Recipe
 # What `--trainer.*` may say without changing what is computed, only where and how it is shown.
 EXECUTION_OPTIONS = frozenset(
     [
-        "accelerator",
-        "devices",
-        "num_nodes",
-        "strategy",
-        "enable_progress_bar",
-        "enable_model_summary",
-        "log_every_n_steps",
-        "profiler",
-        "benchmark",
-        "inference_mode",
-        "detect_anomaly",
-        "default_root_dir",
+        "accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary",
+        "log_every_n_steps", "profiler", "benchmark", "inference_mode", "detect_anomaly", "default_root_dir",
     ]
-)
+)  # fmt: skip
 
 ENDS = ("done", "diverged")  # the files that say of a run that it has ended, and how
 TABLE, WEIGHTS, CHECKPOINT, CONFIG = "metrics.csv", "weights.safetensors", "last.ckpt", "config.json"
@@ -147,6 +137,15 @@ def weights_noted(folder: Path) -> str:
     return str(notes[WEIGHTS]["sha256"]) if WEIGHTS in notes else ""
 
 
+def epochs_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, one for each finished epoch; none if the run diverged in its first."""
+    try:
+        with (folder / TABLE).open(newline="") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        return []
+
+
 def final_loss(folder: Path) -> float | None:
     """Training loss of a run's last epoch in nats; infinite for one that diverged.
 
@@ -157,8 +156,7 @@ def final_loss(folder: Path) -> float | None:
         return None
     if found["state"] == "diverged":
         return math.inf
-    with (folder / TABLE).open(newline="") as stream:
-        loss = float(list(csv.DictReader(stream))[-1]["train/loss"])
+    loss = float(epochs_of(folder)[-1]["train/loss"])
     return loss if math.isfinite(loss) else math.inf
 
 

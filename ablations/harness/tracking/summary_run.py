@@ -17,7 +17,7 @@ from ablations.harness.store.files import CHART, PAGE, write_json
 from ablations.harness.store.runs import WEIGHTS
 from ablations.harness.store.wandb_names import PAGE_KEY, RUNS_KEY, SUMMARY, VERDICTS_KEY, figure_key
 from ablations.harness.tracking.lineage import model
-from ablations.harness.tracking.tracking import Tracker, tracker
+from ablations.harness.tracking.tracking import Tracker, remembered, tracker
 
 VERDICT_COLUMNS = (
     "claim", "says", "verdict", "estimate", "low", "high", "unit", "scale", "why", "rule", "published", "notes_value",
@@ -61,15 +61,6 @@ def _log_summary(folder: Path, out: Path, mode: str, with_weights: bool) -> bool
     return True
 
 
-def remembered(file: Path) -> dict[str, Any]:
-    """Which W&B run showed which content; empty if it was never said or the file is damaged: it is then logged anew."""
-    try:
-        known = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
 def _digest(folder: Path, mode: str, with_weights: bool) -> str:
     """Of everything that the run shows; not of the page and ablation.json, which name the command and the machine."""
     found = hashlib.sha256(f"{mode} {with_weights}".encode())
@@ -94,9 +85,11 @@ def _log(tracked: Tracker, folder: Path, ablation: Mapping[str, Any]) -> None:
     import wandb
 
     verdicts = json.loads((folder / "verdicts.json").read_text())
+    cells = [{**each, **dict(zip(("low", "high"), each["interval"], strict=True))} for each in verdicts]
+    judged = [[each[column] for column in VERDICT_COLUMNS] for each in cells]
     rows = [[run[key] for key in RUN_COLUMNS] for run in ablation["runs"]]
     shown: dict[str, Any] = {
-        VERDICTS_KEY: wandb.Table(columns=list(VERDICT_COLUMNS), data=list(map(_verdict_row, verdicts))),
+        VERDICTS_KEY: wandb.Table(columns=list(VERDICT_COLUMNS), data=judged),
         RUNS_KEY: wandb.Table(columns=list(RUN_COLUMNS), data=rows),
     }
     for figure in ablation["figures"]:
@@ -125,11 +118,6 @@ def _figure(file: Path, caption: str) -> Any:
     if file.suffix == ".gif":
         return wandb.Video(str(file), caption=caption, format="gif")
     return wandb.Image(str(file), caption=caption)
-
-
-def _verdict_row(verdict: Mapping[str, Any]) -> list[Any]:
-    low, high = verdict["interval"]
-    return [{**verdict, "low": low, "high": high}[column] for column in VERDICT_COLUMNS]
 
 
 def _models(out: Path, ablation: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -139,22 +139,22 @@ class Tracker(WandbLogger):
             return
         try:
             self._start()
-            if self.mode == "online":
-                self._wait_for(action, *arguments)
-            else:
-                action(*arguments)
+            self._within_patience(action, *arguments)
         except Exception as error:  # whatever a tracker raises: the files hold the run
             self._failed = True
             _tell(f"  W&B stopped ({_in_words(error)}); the run goes on in its files")
             if self._experiment is None:
                 _restart()
 
-    def _wait_for(self, action: Callable[..., object], *arguments: Any) -> None:
-        """Carries out the action; raises TimeoutError when the patience is at its end.
+    def _within_patience(self, action: Callable[..., object], *arguments: Any) -> None:
+        """Carries out the action; online, raises TimeoutError when the patience is at its end.
 
         wandb itself would wait for ever: at a table it asks the server what has that name, at the end of a run it waits
         for every artifact.
         """
+        if self.mode != "online":
+            action(*arguments)
+            return
         with self._patience.spent():
             within(USUAL + self._patience.left, action, *arguments)
 
@@ -195,10 +195,7 @@ class Tracker(WandbLogger):
             return not self._failed
         folder = Path(self._experiment.dir).parent
         try:
-            if self.mode == "online":
-                self._wait_for(self._experiment.finish, exit_code)
-            else:
-                self._experiment.finish(exit_code)
+            self._within_patience(self._experiment.finish, exit_code)
         except Exception as error:
             if not self._failed:
                 later = f"; later: wandb sync {folder}" if self.mode == "online" else ""
@@ -255,17 +252,9 @@ def tracker(out: Path, mode: str, **description: Any) -> Tracker | None:
 
 
 def description(
-    job_type: str,
-    ablation: str,
-    budget: str,
-    claims: Sequence[str],
-    data: str,
-    arm: str,
-    seed: int,
-    run: str,
-    cost: Cost,
-    device: str,
-) -> dict[str, Any]:
+    job_type: str, ablation: str, budget: str, claims: Sequence[str], data: str, arm: str, seed: int, run: str,
+    cost: Cost, device: str,
+) -> dict[str, Any]:  # fmt: skip
     """What a tracker is told of an arm with a seed, all of it plain and flat, because W&B filters by such names.
 
     run: the name of the trained network, by which ablations that share it find it.
@@ -298,28 +287,30 @@ def remember_training(out: Path, run: str, run_id: str) -> None:
 
 def trained_by(out: Path, run: str) -> str:
     """The id of the W&B run that trained a network below `out`; "" if there is none or it is not known."""
-    try:
-        return str(json.loads(_memory(out, run).read_text())["run_id"])
-    except (OSError, ValueError, KeyError):
-        return ""
+    return str(remembered(_memory(out, run)).get("run_id", ""))
 
 
 def _memory(out: Path, run: str) -> Path:
     return out / "wandb" / f"trained-{run}.json"
 
 
-def log_answers(tracked: Tracker | None, rows: Sequence[Record], step: int) -> None:
+def remembered(file: Path) -> dict[str, Any]:
+    """What a file says of a W&B run; empty if it was never said or the file is damaged."""
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def log_answers(tracked: Tracker, rows: Sequence[Record], step: int) -> None:
     """Logs what a probe answered: a table for each kind of point, and the means over points as metrics."""
-    if tracked is None:
-        return
     records = Records(rows)
-    tracked.log_metrics(means(records), step)
-    tracked.attempt(_log_tables, tracked, records)
-
-
-def _log_tables(tracked: Tracker, records: Records) -> None:
     probes = dict.fromkeys(row.probe for row in records)
-    tracked.experiment.log({f"tables/{probe}": _table(records.where(probe=probe)) for probe in probes})
+    tracked.log_metrics(means(records), step)
+    tracked.attempt(
+        lambda: tracked.experiment.log({f"tables/{probe}": _table(records.where(probe=probe)) for probe in probes})
+    )
 
 
 def _table(records: Records) -> Any:

@@ -46,8 +46,7 @@ class StepLosses(Callback):
             row = {"step": self.step, STEP_LOSS_KEY: mean, "learning_rate": rate}
             self.rows.append(row)
             self.shared = []
-            if self.logger is not None:
-                self._log(row)
+            self._log(row)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         self._share(trainer)  # because a checkpoint follows
@@ -70,8 +69,8 @@ class StepLosses(Callback):
         self.logger.log_metrics({DIVERGED_KEY: step}, step)
 
     def _log(self, row: dict[str, float]) -> None:
-        assert self.logger is not None
-        self.logger.log_metrics(row, int(row["step"]))
+        if self.logger is not None:
+            self.logger.log_metrics(row, int(row["step"]))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "step": self.step, "shared": self.shared}
@@ -79,6 +78,5 @@ class StepLosses(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Also logs the rows, as `History` does."""
         self.rows, self.step, self.shared = state["rows"], state["step"], state["shared"]
-        if self.logger is not None:
-            for row in self.rows:
-                self._log(row)
+        for row in self.rows:
+            self._log(row)

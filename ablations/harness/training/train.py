@@ -93,16 +93,10 @@ def train(
     # No more than one device, and no Apple GPU (whose arithmetic is not repeatable), unless asked for.
     accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     options = {"devices": 1, "accelerator": accelerator, **run.trainer, "precision": run.precision}
-    hidden = not show_progress
     with tqdm(
-        total=steps(run),
-        desc=label,
-        unit="step",
-        disable=hidden,
-        leave=False,
-        mininterval=0.5,
+        total=steps(run), desc=label, unit="step", disable=not show_progress, leave=False, mininterval=0.5,
         position=runtime.progress_line,
-    ) as bar:
+    ) as bar:  # fmt: skip
         history, losses = History(folder, logger, bar), StepLosses(logger)
         stops = StopsOnCtrlC()
         kept = Snapshots(module.network, snapshot_files(folder, run.recipe.epochs, snapshots))
