@@ -32,7 +32,9 @@ def test_every_claim_is_shown_with_verdict_estimate_interval_and_every_seed(fini
                 low, high = map(number, test["interval"])
                 assert f"95 % interval {low} to {high} {test['unit']}" in card
         assert card.count("<circle") == sum(len(test["values"]) for test in verdict["tests"])
-        assert card.count('class="threshold"') == len(verdict["tests"])
+        thresholds, sides = (re.findall(f'class="{name}" x1?="(.*?)"', card) for name in ("threshold", "side"))
+        upward = [test["side"] == "at least" for test in verdict["tests"]]
+        assert [at == side for at, side in zip(thresholds, sides, strict=True)] == upward
     for verdict in verdicts:
         for key in ("says", "why", "published", "notes_value", "source", "scale", "rule"):
             assert verdict[key] in page.text
