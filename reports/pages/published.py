@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,8 +11,6 @@ from ablations.harness.command.invocation import PUBLISHED
 from ablations.harness.store.files import atomic_write_text
 from ablations.harness.store.records import PARQUET, read_records, write_parquet
 from reports.pages.page_scripts import PLOTLY, plotly
-
-WHOLE = ("verdicts.json", "ablation.json", "figures", "files")  # what is taken as it is; the last may be missing
 
 
 def publish(folder: Path, root: Path | None = None) -> Path:
@@ -26,12 +25,13 @@ def publish(folder: Path, root: Path | None = None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", dir=target.parent) as scratch:
         new = Path(scratch) / "new"
-        new.mkdir()
-        for name in WHOLE:
-            if (folder / name).is_dir():
-                shutil.copytree(folder / name, new / name)
-            elif name != "files":
-                shutil.copy(folder / name, new)
+        (new / "figures").mkdir(parents=True)
+        for name in ("ablation.json", "verdicts.json"):
+            shutil.copy(folder / name, new)
+        for figure in json.loads((new / "ablation.json").read_text())["figures"]:  # others are of earlier drawings
+            shutil.copy(folder / figure["file"], new / "figures")
+        if (folder / "files").is_dir():
+            shutil.copytree(folder / "files", new / "files")
         write_parquet(new / PARQUET, records)
         if not (root / PLOTLY).is_file():
             atomic_write_text(root / PLOTLY, plotly())

@@ -21,6 +21,7 @@ def run(tmp_path, finished):
     shutil.copytree(finished, folder)
     write_page(folder)
     (folder / "wandb_report.json").touch()
+    (folder / "figures" / "of_an_earlier_version.png").touch()
     (folder / "files" / "vgg-s0").mkdir(parents=True)
     (folder / "files" / "vgg-s0" / "poses.npz").write_bytes(b"kept")
     return folder
@@ -39,7 +40,9 @@ def test_what_is_published_tells_the_same_in_less_room(run, tmp_path, monkeypatc
     assert capsys.readouterr().out == f"{target / 'report.html'}\n"
     assert contents(run) == before
     found = contents(target)
-    assert {str(name) for name in before.keys() - found.keys()} == {"records.csv", "wandb_report.json"}
+    assert {str(name) for name in before.keys() - found.keys()} == {
+        "records.csv", "wandb_report.json", "figures/of_an_earlier_version.png",
+    }  # fmt: skip
     assert {str(name) for name in found.keys() - before.keys()} == {"records.parquet"}
     assert {str(name) for name in found.keys() & before.keys() if found[name] != before[name]} == {"report.html"}
     assert as_csv(read_records(target)) == (run / "records.csv").read_text()
