@@ -88,7 +88,7 @@ def test_a_wrong_word_is_one_line(words, parts):
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_a_wrong_word_is_wrong_in_a_dry_run_too(dry):
-    is_refused([*dry, "--arms", "vgg", "resnet"], "unknown arm 'resnet'")
+    is_refused([*dry, "--arms", "vgg", "resnet"], "unknown arm 'resnet'", ablation=ABLATION)
 
 
 # --- help and dry run ---

@@ -196,7 +196,7 @@ def test_weights_of_a_file_are_probed_once_and_what_was_taken_is_told(command, t
     assert f"taken of {tmp_path / 'mine.pt'}: {taken}" in told
     assert outside(folder)["taken"] == taken
     assert taken in (folder / "report.html").read_text()
-    assert "brought from outside" in json.dumps(json.loads((folder / "ablation.json").read_text())["not_done"])
+    assert "was not trained here" in json.dumps(json.loads((folder / "ablation.json").read_text())["not_done"])
     first = (folder / "records.csv").read_bytes()
     assert len(read_csv(folder / "records.csv").where(probe="delete")) == 9
     again, _ = probed(command, tmp_path / "runs", *words)
