@@ -14,15 +14,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablations.harness.command.command_line import Options, Parser, WrongInput, normalised
 from ablations.harness.command.invocation import program
 from ablations.harness.explain import KNOWN
-from ablations.harness.foreign.normalisation import Normalisation, add_flags
+from ablations.harness.foreign.normalisation import add_flags
 from datamodules import NAMES
 
 if TYPE_CHECKING:
@@ -35,36 +35,16 @@ DONE, WRONG = 0, 2
 NUM_LAYERS, NUM_CHANNELS = 4, 6
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for; run: folder of a run, or None for network and weights."""
+def parse(argv: Sequence[str]) -> Namespace:
+    """The request in `argv` and the normalisation that it means; prints help and exits 0 where asked to.
 
-    run: Path | None
-    network: str | None
-    weights: str | None
-    normalisation: Normalisation | None
-    data: str | None
-    data_root: Path
-    image_size: int | None
-    out: Path | None
-    seed: int
-    layers: tuple[str, ...]
-    channels: tuple[int, ...]
-    images: int
-    download: bool
-
-
-def parse(argv: Sequence[str]) -> Request:
-    """The request in `argv`; prints help and exits 0 where asked to. Raises WrongInput for anything not understood."""
+    Raises WrongInput for anything not understood.
+    """
     parser = Parser(prog=" ".join(program("reports.filters")), description="What a network looks at, on one page.")
     add = parser.add_argument
     add("--run", type=str, default=None, help="folder of a trained run: runs/trained/NAME")
-    add(
-        "--network",
-        type=str,
-        default=None,
-        help="instead of --run: a name from `modules`, timm:NAME, torchvision:NAME",
-    )
+    add("--network", type=str, default=None,
+        help="instead of --run: a name from `modules`, timm:NAME, torchvision:NAME")  # fmt: skip
     add("--weights", type=str, default=None,
         help="weights of --network: safetensors or a state dict, `pretrained` (the library's) or `random`")  # fmt: skip
     add_flags(add)
@@ -89,12 +69,10 @@ def parse(argv: Sequence[str]) -> Request:
     for what, count in (("--images", found.images), ("--image-size", found.image_size)):
         if count is not None and count < 1:
             raise WrongInput(f"{what} {count}: give 1 or more")
-    return Request(
-        Path(found.run) if found.run is not None else None, found.network, found.weights,
-        normalised(found.network, found.mean, found.std), found.data,
-        Path(found.data_root), found.image_size, Path(found.out) if found.out is not None else None, found.seed,
-        tuple(found.layers), tuple(found.channels), found.images, found.download,
-    )  # fmt: skip
+    for name in ("run", "data_root", "out"):
+        setattr(found, name, None if found[name] is None else Path(found[name]))
+    found.normalisation = normalised(found.network, found.mean, found.std)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -116,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     raise SystemExit(DONE)
 
 
-def _subject(request: Request) -> tuple[str, Network, ImageData, ForeignNetwork | None]:
+def _subject(request: Namespace) -> tuple[str, Network, ImageData, ForeignNetwork | None]:
     """Name, network in evaluation mode, data, and what it is if from outside; raises ValueError if any is wrong."""
     import datamodules
     from ablations.harness.foreign import network as foreign_network
@@ -139,7 +117,7 @@ def _subject(request: Request) -> tuple[str, Network, ImageData, ForeignNetwork 
     return foreign.run, foreign.network, data, foreign
 
 
-def _of_run(request: Request, folder: Path) -> tuple[str, Network, ImageData]:
+def _of_run(request: Namespace, folder: Path) -> tuple[str, Network, ImageData]:
     import datamodules
     from modules import ARCHITECTURES
     from modules.weights import load_weights
@@ -180,7 +158,7 @@ def _size(name: str, trained_on: dict[str, Any]) -> int | None:
     return None if name in KNOWN and KNOWN[name][0] == size else size
 
 
-def prepare(request: Request, name: str, network: Network, data: ImageData) -> tuple[Look, Path]:
+def prepare(request: Namespace, name: str, network: Network, data: ImageData) -> tuple[Look, Path]:
     """Chooses layers and images and makes the randomised network; raises ValueError for a layer or channel not there.
 
     Also for a network that does not take the images or does not give one vector of logits for an image.

@@ -8,8 +8,7 @@ from lightning import Trainer
 from tqdm import tqdm
 
 from ablations.harness.command.command_line import parse, parser_for
-from ablations.harness.training.lengths import batches as batches_of
-from ablations.harness.training.lengths import steps
+from ablations.harness.training import lengths
 from ablations.harness.training.train import train
 from ablations.harness.training.trainer_options import REFUSED, check, check_batches
 from ablations.remove_layers import ABLATION
@@ -94,5 +93,5 @@ def test_the_length_that_is_told_is_the_length_that_is_trained(options, batches,
     run = tiny("mlp", {"depth": 2, "width": 8, "image_size": 16}, trainer=trainer)
     train(run, digits, tmp_path, show_progress=False)
     trained = int((run.folder(tmp_path) / "metrics.csv").read_text().splitlines()[-1].split(",")[1])
-    assert steps(run) == bars[0].total == trained
-    assert batches_of(run) == 2 * batches
+    assert lengths.steps(run) == bars[0].total == trained
+    assert lengths.batches(run) == 2 * batches

@@ -19,7 +19,7 @@ import datamodules
 from datamodules import ImageData
 from modules import build, recipe_for
 from modules.training.classifier import Classifier
-from modules.training.recipe import learning_rate
+from modules.training.recipe import Recipe, learning_rate
 
 SMALL = {"width": 2}
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -94,6 +94,22 @@ def test_what_is_unknown_is_named(data: ImageData) -> None:
 
 
 # -- how long it is trained -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "rates"),
+    [
+        ({"milestones": (0.5, 0.75)}, [0.4, 0.4, 0.04, 0.004]),
+        ({"schedule": "linear"}, [0.4, 0.3, 0.2, 0.1]),
+        ({"schedule": "cosine"}, [0.4, 0.2 + 0.1 * 2**0.5, 0.2, 0.2 - 0.1 * 2**0.5]),
+        ({"schedule": "exponential", "final_fraction": 0.0001}, [0.4, 0.04, 0.004, 0.0004]),
+        ({"schedule": "linear", "warmup_steps": 4}, [0.1, 0.3, 0.4, 0.2]),
+        ({"schedule": "linear", "warmup_steps": 4, "warmup_rate": 0.01}, [0.01, 0.01, 0.4, 0.2]),
+    ],
+)
+def test_schedules(fields: dict[str, Any], rates: list[float]) -> None:
+    recipe = Recipe(epochs=1, learning_rate=0.4, **fields)
+    assert [learning_rate(recipe, step, 8) for step in (0, 2, 4, 6)] == pytest.approx(rates)
 
 
 @pytest.mark.parametrize(

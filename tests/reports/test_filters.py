@@ -167,7 +167,7 @@ def test_a_damaged_run_is_named(run_folder, made):
 
 def test_the_request_keeps_what_was_asked_for():
     request = parse(["--network", "lenet5", "--weights", "random", "--channels", "1", "2", "--seed", "7"])
-    assert (request.channels, request.seed, request.images, request.layers) == ((1, 2), 7, 6, ())
+    assert (request.channels, request.seed, request.images, request.layers) == ([1, 2], 7, 6, [])
 
 
 @pytest.mark.skipif(not CIFAR.exists(), reason="the CIFAR-10 files are not here")

@@ -136,6 +136,7 @@ def test_a_missing_or_damaged_file_is_named_and_the_rest_shown(edit, name, damag
         ("ablation.json", lambda a: a["runs"][0].update(state="odd"), "run 1 is damaged and left out: 'odd'"),
         ("ablation.json", lambda a: a["figures"][0].update(file="../x.png"), "../x.png lies outside the folder"),
         ("verdicts.json", lambda v: v[0].update(verdict="proved"), "'proved' is none of reproduced"),
+        ("verdicts.json", lambda v: v[1].update(tests=[]), "claim 2 is damaged and left out: it has no test"),
         ("verdicts.json", lambda v: v[1].pop("why"), "claim 2 is damaged and left out: it has no 'why'"),
         ("verdicts.json", lambda v: v.__setitem__(2, 7), "claim 3 is damaged"),
         ("verdicts.json", lambda v: v[0]["tests"][0]["values"].update({"0": 10**400}), "claim 1 is damaged"),
