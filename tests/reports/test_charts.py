@@ -127,6 +127,9 @@ def test_the_page_embeds_plotly_once_and_only_for_a_chart(tmp_path, page):
 def test_no_text_of_a_chart_ends_its_script(tmp_path, page):
     pytest.importorskip("plotly")
     chart = lines({NASTY: {NASTY: {1.0: [2.0]}}}, NASTY, tmp_path, "l", NASTY, NASTY)
+    content = json.loads((tmp_path / chart[0].file).read_text())
+    content["data"][0]["name"] = NASTY  # as `lines` would not write it
+    (tmp_path / chart[0].file).write_text(json.dumps(content))
     source = page(*chart)
     assert "alert(1)<" not in source
     (embedded,) = re.findall(r'<script type="application/json">(.*?)</script>', source, re.S)
