@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.colors import to_rgb
 from page_reader import Page, assert_well_formed
 
 from ablations.harness.store.files import write_json
+from ablations.harness.store.records import read_records
 from ablations.harness.verdict import judge
 from reports.charts.style import number
 from reports.page import main
@@ -55,6 +57,8 @@ def test_the_rest_of_the_page(finished):
     for text in ("--budget laptop --data digits --seeds 8", "test set read once", "ImageNet and ResNet-200", "0a1b2c3"):
         assert text in page.text
     assert "Arm vgg_bn, seed 4 is diverged: the loss was NaN in epoch 3." in page.text
+    broken = sum(math.isnan(value) for value in read_records(finished).values())
+    assert f"values, of which {broken} are not finite because their run diverged" in page.text
     assert "7 of 8" in page.text
     assert "vgg_bn-digits-s4-0a1b2c3d4e5f" in page.text
     assert "8.35 \u00b1 0.24" in page.text  # 8.0 + 0.1 * seed over eight seeds
@@ -150,10 +154,16 @@ def test_a_damaged_entry_is_named_and_the_others_shown(edit, name, change, notic
     assert "RL6" in page.text
 
 
-def test_missing_seeds_are_named(edit):
+def test_missing_seeds_are_named_once(edit):
     folder, edit_json = edit
     edit_json("ablation.json", lambda a: a["seeds"].extend([8, 9]))
-    assert "Arm vgg has no records of seed 8, 9." in Page(write_page(folder)).text
+    edit_json(
+        "ablation.json", lambda a: a["runs"].append({**a["runs"][0], "arm": "vgg", "seed": 8, "state": "missing"})
+    )
+    page = Page(write_page(folder)).text
+    assert "Arm vgg, seed 8 is missing." in page
+    assert "Arm vgg has no records of seed 9." in page
+    assert "Arm vgg_bn has no records of seed 8, 9." in page
 
 
 def test_too_little_evidence_is_shown_as_such(tmp_path):
