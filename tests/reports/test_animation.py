@@ -1,5 +1,7 @@
 """The training of a transformer as a GIF: its frames, its size, the page that shows it, and W&B."""
 
+import base64
+import io
 import json
 
 import numpy as np
@@ -128,6 +130,13 @@ def test_the_page_shows_the_animation_and_its_last_frame(page):
         (folder / made.file).write_bytes(broken)
         with pytest.raises(ValueError, match="is no complete GIF"):
             figure(folder, made._asdict())
+
+
+def test_what_stands_still_is_the_last_frame(moving):
+    folder, made, frames, _ = moving
+    still = base64.b64decode(figure(folder, made._asdict())["still"].partition(",")[2])
+    with Image.open(io.BytesIO(still)) as image:
+        assert np.array_equal(np.asarray(image), frames[-1])
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium to open the page in")

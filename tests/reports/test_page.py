@@ -138,6 +138,7 @@ def test_a_missing_or_damaged_file_is_named_and_the_rest_shown(edit, name, damag
         ("ablation.json", lambda a: a.update(foreign={"run": "mine"}), "ablation.json, network 1 is damaged"),
         ("ablation.json", lambda a: a.update(foreign=[3]), "ablation.json, network 1 is damaged"),
         ("ablation.json", lambda a: a["runs"][0].update(state="odd"), "run 1 is damaged and left out: 'odd'"),
+        ("ablation.json", lambda a: a["runs"][0].update(train_seconds=math.nan), "is damaged: NaN is not JSON"),
         ("ablation.json", lambda a: a["figures"][0].update(file="../x.png"), "../x.png lies outside the folder"),
         ("verdicts.json", lambda v: v[0].update(verdict="proved"), "'proved' is none of reproduced"),
         ("verdicts.json", lambda v: v[1].update(tests=[]), "claim 2 is damaged and left out: it has no test"),
