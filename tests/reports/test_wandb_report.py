@@ -89,13 +89,14 @@ def test_training_is_drawn_over_steps_and_results_as_bars_and_runs_are_compared(
     lines.append("remove_layers,vgg_bn,0,test,test/top1_error,9.0,%,vgg_bn-s0")
     records.write_text(records.read_text() + "\n".join(lines) + "\n")
     blocks = build_report(folder, "p", "e").blocks
-    training, tests, every = [block for block in blocks if isinstance(block, wr.PanelGrid)][:3]
+    training, tests, every, probed = [block for block in blocks if isinstance(block, wr.PanelGrid)][:4]
     (line,) = training.panels
     assert (line.x, line.y) == ("trainer/global_step", ["train/loss"])
     (bar,) = tests.panels
     assert (bar.metrics, bar.groupby_aggfunc, bar.groupby_rangefunc) == (["test/top1_error"], "mean", "stddev")
     assert [type(panel) for panel in every.panels] == [wr.RunComparer]
     assert not every.runsets[0].groupby
+    assert {panel.metrics[0].partition("/")[0] for panel in probed.panels}.isdisjoint({"epoch", "test"})
 
 
 def test_figures_and_tables_are_those_of_the_summary_run(folder, grids):
