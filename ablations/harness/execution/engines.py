@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
@@ -81,7 +81,8 @@ def processes(groups: Sequence[Group], workers: int) -> Iterator[tuple[int, Answ
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 if process.pid is not None:
-                    os.kill(process.pid, signal.SIGINT)
+                    with suppress(ProcessLookupError):  # the pool itself ends the others once it has lost one
+                        os.kill(process.pid, signal.SIGINT)
             if isinstance(error, BrokenProcessPool):
                 raise OSError("a process ended without a word; its last messages stand above") from None
             raise
