@@ -129,6 +129,11 @@ def test_angles_up_to_a_right_one_are_ordered_and_half_of_a_shift_is_three_quart
     assert dict(removed(found, truth["labels"])) == pytest.approx({"angle": 100, "scale": 100, "shift": 75})
 
 
+def test_a_transformer_that_does_nothing_undoes_nothing(rts: MadeData) -> None:
+    found = undoing(torch.eye(3, dtype=torch.float64).expand(len(rts.truth["test"]["matrix"]), 3, 3), rts.truth["test"])
+    assert float((found.left - found.true.angle).abs().max()) < 1e-3
+
+
 def test_what_does_not_vary_has_no_correlation_and_nothing_to_remove() -> None:
     data = datamodules.make(datamodules.load("digits"), "distorted_digits", kind="E")
     assert isinstance(data, MadeData)
