@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -114,6 +115,13 @@ def smoke_of(once, program):
 def smoke(smoke_of):
     """As `smoke_of`, of remove_layers.py."""
     return smoke_of("remove_layers")
+
+
+@pytest.fixture
+def smoke_copy(smoke, tmp_path):
+    """As `smoke`, to write to: what other workers read must stand still."""
+    out, told = smoke
+    return shutil.copytree(out, tmp_path / "copy", symlinks=True), told
 
 
 @pytest.fixture(scope="session")

@@ -148,8 +148,8 @@ def test_a_dry_run_trains_nothing_and_tells_the_cost(command, tmp_path):
     assert not (tmp_path / "runs" / "ablations").exists()
 
 
-def test_a_dry_run_knows_what_is_trained(command, smoke, tmp_path):
-    out, told = smoke
+def test_a_dry_run_knows_what_is_trained(command, smoke_copy, tmp_path):
+    out, told = smoke_copy
     assert "already trained" not in told
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
     words = ["--budget", "smoke", "--trainer.accelerator", "cpu", "--dry-run", "--out", out]

@@ -2,20 +2,15 @@
 
 import json
 
-import pytest
-
 from ablations.harness.store.records import read_records
 from ablations.remove_layers import ERROR, PLAIN, PLAIN_BN, RESIDUAL, STOCHASTIC
 
-
-@pytest.fixture(scope="module")
-def folder(smoke):
-    return smoke[0] / "ablations" / "remove_layers" / "smoke-digits"
+FOLDER = "ablations/remove_layers/smoke-digits"
 
 
-def test_smoke_trains_every_arm_and_leaves_nothing_unfinished(smoke, folder):
+def test_smoke_trains_every_arm_and_leaves_nothing_unfinished(smoke):
     out, told = smoke
-    summary = json.loads((folder / "ablation.json").read_text())
+    summary = json.loads((out / FOLDER / "ablation.json").read_text())
     assert {run["state"] for run in summary["runs"]} == {"done"}
     assert {(run["arm"], run["seed"]) for run in summary["runs"]} == {
         (arm, seed) for arm in (RESIDUAL, "original_resnet", STOCHASTIC, PLAIN, PLAIN_BN) for seed in (0, 1)
@@ -27,9 +22,9 @@ def test_smoke_trains_every_arm_and_leaves_nothing_unfinished(smoke, folder):
         assert not file.name.endswith(".tmp")
 
 
-def test_smoke_records_every_question(smoke, folder):
+def test_smoke_records_every_question(smoke):
     out, _ = smoke
-    records = read_records(folder)
+    records = read_records(out / FOLDER)
     assert {row.ablation for row in records} == {"remove_layers"}
     for arm, blocks in ((RESIDUAL, 6), ("original_resnet", 6), (STOCHASTIC, 6), (PLAIN, 14), (PLAIN_BN, 14)):
         for seed in (0, 1):
@@ -46,11 +41,11 @@ def test_smoke_records_every_question(smoke, folder):
     assert len(records.where(arm=RESIDUAL, seed=0, probe="reorder")) == 4
 
 
-def test_a_second_time_changes_no_byte(smoke, folder, command):
-    out, _ = smoke
-    before = {name: (folder / name).read_bytes() for name in ("records.csv", "verdicts.json")}
+def test_a_second_time_changes_no_byte(smoke_copy, command):
+    out, _ = smoke_copy
+    before = {name: (out / FOLDER / name).read_bytes() for name in ("records.csv", "verdicts.json")}
     trained = {file: file.stat().st_mtime_ns for file in (out / "trained").rglob("*") if file.is_file()}
     code, told, _ = command("--budget", "smoke", "--trainer.accelerator", "cpu", "--out", out)
     assert (code, told.count("already trained, already probed")) == (0, 10)
-    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert {name: (out / FOLDER / name).read_bytes() for name in before} == before
     assert {file: file.stat().st_mtime_ns for file in (out / "trained").rglob("*") if file.is_file()} == trained
