@@ -21,10 +21,9 @@ from ablations.harness.store.integrity import (
     note,
     noted,
     read_sealed,
-    remembered,
     sealed,
 )
-from ablations.harness.store.records import Records, as_csv, read_csv
+from ablations.harness.store.records import Records, as_csv
 
 
 def answers_file(folder: Path, name: str, version: int, settings: Mapping[str, Any]) -> Path:
@@ -43,26 +42,17 @@ def kept_beside(file: Path) -> Path:
 def damage(file: Path, weights: str = "") -> str:
     """Why answers cannot be used, in a few words; "" if they can.
 
-    weights: digest of those that they must be of; "" where it is not known. Answers from before there were notes beside
-    them are checked row by row.
+    weights: digest of those that they must be of; "" where it is not known.
     """
     try:
         beside = read_sealed(_notes(file))
     except FileNotFoundError:
-        return remembered(_unreadable, file) if file.exists() else f"{file.name} is missing"
+        return f"{_notes(file).name} is missing"
     except ValueError as error:
         return str(error)
-    if weights and beside["weights"] not in ("", weights):
+    if weights and beside["weights"] != weights:
         return f"{file.name} is of other weights"
     return changed(file.parent, beside["files"])
-
-
-def _unreadable(file: Path) -> str:
-    try:
-        read_csv(file)
-    except (OSError, ValueError) as error:
-        return " ".join(str(error).split())
-    return ""
 
 
 def _notes(file: Path) -> Path:
@@ -76,7 +66,6 @@ def keep(file: Path, rows: Records, weights: str) -> None:
     text = as_csv(rows)
     beside = [path for path in sorted(kept_beside(file).rglob("*")) if path.is_file()]
     files = {file.name: note(text.encode("utf-8")), **noted(file.parent, beside)}
-    # The notes first: answers without any are taken for those of the time before notes.
     write_json(_notes(file), sealed({"weights": weights, "rows": len(rows), "files": files}))
     atomic_write_text(file, text)
 
@@ -90,8 +79,8 @@ def remove_damaged(file: Path, weights: str) -> None:
     try:
         before = read_sealed(notes)
     except (FileNotFoundError, ValueError):
-        before = {"weights": "", "files": {}}
-    if weights and before["weights"] not in ("", weights):
+        before = {"weights": weights, "files": {}}
+    if before["weights"] != weights:
         shutil.rmtree(folder, ignore_errors=True)
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         name = path.relative_to(file.parent).as_posix()
@@ -110,12 +99,8 @@ def forget_unnoted(run_folder: Path) -> None:
     kept = set()
     for notes in folder.glob("*.json"):
         with suppress(ValueError):
-            if read_sealed(notes)["weights"]:
-                kept.add(notes.stem)
+            read_sealed(notes)
+            kept.add(notes.stem)
     for path in sorted(folder.glob("*")):
-        if (path.name if path.is_dir() else path.stem) in kept:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        if (path.name if path.is_dir() else path.stem) not in kept:
+            remove(path)

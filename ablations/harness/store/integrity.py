@@ -1,7 +1,7 @@
 """Whether files still are what was written: sizes and digests are noted at the end and compared before a file is used.
 
-Nothing is hashed twice while it stays as it is. What was written before there were notes is checked as far as its own
-format goes: the header of weights, the checksums in an archive.
+Nothing is hashed twice while it stays as it is. What is not noted yet is checked as far as its own format goes: the
+header of weights, the checksums in an archive.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_sealed(file: Path) -> dict[str, Any]:
-    """The values of a JSON file, of the time before seals too.
+    """The values of a JSON file, sealed or without a digest and notes, as config.json.
 
     Raises FileNotFoundError without a file and ValueError, in a few words, for a damaged one.
     """
@@ -50,7 +50,6 @@ def _read_sealed(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("no mapping")
     content = {key: value for key, value in found.items() if key != "digest"}
-    # Of the time before seals is what has no notes either.
     if ("digest" in found or "files" in found) and found.get("digest") != digest(content):
         raise ValueError("changed since it was written")
     return found

@@ -108,31 +108,26 @@ def is_described(folder: Path) -> bool:
 def damage(folder: Path, contents: bool = False) -> str:
     """What is wrong with the files of a run that has ended, in a few words; "" if nothing is, or before its end.
 
-    contents: weights are compared by their digest, not by their size alone. A run from before there were notes is
-    checked as far as its formats go. Snapshots, which not everybody needs, are left to `snapshot_damage`.
+    contents: weights are compared by their digest, not by their size alone. Snapshots, which not everybody needs, are
+    left to `snapshot_damage`.
     """
     for name in ENDS:
         try:
-            said = read_sealed(folder / name)
+            notes = read_sealed(folder / name).get("files")
         except FileNotFoundError:
             continue
         except ValueError as error:
             return str(error)
-        if not _is_an_end(name, said):
+        if notes is None:
             return f"{name} is damaged"
-        if "files" in said:
-            notes = said["files"]
-            weights = {key: notes[key] for key in (WEIGHTS,) if key in notes}  # a run that diverged has none
-            table = {key: notes[key] for key in (TABLE,) if key in notes}  # and in its first epoch no table
-            return changed(folder, table) or changed(folder, weights, contents)
-        if name == "done" and not weights_open(folder / WEIGHTS):
-            return f"{WEIGHTS} is {'damaged' if (folder / WEIGHTS).exists() else 'missing'}"
-        return _table_damage(folder / TABLE, name, said)
+        weights = {key: notes[key] for key in (WEIGHTS,) if key in notes}  # a run that diverged has none
+        table = {key: notes[key] for key in (TABLE,) if key in notes}  # and in its first epoch no table
+        return changed(folder, table) or changed(folder, weights, contents)
     return ""
 
 
 def weights_noted(folder: Path) -> str:
-    """The digest of the weights of a run that has ended, as noted then; "" for one from before there were notes."""
+    """The digest of the weights of a run that has ended, as noted then; "" for one that diverged."""
     notes = (outcome(folder) or {}).get("files", {})
     return str(notes[WEIGHTS]["sha256"]) if WEIGHTS in notes else ""
 
@@ -172,36 +167,6 @@ def snapshot_damage(folder: Path, files: Iterable[Path], contents: bool = False)
         if wrong:
             return wrong
     return ""
-
-
-def _is_an_end(name: str, said: Mapping[str, Any]) -> bool:
-    """Whether the words hold what every end of that name says."""
-    if name == "diverged":
-        return all(isinstance(said.get(key), int) for key in ("step", "epoch"))
-    tested = [value for metric, value in said.items() if metric.startswith("test/")]
-    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in (*tested, said.get("seconds")))
-    return (
-        numbers
-        and isinstance(said.get("epochs", 1), int)
-        and any(metric.startswith("test/") and metric.endswith("_error") for metric in said)
-    )
-
-
-def _table_damage(file: Path, name: str, said: Mapping[str, Any]) -> str:
-    """What is wrong with a table of which nothing is noted: it has a row of numbers for each finished epoch."""
-    epochs = said.get("epochs", 1) if name == "done" else said["epoch"] - 1
-    try:
-        text = file.read_text(encoding="utf-8")
-        header, *rows = csv.reader(text.splitlines(), strict=True)
-        cells = [float(cell) for row in rows for cell in row if cell]
-        sound = text.endswith("\n") and all(len(row) == len(header) for row in rows) and bool(cells)
-    except FileNotFoundError:
-        return f"{file.name} is missing" if epochs else ""
-    except (OSError, ValueError, csv.Error):
-        return f"{file.name} is damaged"
-    if not sound:
-        return f"{file.name} is cut off"
-    return "" if len(rows) >= epochs else f"{file.name} has {len(rows)} rows for {epochs} epochs"
 
 
 def held(run: Run, out: Path) -> AbstractContextManager[None]:
