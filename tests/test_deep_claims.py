@@ -11,8 +11,8 @@ import torch
 from ablations import highway_gate_bias, path_lengths, stochastic_depth
 from ablations.harness.declare.ablation import Ablation, Arm
 from ablations.harness.declare.scale import BUDGETS, Scale
+from ablations.harness.judging.verdict import judge
 from ablations.harness.store.records import Record, Records, point
-from ablations.harness.verdict import judge
 from ablations.highway_gate_bias import ANALYSED, DEPTHS, GATED, HIGHWAY, LOSS, RESIDUAL
 from ablations.path_lengths import ALL
 from modules import build

@@ -13,8 +13,8 @@ import pytest
 
 from ablations.harness.declare.ablation import Ablation, Claim, Test
 from ablations.harness.declare.scripts import scripts
+from ablations.harness.judging.verdict import judge
 from ablations.harness.store.records import Record, Records
-from ablations.harness.verdict import judge
 
 SEEDS = 14  # enough for the claim with the most tests in the script with the most claims, either way
 COUNTS = {"PL1", "PR3", "ST9"}  # are checks: a count cannot be searched for

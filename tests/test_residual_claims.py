@@ -9,8 +9,8 @@ from ablations import activation_order, gradient_flow, plain_or_residual, shortc
 from ablations.activation_order import DEEPER, DEEPEST, FULL, SMALL_BATCH
 from ablations.harness.declare.chart import Drawing, written
 from ablations.harness.declare.scale import BUDGETS, Scale
+from ablations.harness.judging.verdict import judge
 from ablations.harness.store.records import Record, Records, point
-from ablations.harness.verdict import judge
 from modules import build, resolve
 from modules.blocks import residual_block
 from reports.charts.declared import draw_all

@@ -11,8 +11,8 @@ import pytest
 
 from ablations.harness.declare.ablation import Ablation
 from ablations.harness.declare.scripts import scripts
+from ablations.harness.judging.verdict import judge
 from ablations.harness.store.records import read_records
-from ablations.harness.verdict import judge
 
 # Figures of what no seed, interval or verdict is needed for, so that a smoke run has them too.
 FIGURES = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from ablations.harness.declare import chart
 from ablations.harness.estimate import Estimate
+from ablations.harness.judging.verdict import judge
 from ablations.harness.runtime import environment, say
 from ablations.harness.store.answers import kept_beside
 from ablations.harness.store.files import PAGE, sweep, write_json
@@ -17,7 +18,6 @@ from ablations.harness.store.records import Records, write_csv
 from ablations.harness.store.runs import locked, outcome
 from ablations.harness.tracking.summary_run import log_summary
 from ablations.harness.trial import Trial
-from ablations.harness.verdict import judge
 
 EVALUATION = "test set read once, at the end of training, with the last weights, in fp32"
 
@@ -57,7 +57,7 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], forei
     options = trial.options
     verdicts = judge(
         trial.claims, records, list(range(trial.plan.seeds)), options.budget, str(trial.data.name),
-        num_claims=len(trial.ablation.claims),
+        num_claims=sum(claim.kind == "experiment" for claim in trial.ablation.claims),
     )  # fmt: skip
     write_json(folder / "verdicts.json", verdicts)
     summary = _summary(trial, estimates)

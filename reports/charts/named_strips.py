@@ -9,7 +9,7 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 
-from ablations.harness.verdict import t_interval
+from ablations.harness.judging.statistics import t_interval
 from reports.charts.style import FAINT, INK, Drawn, panels, save, style
 
 # Of one row: seed -> value, the colour of its dots, and published numbers.

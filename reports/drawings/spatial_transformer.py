@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ablations.harness.declare.measure import Quantity, top1_error
+from ablations.harness.judging.statistics import t_interval
 from ablations.harness.store.records import Records
-from ablations.harness.verdict import t_interval
 from reports.charts.declared import by_seed, left_out
 from reports.charts.pictures import Kept, Line, Row, corners, sheet
 from reports.charts.style import (

@@ -19,9 +19,9 @@ from ablations.harness.command.command_line import Options
 from ablations.harness.declare.precision import granted
 from ablations.harness.declare.scale import BUDGETS, Scale
 from ablations.harness.declare.scripts import scripts
+from ablations.harness.judging.verdict import judge
 from ablations.harness.prepare import _run
 from ablations.harness.store.records import read_records
-from ablations.harness.verdict import judge
 from datamodules.augment import Augment
 from datamodules.images import ImageData
 from datamodules.made import made_data

@@ -117,7 +117,7 @@ def test_check_names_the_offender(built, plan, message):
 
 def test_importing_the_declarations_loads_no_heavy_library():
     code = (
-        "import sys, ablations.harness.declare.ablation, ablations.harness.store.records, ablations.harness.verdict\n"
+        "import sys, ablations.harness.store.records, ablations.harness.judging.verdict\n"
         "print(sorted({'numpy', 'scipy', 'torch', 'lightning', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

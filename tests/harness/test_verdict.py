@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ablations.harness.declare.ablation import Claim, Test
 from ablations.harness.declare.measure import computed
+from ablations.harness.judging.statistics import holm, sign_flip_p, smallest_p, t_interval
+from ablations.harness.judging.verdict import judge
 from ablations.harness.store.records import Record, Records, point, read_records, write_csv
-from ablations.harness.verdict import holm, judge, sign_flip_p, smallest_p, t_interval
 
 CONTRACT = {"claim", "says", "verdict", "estimate", "interval", "unit", "rule", "seeds", "budget", "data"}
 CONTRACT |= {"published", "notes_value", "source"}

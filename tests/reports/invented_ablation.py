@@ -7,9 +7,9 @@ import numpy as np
 from ablations.harness.declare.ablation import Claim, Test
 from ablations.harness.declare.chart import Drawing, written
 from ablations.harness.declare.measure import computed
+from ablations.harness.judging.verdict import judge
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Record, Records, point, write_csv
-from ablations.harness.verdict import judge
 from reports.drawings.remove_layers import draw
 
 # Arm: blocks, those that change the shape, error (%) when intact, how much one deletion hurts, has shortcuts.

@@ -11,9 +11,9 @@ from invented_ablation import ARMS, CLAIMS, make_folder, synthetic_records
 from matplotlib.colors import to_rgb
 from page_reader import Page, assert_well_formed
 
+from ablations.harness.judging.verdict import judge
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import read_records
-from ablations.harness.verdict import judge
 from reports.charts.style import number
 from reports.page import main
 from reports.pages.page import write_page

@@ -9,9 +9,9 @@ from matplotlib.colors import same_color
 
 from ablations.harness.declare.chart import Drawing
 from ablations.harness.declare.measure import top1_error
+from ablations.harness.judging.statistics import t_interval
 from ablations.harness.store.files import write_npz
 from ablations.harness.store.records import Record, Records, point
-from ablations.harness.verdict import t_interval
 from ablations.spatial_transformer import ABLATION
 from reports.charts.declared import by_seed
 from reports.charts.style import BLUE, GREEN, INK, ORANGE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ablations.harness.declare.chart import Chart
 from ablations.harness.declare.measure import Measure
@@ -15,6 +15,7 @@ from ablations.harness.store.records import Records
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # what a Holm-adjusted p must stay below
+SIDES = ("both", "paper", "notes", "neither")  # with whom a verdict may agree
 MAX_SEEDS = 40  # the exact sign-flip test enumerates two halves of 2^20 sums each
 
 
@@ -49,14 +50,12 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Test:
+class Bound:
     """A measure, and the side of a threshold on which it must lie.
 
-    It sees complete seeds of the measure's arms only; a missing arm makes the test undecided.
+    It sees complete seeds of the measure's arms only.
     Raises ValueError unless exactly one of `at_least` and `at_most` is given, and finite.
     """
-
-    __test__: ClassVar[bool] = False  # the name is ours; pytest must not collect the class
 
     name: str
     measure: Measure
@@ -84,14 +83,65 @@ class Test:
     @property
     def rule(self) -> str:
         """The rule in one sentence of words."""
-        says, threshold = self.measure.says, f"{self.threshold:g} {self.measure.unit}".rstrip()
         if self.measure.exact:
-            return f"{says} is {self.side} {threshold}, counted exactly"
+            return f"{self.measure.says} is {self.side} {self._worded(self.threshold)}, counted exactly"
         side = "below" if self.at_least is None else "above"
-        return (
-            f"{100 * LEVEL:g} % t interval of {says} over paired seeds lies {side} {threshold}, "
-            f"and Holm-adjusted exact sign-flip p < {ALPHA:g}"
-        )
+        interval = f"{100 * LEVEL:g} % t interval of {self.measure.says} over paired seeds"
+        return f"{interval} lies {side} {self._worded(self.threshold)}"
+
+    def _worded(self, value: float) -> str:
+        return f"{value:g} {self.measure.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Test(Bound):
+    """What a claim says of a measure; a missing arm makes it undecided.
+
+    margin: 0 or more, the smallest effect that matters: only a measure that lies beyond the threshold by more than it
+    contradicts. Raises ValueError as `Bound` does, and for a margin below 0.
+    """
+
+    __test__: ClassVar[bool] = False  # the name is ours; pytest must not collect the class
+
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.margin < math.inf:
+            raise ValueError(f"test {self.name!r}: margin is {self.margin}; allowed: 0 or more, finite")
+
+    @property
+    def refuted_from(self) -> float:
+        """The value beyond which the measure must lie to contradict the claim."""
+        return self.threshold + (self.margin if self.at_least is None else -self.margin)
+
+    @property
+    def rule(self) -> str:
+        """The rule in one sentence of words."""
+        if self.measure.exact:
+            return super().rule
+        side = "above" if self.at_least is None else "below"
+        margin = f"; contradicted only {side} {self._worded(self.refuted_from)}" if self.margin else ""
+        return f"{super().rule}, and Holm-adjusted exact sign-flip p < {ALPHA:g}{margin}"
+
+
+@dataclass(frozen=True)
+class Need(Bound):
+    """What must hold before a claim may be decided either way; where it does not the claim is out of reach.
+
+    met_by: the budget, data or command that would do.
+    """
+
+    met_by: str = ""
+
+
+class Amendment(NamedTuple):
+    """A rule or protocol that was changed after data were seen: when (ISO date), from what, to what, and why."""
+
+    date: str
+    was: str
+    now: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +150,10 @@ class Claim:
 
     source: paper, section or figure; published: the paper's value in words, "" if only a figure is printed.
     notes_value: the value in the lecture notes where it differs, "" otherwise. The first test gives the headline.
-    Raises ValueError without a test: such a claim could never be judged.
+    needs: without which it is out of reach. kind: a check follows from mathematics or from counting; it is shown apart
+    and does not count among the experiments. agrees: `reproduced` and `contradicted` -> with whom that agrees, one of
+    SIDES; by itself with both and neither. amended: every change of a rule after data were seen.
+    Raises ValueError without a test, with which such a claim could never be judged, and for unknown words.
     """
 
     id: str
@@ -109,10 +162,19 @@ class Claim:
     published: str
     notes_value: str = ""
     tests: tuple[Test, ...] = ()
+    needs: tuple[Need, ...] = ()
+    kind: Literal["experiment", "check"] = "experiment"
+    agrees: Mapping[str, str] = field(default_factory=lambda: {"reproduced": "both", "contradicted": "neither"})
+    amended: tuple[Amendment, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.tests:
             raise ValueError(f"claim {self.id!r} has no test")
+        if self.kind not in ("experiment", "check"):
+            raise ValueError(f"claim {self.id!r}: kind {self.kind!r}; allowed: experiment, check")
+        if set(self.agrees) != {"reproduced", "contradicted"} or not set(self.agrees.values()) <= set(SIDES):
+            allowed = f"reproduced and contradicted -> {', '.join(SIDES)}"
+            raise ValueError(f"claim {self.id!r}: agrees is {dict(self.agrees)}; allowed: {allowed}")
 
     @property
     def rule(self) -> str:
@@ -166,8 +228,9 @@ def check(ablation: Ablation, plan: Plan) -> None:
     if ablation.baseline and ablation.baseline not in arms:
         raise ValueError(f"ablation {ablation.name!r}: baseline {ablation.baseline!r} is not among the arms {arms}")
     for claim in ablation.claims:
-        _refuse_repeated(f"claim {claim.id!r}: test", [test.name for test in claim.tests])
-        for test in claim.tests:
+        bounds = (*claim.tests, *claim.needs)
+        _refuse_repeated(f"claim {claim.id!r}: test", [bound.name for bound in bounds])
+        for test in bounds:
             for name in test.measure.arms:
                 if name not in arms:
                     raise ValueError(
