@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 from ablations.harness.declare import chart
 from ablations.harness.estimate import Estimate
+from ablations.harness.judging.rules import fixed
 from ablations.harness.judging.verdict import judge
 from ablations.harness.runtime import environment, say
 from ablations.harness.store.answers import kept_beside
 from ablations.harness.store.files import PAGE, sweep, write_json
 from ablations.harness.store.folders import make_way, make_way_for_files, remove
 from ablations.harness.store.records import Records, write_csv
-from ablations.harness.store.runs import locked, outcome
+from ablations.harness.store.runs import locked, outcome, trained_at
 from ablations.harness.tracking.summary_run import log_summary
 from ablations.harness.trial import Trial
 
@@ -59,11 +61,14 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], forei
         trial.claims, records, list(range(trial.plan.seeds)), options.budget, str(trial.data.name),
         num_claims=sum(claim.kind == "experiment" for claim in trial.ablation.claims),
     )  # fmt: skip
-    write_json(folder / "verdicts.json", verdicts)
     summary = _summary(trial, estimates)
+    commits = {run["commit"] for run in summary["runs"] if run["commit"]}
+    rules = fixed(Path(inspect.getfile(trial.ablation.plan)), commits)
+    verdicts = [{**verdict, "rules": rules} for verdict in verdicts]
     if foreign is not None:
         summary["foreign"] = foreign
         _tell_foreign(foreign)
+    write_json(folder / "verdicts.json", verdicts)
     write_json(folder / "ablation.json", summary)
     for verdict in verdicts:
         say(f"{verdict['claim']}: {verdict['verdict']} - {verdict['says']}")
@@ -128,6 +133,7 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
                 "images_per_second": found.get("images_per_second"),
                 "test_error": found.get(metric),
                 "test_metric": metric,
+                "commit": trained_at(job.folder),
             }
         )
     ablation, options = trial.ablation, trial.options

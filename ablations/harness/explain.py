@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Need, Plan
 from ablations.harness.declare.chart import Drawing
 from ablations.harness.declare.precision import Wish
 from ablations.harness.declare.probe import Probe
@@ -56,14 +56,17 @@ def _lines(ablation: Ablation, data: str, image_size: int | None) -> Iterator[st
 
 
 def _claim(claim: Claim) -> Iterator[str]:
-    yield from _wrapped(f"{claim.id:<5} ", claim.says)
+    yield from _wrapped(f"{claim.id:<5} ", claim.says + (" (a check)" if claim.kind == "check" else ""))
     told = {"source": claim.source, "published": claim.published, "notes": claim.notes_value}
     for word, text in told.items():
         if text:
             yield from _wrapped(f"      {word}: ", text)
-    for test in claim.tests:
-        yield from _wrapped(f"      {test.name}: ", test.rule)
-        yield from _wrapped("        = ", test.measure.formula)
+    for bound in (*claim.needs, *claim.tests):
+        word = "needs " if isinstance(bound, Need) else ""
+        yield from _wrapped(f"      {word}{bound.name}: ", bound.rule)
+        yield from _wrapped("        = ", bound.measure.formula)
+    for change in claim.amended:
+        yield from _wrapped("      amended: ", f"{change.date}, from {change.was} to {change.now}: {change.why}")
 
 
 def _arms(plan: Plan) -> Iterator[str]:

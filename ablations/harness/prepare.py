@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ import datamodules
 from ablations.harness import lengths, runtime
 from ablations.harness.command.command_line import Options, WrongInput
 from ablations.harness.declare import precision
-from ablations.harness.declare.ablation import Ablation, Arm, Plan, check
+from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, check
 from ablations.harness.declare.probe import Probe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.estimate import count, describe
 from ablations.harness.execution.distributed import in_one_process, num_processes
 from ablations.harness.execution.job import Job, loaded
 from ablations.harness.foreign import network as foreign_network
+from ablations.harness.judging.reach import out_of_sight
 from ablations.harness.probe_settings import with_settings
 from ablations.harness.search import SEED, Search, drawn
 from ablations.harness.store.runs import Run, final_loss
@@ -83,7 +84,7 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     jobs = _jobs(ablation, plan, chosen, options)
     return Trial(
         ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), foreign, searches,
-        tuple(_remarks(wished, jobs, bf16_is_fast, smaller, options, len(data.train))),
+        (*_remarks(wished, jobs, bf16_is_fast, smaller, options, len(data.train)), *_unseen(ablation, claims, plan)),
     )  # fmt: skip
 
 
@@ -141,6 +142,14 @@ def _remarks(
             {name: steps(run) for name, run in runs.items()},
         ),
     ]  # fmt: skip
+
+
+def _unseen(ablation: Ablation, claims: Sequence[Claim], plan: Plan) -> Iterator[str]:
+    """What so many seeds cannot say of the claims on trial."""
+    experiments = sum(claim.kind == "experiment" for claim in ablation.claims)
+    for claim in claims:
+        if unseen := out_of_sight(claim, plan.seeds, experiments if claim.kind == "experiment" else 1):
+            yield f"{unseen}."
 
 
 def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
