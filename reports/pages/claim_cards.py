@@ -7,29 +7,64 @@ from collections.abc import Sequence
 from reports.charts.style import number, strip
 from reports.pages.reading import Json, one_of
 
-VERDICTS = ("reproduced", "contradicted", "undecided")
+VERDICTS = ("reproduced", "contradicted", "undecided", "out of reach")
+KINDS = ("experiment", "check")
+AGREES = {
+    "both": "paper and notes",
+    "paper": "the paper, not the notes",
+    "notes": "the notes, not the paper",
+    "neither": "neither",
+}
 
 
 def counts(verdicts: Sequence[Json]) -> list[tuple[str, int]]:
-    """How many of the verdicts are which word, in the order of VERDICTS."""
-    return [(word, sum(verdict["verdict"] == word for verdict in verdicts)) for word in VERDICTS]
+    """How many of the experiments are which word, in the order of VERDICTS; checks do not count."""
+    words = [verdict["verdict"] for verdict in verdicts if verdict["kind"] == "experiment"]
+    return [(word, words.count(word)) for word in VERDICTS]
 
 
 def claim_card(verdict: Json) -> Json:
-    """One claim: its texts as they are, its tests with their strips of seeds."""
+    """One claim: its texts as they are, its needs, its tests with their strips of seeds."""
     one_of(verdict["verdict"], VERDICTS)
-    keys = ("claim", "says", "verdict", "why", "scale", "rule", "published", "notes_value", "source")
+    if "needs" not in verdict:
+        raise ValueError("an earlier version wrote it; repeat the command, which trains nothing again")
+    one_of(verdict["kind"], KINDS)
+    keys = ("claim", "says", "kind", "verdict", "why", "scale", "rule", "published", "notes_value", "source")
     tests = [_test(test) for test in verdict["tests"]]
     if not tests:
         raise ValueError("it has no test")
-    p_values = {key: number(verdict[key]) for key in ("p", "p_opposite")}
-    return {**{key: verdict[key] for key in keys}, **p_values, "tests": tests}
+    again = verdict["without_stuck"]
+    agrees = verdict["agrees_with"]
+    return {
+        **{key: verdict[key] for key in (*keys, "amended", "out_of_sight")},
+        **{key: number(verdict[key]) for key in ("p", "p_opposite")},
+        "needs": [{**_bound(need), "met": bool(need["met"]), "met_by": need["met_by"]} for need in verdict["needs"]],
+        "agrees": AGREES[one_of(agrees, tuple(AGREES))] if agrees and verdict["notes_value"] else "",
+        "stuck": [f"{run['arm']} seed {run['seed']}" for run in verdict["stuck"]],
+        "without_stuck": again and {**again, "verdict": one_of(again["verdict"], VERDICTS)},
+        "fixed": _fixed(verdict.get("rules") or {}),
+        "tests": tests,
+    }
+
+
+def _fixed(rules: Json) -> str:
+    """When the rule was fixed, in a sentence; "" where that is not known."""
+    if not rules:
+        return ""
+    before = {True: ", before every run that it judges", False: ", after some of the runs that it judges", None: ""}
+    changed = "; the script has changes that are in no commit" if rules["uncommitted_changes"] else ""
+    return (
+        f"Last changed in commit {rules['commit']} of {str(rules['date'])[:10]}{before[rules['before_runs']]}{changed}."
+    )
 
 
 def _test(test: Json) -> Json:
-    """One test of a claim: its estimate in words, its threshold and its strip of seeds."""
-    if "side" not in test:
-        raise ValueError("an earlier version wrote it; repeat the command, which trains nothing again")
+    """One test of a claim, with its outcome."""
+    return {**_bound(test), "why": test["why"], "outcome": one_of(test["outcome"], VERDICTS)}
+
+
+def _bound(test: Json) -> Json:
+    """A test or a need: its estimate in words, its threshold and its strip of seeds."""
     side, threshold = one_of(test["side"], ("at least", "at most")), float(test["threshold"])
     exact = bool(test["exact"])
     values = {seed: None if value is None else float(value) for seed, value in test["values"].items()}
@@ -44,10 +79,9 @@ def _test(test: Json) -> Json:
     else:
         interval = f"95 % interval {number(low)} to {number(high)} {unit}".rstrip()
     return {
-        **{key: test[key] for key in ("says", "why")},
+        "says": test["says"],
         "unit": unit,
         "estimate": None if test["estimate"] is None else float(test["estimate"]),
-        "outcome": one_of(test["outcome"], VERDICTS),
         "interval": interval,
         "needs": f"{side} {number(threshold)} {unit}".rstrip(),
         # Inside a strip there is no room for a long unit, which the sentence above it names.

@@ -76,7 +76,7 @@ def _verdict(entry: Json) -> Json:
     if not deciding:
         raise ValueError(f"none of its tests is {card['verdict']}")
     return {
-        **{key: card[key] for key in ("claim", "says", "verdict", "source")},
+        **{key: card[key] for key in ("claim", "says", "kind", "verdict", "source")},
         "budget": one_of(entry["budget"], BUDGETS),
         "data": entry["data"],
         "seeds": int(entry["seeds"]),

@@ -19,7 +19,7 @@
       const scale = chosen("scale");
       if (!verdict && !scale) return true;
       const cells = [...row.querySelectorAll("[data-verdicts]")].filter((cell) => !scale || cell.dataset.scale === scale);
-      const found = cells.flatMap((cell) => cell.dataset.verdicts.split(" ").filter(Boolean));
+      const found = cells.flatMap((cell) => cell.dataset.verdicts.split("|").filter(Boolean));
       if (verdict === "none") return found.length === 0;
       return verdict ? found.includes(verdict) : found.length > 0;
     }

@@ -108,9 +108,9 @@ def test_published_verdicts_come_out_again_from_their_records(folder: Path) -> N
     claims = [claim for claim in ablation.claims if claim.id in wanted]
     again = judge(
         claims, read_records(folder), summary["seeds"], summary["budget"], summary["data"],
-        num_claims=len(ablation.claims),
+        num_claims=sum(claim.kind == "experiment" for claim in ablation.claims),
     )  # fmt: skip
-    assert json.loads(json.dumps(again)) == published
+    assert json.loads(json.dumps(again)) == [{k: v for k, v in each.items() if k != "rules"} for each in published]
 
 
 if __name__ == "__main__":

@@ -188,3 +188,46 @@ def test_command_line(edit, capsys):
     assert capsys.readouterr().out.strip() == str(folder / "report.html")
     assert main([str(folder / "nowhere")]) == 2
     assert capsys.readouterr().err == f"{folder / 'nowhere'} is not a folder\n"
+
+
+def test_what_an_experiment_cannot_see_is_told_where_it_is_judged(edit):
+    """Needs that do not hold, stuck runs, amended rules, who agrees, when rules were fixed, and checks apart."""
+    finished, _ = edit
+    verdicts = json.loads((finished / "verdicts.json").read_text())
+    first, last = verdicts[0], verdicts[-1]
+    test = first["tests"][0]
+    need = {
+        **test,
+        "says": "loss of the plain network",
+        "unit": "nats",
+        "met": False,
+        "met_by": "--budget short would do",
+    }
+    again = {"verdict": "reproduced", "why": "seven seeds agree", "estimate": 1.0, "interval": [0, 2], "unit": ""}
+    first |= {
+        "verdict": "out of reach", "needs": [need], "stuck": [{"arm": "vgg", "seed": 3}], "without_stuck": again,
+        "amended": [{"date": "2026-01-31", "was": "5 %", "now": "10 %", "why": "A pilot showed more noise."}],
+        "out_of_sight": "RL1 cannot be contradicted with 7 seeds; 8 can say either",
+        "rules": {"commit": "0a1b2c", "date": "2026-01-30T12:00", "uncommitted_changes": True, "before_runs": False},
+    }  # fmt: skip
+    for each in first["tests"]:
+        each["outcome"] = "out of reach"
+    verdicts[1]["agrees_with"] = "notes"
+    verdicts[1]["notes_value"] = "one point"
+    last["kind"] = "check"
+    write_json(finished / "verdicts.json", verdicts)
+    page = Page(write_page(finished))
+    assert_well_formed(page)
+    card, *_, check = page.markup.split("<article")[1:]
+    assert '<span class="word out of reach">out of reach</span>' in card
+    assert all(words in card for words in ("loss of the plain network", "not met", "--budget short"))
+    assert all(words in card for words in ("vgg seed 3: ended near guessing", "seven seeds agree"))
+    assert "from 5 % to 10 %. A pilot showed more noise." in card
+    assert "8 can say either" in card
+    assert "commit 0a1b2c of 2026-01-30, after some of the runs that it judges; the script has changes" in card
+    assert "with the notes, not the paper" in page.text
+    assert page.markup.index('id="checks"') < page.markup.index(f"claim-{last['claim']}")
+    assert "1 out of reach" in page.text
+    assert f"{last['verdict']}</span>" in check
+    experiments = sum(each["verdict"] == "reproduced" for each in verdicts[:-1])
+    assert (f"{experiments} reproduced" in page.text) == bool(experiments)

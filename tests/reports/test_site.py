@@ -76,7 +76,7 @@ def test_a_cell_holds_word_estimate_interval_and_seeds_and_own_evidence_first(ro
     assert "<strong>" not in published
     assert cifar.count('class="evidence"') == 1
     assert "<strong>" in cifar
-    assert 'data-verdicts="reproduced reproduced"' in digits
+    assert 'data-verdicts="reproduced|reproduced"' in digits
     assert all("not tried yet" in cell and 'data-verdicts=""' in cell for cell in cells(page, "PL1"))
     assert "counted exactly; needs" in cells(page, "RL6")[0]
     counted = Page(roots[0] / "site.html").text
