@@ -18,14 +18,13 @@ learning rate is not either; the loss has no weight map (section 3, equation 2).
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from typing import Literal, get_args
 
 from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block, Merge, shape_match
-from modules.blocks.layers import check_choice, check_dropout, sequence
+from modules.blocks.layers import check_choice, check_dropout, named, sequence
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -60,8 +59,8 @@ def _level(
     """Level `number` of `depth` with all below it, and how many pixels its output is smaller than its input."""
     channels = width * 2 ** (number - 1)
     pair = 0 if padded else 4
-    layers: OrderedDict[str, nn.Module] = OrderedDict(pool=nn.MaxPool2d(2))
-    layers["convs"] = _convolutions(channels, 2 * channels, padded, batch_norm)
+    convs = _convolutions(channels, 2 * channels, padded, batch_norm)
+    layers: dict[str, nn.Module] = {"pool": nn.MaxPool2d(2), "convs": convs}
     lost = pair
     if number < depth:
         below, lost_below = _level(number + 1, depth, width, padded, batch_norm, dropout, skips)
@@ -73,7 +72,7 @@ def _level(
     # A pixel lost below is two here; the window of this width, unpadded, cuts half of them from each side.
     skip = shape_match(channels, channels, kernel_size=2 * lost + 1)
     block = Block(
-        nn.Sequential(layers),
+        named(**layers),
         skip,
         post=_convolutions(2 * channels if skips == "concat" else channels, channels, padded, batch_norm),
         merge=MERGES[skips],
@@ -108,7 +107,7 @@ def _unet(
     check_dropout(dropout)
     level, _ = _level(1, depth, width, padded, batch_norm, dropout, skips)
     stem = _convolutions(in_channels, width, padded, batch_norm)
-    head = nn.Sequential(OrderedDict(conv=nn.Conv2d(width, num_classes, 1)))
+    head = named(conv=nn.Conv2d(width, num_classes, 1))
     network = Network(stem, {"level1": level}, head, input_size=_input_size(depth, padded))
     _initialise(network)
     return network
