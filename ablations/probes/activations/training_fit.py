@@ -29,14 +29,12 @@ class TrainingFit(Probe):
         refuse_below(self, train_images=1)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """One pass over these images."""
         images = subject.data.evaluation_batches("train", device=subject.device, limit=self.train_images)
         found = fit(subject.network, images, subject.on_pass)
         yield Measurement(point("trained_on"), "train/loss", found.loss)
         yield Measurement(point("trained_on"), "train/top1_error", found.error)
 
     def evaluations(self, blocks: int, num_test: int) -> float:
-        """An evaluation of each image."""
         return self.train_images
 
 

@@ -38,7 +38,6 @@ class BlockGradients(Probe):
         refuse_below(self, batch_size=1, limit=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """Asks the network with its weights at each of the epochs."""
         batches = list(subject.data.evaluation_batches("train", self.batch_size, subject.device, limit=self.limit))
         for epoch in subject.snapshots or (0,):
             network = subject.at(epoch) if subject.snapshots else subject.network
