@@ -114,8 +114,8 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     add = parser.add_argument
     add("--config", action="config", help="read options from this YAML file")
     add("--budget", choices=list(BUDGETS), default="laptop",
-        help="smoke: seconds, proves the machinery; laptop: minutes on 2 CPU cores; short: one GPU, an hour; "
-        "paper: the paper's own schedule")  # fmt: skip
+        help="smoke: seconds, proves the machinery; laptop: minutes on 2 CPU cores; hour: one to two hours on two "
+        "cores; short: one GPU, an hour; paper: the paper's own schedule")  # fmt: skip
     add("--data", choices=list(NAMES), default="digits", help="what to train on; digits is embedded")
     add("--data-root", type=str, default="data",
         help="where the data lies: torchvision's layout, a folder of parquet files, or class folders")  # fmt: skip
