@@ -49,6 +49,7 @@ class Plane(SurfaceProbe):
         "excess_variation": "",
         "holes": "points",
     }
+    shows_first = True
     steps: int = 51
     span: float = 1.0
     draws: int = 10
@@ -180,7 +181,7 @@ class Plane(SurfaceProbe):
                 found = estimate()
                 yield Measurement(point("centre"), metric, found.mean)
                 yield Measurement(point("centre"), f"{metric}_standard_error", found.error)
-            if subject.seed == 0:
+            if subject.is_first:
                 spectrum = density(hessian, steps, 1, subject.seed)
                 write_npz(
                     subject.folder / "spectrum.npz", centres=spectrum.centres, weights=spectrum.weights,
