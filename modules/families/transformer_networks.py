@@ -77,10 +77,6 @@ def _layer(weighted: nn.Conv2d | nn.Linear, post: nn.Module | None = None, dropo
     return plain_block(layers, post)
 
 
-def _convolution(in_channels: int, channels: int, kernel_size: int) -> nn.Conv2d:
-    return conv(in_channels, channels, kernel_size, bias=True)
-
-
 def _digit_stem(
     design: TransformerDesign, in_channels: int, image_size: int, pool: int
 ) -> tuple[dict[str, nn.Module], int, int]:
@@ -154,8 +150,8 @@ def st_cnn(
     layers, channels, size = _digit_stem(design, in_channels, image_size, pool)
     check_least("width in pixels behind transformer and pooling", size, 4)
     blocks = {
-        "conv1": _layer(_convolution(channels, width, 9), nn.MaxPool2d(2)),
-        "conv2": _layer(_convolution(width, width, 7), named(pool=nn.MaxPool2d(2), flatten=nn.Flatten())),
+        "conv1": _layer(conv(channels, width, 9, bias=True), nn.MaxPool2d(2)),
+        "conv2": _layer(conv(width, width, 7, bias=True), named(pool=nn.MaxPool2d(2), flatten=nn.Flatten())),
     }
     features = width * (size // 4) ** 2
     left = num_parameters - num_classes - _count(layers) - _count(blocks)
@@ -227,7 +223,7 @@ def st_svhn(
             blocks[f"transformer{index}"] = transformer_block(channels, size, design)
         out_channels = max(1, published * width // SVHN_CHANNELS[0])
         post = nn.MaxPool2d(2) if index % 2 else nn.Flatten() if index == len(SVHN_CHANNELS) else None
-        convolution = _convolution(channels, out_channels, 5)
+        convolution = conv(channels, out_channels, 5, bias=True)
         blocks[f"conv{index}"] = _layer(convolution, post, dropout if index > 1 else 0.0)
         channels, size = out_channels, size // 2 if index % 2 else size
     blocks["hidden1"] = _layer(nn.Linear(channels * size**2, hidden), dropout=dropout)
