@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from ablations.harness.declare import chart as declared
 from ablations.harness.declare.chart import Animation, Chart, Drawing, Looks
-from ablations.harness.store.records import Records
+from ablations.harness.store.files import write_json
+from ablations.harness.store.records import Records, read_records
 from reports.charts.against import draw_against_field, draw_against_number
 from reports.charts.animation import animate
 from reports.charts.curves import draw_curves, draw_loss_and_error
@@ -19,6 +21,31 @@ from reports.charts.paired_seeds import draw_pairs
 from reports.charts.pictures import Kept, draw_looks
 from reports.charts.style import Drawn, style
 from reports.charts.tables import draw_arm_table
+
+FAILED = "The figures: drawing them failed; the records are complete."
+
+
+def redraw(folder: Path) -> None:
+    """Draws every chart that ablation.json declares to `folder`/figures, and lists in ablation.json what was drawn.
+
+    Raises whatever a drawing raises, after it is noted there that figures are missing; ValueError or OSError for files
+    that cannot be read or written.
+    """
+    file = folder / "ablation.json"
+    said = json.loads(file.read_text(encoding="utf-8"))
+    if "charts" not in said:
+        raise ValueError(
+            f"{file} declares no charts: an earlier version wrote it; repeat the command, which trains nothing"
+        )
+    said["not_done"] = [line for line in said["not_done"] if line != FAILED]
+    try:
+        drawn = draw_all(said["charts"], said["name"], read_records(folder), folder)
+    except Exception:
+        said["not_done"].append(FAILED)
+        write_json(file, said)
+        raise
+    said["figures"] = [{**figure._asdict(), "file": f"figures/{Path(figure.file).name}"} for figure in drawn]
+    write_json(file, said)
 
 
 @style()

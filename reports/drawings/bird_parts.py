@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ablations.harness.declare.measure import Quantity
 from ablations.harness.store.records import Records
 from reports.charts.pictures import Kept, Line, Mark, Row, corners, sheet
-from reports.charts.style import FAINT, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, WIDTH, Drawn, legend, save
+from reports.charts.style import FAINT, GREEN, INK, ORANGE, PURPLE, SKY, WIDTH, Drawn, legend, panels, save
 from reports.charts.values import left_out
 
 WINDOWS = (ORANGE, SKY, PURPLE, GREEN)  # of the first transformer, the second, ...
@@ -61,8 +60,8 @@ def draw_parts(records: Records, folder: Path, arms: Mapping[str, str]) -> list[
     numbers = {arm: list(found) for arm in arms if (found := records.where(arm, probe="window").over("transformer"))}
     if not numbers:
         return []
-    figure = Figure(figsize=(WIDTH, 0.9 + WIDTH * 0.6 * len(numbers)), layout="constrained")
-    for ax, (arm, of) in zip(figure.subplots(len(numbers), 1, squeeze=False)[:, 0], numbers.items(), strict=True):
+    figure, axes = panels(len(numbers), WIDTH * 0.6)
+    for ax, (arm, of) in zip(axes, numbers.items(), strict=True):
         ax.plot([0, 100], [100, 0], color=FAINT, lw=0.8, ls=(0, (4, 3)))
         for when, shape in WHEN.items():
             for number in of:
@@ -70,7 +69,7 @@ def draw_parts(records: Records, folder: Path, arms: Mapping[str, str]) -> list[
                 colour = WINDOWS[(number - 1) % len(WINDOWS)]
                 ax.plot(list(head.values()), list(body.values()), ls="", ms=5, color=colour, **shape)
         ax.set(xlim=(-3, 103), ylim=(-3, 103), aspect="equal", ylabel="at a body (%)", title=arms[arm])
-    ax.set_xlabel("at a head (%)", size=STYLE["axes.labelsize"])
+    axes[-1].set_xlabel("at a head (%)")
     used = WINDOWS[: max(map(len, numbers.values()))]
     keys = [Line2D([], [], ls="", marker="o", color=c, label=f"transformer {i}") for i, c in enumerate(used, 1)]
     keys += [Line2D([], [], ls="", color=INK, label=when, **shape) for when, shape in WHEN.items()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -110,47 +111,36 @@ def draw_gaps(
     def arm(kind: str, family: str, transform: str) -> str:
         return f"{kind}_{family}_{transform}" if family.startswith("st_") else f"{kind}_{family}"
 
-    pairs = {
-        panel: {
-            (kind, transform): (one, other)
-            for kind in kinds
-            for transform in transforms
-            if {one := arm(kind, first, transform), other := arm(kind, second, transform)} <= paper.keys()
-        }
-        for panel, (first, second) in comparisons.items()
-    }
-    gaps = {
-        panel: {
-            key: gap
-            for key, (one, other) in found.items()
-            if (gap := finite((top1_error(one) - top1_error(other)).by_seed(records).values()))
-        }
-        for panel, found in pairs.items()
-    }
-    shown = [panel for panel in pairs if gaps[panel]]
-    if not shown:
+    gaps: dict[str, dict[tuple[str, str], tuple[list[float], float]]] = {}  # of the seeds, and the paper's
+    asked: dict[str, None] = {}
+    for (panel, (first, second)), kind, transform in product(comparisons.items(), kinds, transforms):
+        one, other = arm(kind, first, transform), arm(kind, second, transform)
+        if {one, other} <= paper.keys():
+            asked |= dict.fromkeys((one, other))
+            if gap := finite((top1_error(one) - top1_error(other)).by_seed(records).values()):
+                gaps.setdefault(panel, {})[kind, transform] = gap, paper[one] - paper[other]
+    if not gaps:
         return []
-    used = [kind for kind in kinds if any(kind == key[0] for panel in shown for key in gaps[panel])]
+    keys = {key for found in gaps.values() for key in found}
+    used = [kind for kind in kinds if any(kind == key[0] for key in keys)]
     marks = dict(zip(transforms, MARKS, strict=True))
-    figure, axes = panels(len(shown), 2.3, "% points", sharex=True)
-    for ax, panel in zip(axes, shown, strict=True):
+    figure, axes = panels(len(gaps), 2.3, "% points", sharex=True)
+    for ax, panel in zip(axes, gaps, strict=True):
         colour = COLOURS_OF[next(family for family in comparisons[panel] if family.startswith("st_"))]
-        for (kind, transform), found in gaps[panel].items():
+        for (kind, transform), (found, published) in gaps[panel].items():
             x = used.index(kind) + 0.26 * (list(transforms).index(transform) - 1)
             ax.scatter([x] * len(found), found, s=20, marker=marks[transform], color=colour, alpha=0.6, linewidths=0)
             ax.plot([x - 0.09, x + 0.09], [fmean(found)] * 2, color=INK, lw=2, zorder=3)
-            plain, moved = (paper[each] for each in pairs[panel][kind, transform])
-            ax.plot(x, plain - moved, "x", color=FAINT, ms=6, mew=1.4, zorder=4)
+            ax.plot(x, published, "x", color=FAINT, ms=6, mew=1.4, zorder=4)
         ax.axhline(0, color=INK, lw=0.8)
         ax.set_title(panel)
     axes[-1].set_xticks(range(len(used)), [kind.upper() for kind in used])
     axes[-1].set_xlim(-0.5, len(used) - 0.5)
-    drawn = [each for each in transforms if any(each == key[1] for panel in shown for key in gaps[panel])]
-    keys = [Line2D([], [], ls="", marker=marks[each], color=INK, label=transforms[each]) for each in drawn]
-    legend(figure, [*keys, Line2D([], [], ls="", marker="x", color=FAINT, label="the paper")])
-    named = dict.fromkeys(arm for found in pairs.values() for pair in found.values() for arm in pair)
+    drawn = [each for each in transforms if any(each == key[1] for key in keys)]
+    shown = [Line2D([], [], ls="", marker=marks[each], color=INK, label=transforms[each]) for each in drawn]
+    legend(figure, [*shown, Line2D([], [], ls="", marker="x", color=FAINT, label="the paper")])
     said = f"Differences of test errors. {caption} Marks are seeds, bars their means."
-    return [save(figure, folder, name, title, said + left_out(top1_error, records, list(named)))]
+    return [save(figure, folder, name, title, said + left_out(top1_error, records, list(asked)))]
 
 
 def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
