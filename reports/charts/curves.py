@@ -116,7 +116,7 @@ def draw_arm(
     """One arm's curves (seed -> epoch -> value), with a cross where a seed diverged, and their mean."""
     for seed, curve in seeds.items():
         ax.plot(list(curve), list(curve.values()), **thin, **look)
-        if seed in diverged and curve:
+        if seed in diverged:
             ax.plot(list(curve)[-1], list(curve.values())[-1], "x", ms=6, color=look["color"])
     reached = by_epoch(seeds)
     ax.plot(list(reached), [mean(values) for values in reached.values()], **thick, **look)

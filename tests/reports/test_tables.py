@@ -64,6 +64,8 @@ def test_arms_are_called_by_their_names(tmp_path, figures):
         keys[1]["the second"]: pytest.approx([(2 + 3 + 3) / 3, 1.5, 2 / 3 + 0.5]),
         keys[1]["a"]: pytest.approx([2.5, 1.5, 2 / 3 + 0.5]),
     }
+    crosses = [line.get_xydata().tolist() for line in made[1].axes[0].lines if line.get_marker() == "x"]
+    assert crosses == [[[1, 3.0]]], "where seed 2 of b ended"
     traces = json.loads((tmp_path / chart.file).read_text())["data"]
     shown = {trace["name"]: trace["y"] for trace in traces if trace.get("showlegend")}
     assert list(shown) == ["the second", "a"]
