@@ -25,7 +25,7 @@ from ablations.harness.declare.scale import Scale
 from ablations.harness.declare.series import along
 from ablations.harness.launch import main
 from ablations.probes.number_errors import NumberErrors
-from ablations.probes.timing.transformer_steps import NETWORKS, TransformerSteps
+from ablations.probes.timing.steps import NETWORKS, TransformerSteps
 from ablations.probes.transformers.number_windows import NumberWindows
 
 CNN, SINGLE, MULTI = NETWORKS

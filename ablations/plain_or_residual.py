@@ -23,7 +23,7 @@ from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
 from ablations.probes.activations.responses import RESPONSE, Responses
 from ablations.probes.chance import Chance
-from ablations.probes.imagenet_costs import MULTIPLY_ADDS, ImagenetCosts
+from ablations.probes.costs import MULTIPLY_ADDS, ImagenetCosts
 
 PAPER_DEPTHS = (20, 32, 44, 56, 110)
 SHALLOW, DEEP, OPTIONS_DEPTH = 20, 56, 32

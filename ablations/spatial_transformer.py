@@ -32,7 +32,7 @@ from ablations.harness.declare.chart import Against, Animation, ArmTable, Chart,
 from ablations.harness.declare.measure import Measure, Quantity, counted, mean_of, top1_error, where_at_least
 from ablations.harness.declare.scale import Scale
 from ablations.harness.launch import main
-from ablations.probes.network_cost import NetworkCost
+from ablations.probes.costs import NetworkCost
 from ablations.probes.transformers import questions as ask
 
 KINDS = {

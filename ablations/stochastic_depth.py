@@ -30,7 +30,7 @@ from ablations.harness.declare.series import along
 from ablations.harness.launch import main
 from ablations.probes.gradients.first_gradient import GRADIENT, FirstGradient
 from ablations.probes.survival import Survival
-from ablations.probes.timing.step_time import ALL_BLOCKS, SKIPPING, StepTime
+from ablations.probes.timing.steps import ALL_BLOCKS, SKIPPING, StepTime
 from modules.training.recipe import HUANG2016_CIFAR
 
 CONSTANT, STOCHASTIC, PER_SAMPLE = "constant", "linear_0.5", "per_sample_0.5"

@@ -1,6 +1,6 @@
 """Images in memory as a LightningDataModule: splits, batches, augmentation and normalisation on the device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -19,32 +19,17 @@ EVALUATION_BATCH_SIZE = 500
 Split = Literal["train", "val", "test"]
 
 
-class TrainingImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Whole batches of a training split: `BatchIndex` -> uint8 images (N, C, H, W), labels (N,), draws (N, 3)."""
+class WholeBatches(Dataset[Any]):
+    """A split whose items are whole batches, as `get` makes them of what the sampler gives; its length is in images."""
 
-    def __init__(self, pixels: Pixels) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = self.pixels[batch.indices]
-        return chosen.images.permute(0, 3, 1, 2), chosen.labels, batch.draws
-
-
-class EvaluationImages(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches of any split: rows (N,) -> normalised images, float32 (N, C, H, W), and labels (N,)."""
-
-    def __init__(self, pixels: Pixels, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.pixels, self.mean, self.std = pixels, mean, std
+    def __init__(self, num_images: int, get: Callable[[Any], Any]) -> None:
+        self.num_images, self.get = num_images, get
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return self.num_images
 
-    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = self.pixels[rows]
-        return normalise(chosen.images, self.mean, self.std), chosen.labels
+    def __getitem__(self, index: Any) -> Any:
+        return self.get(index)
 
 
 class FixedBatches:
@@ -124,7 +109,12 @@ class ImageData(lightning.LightningDataModule):
         Raises ValueError if the batch size does not divide among the processes, or exceeds the training split.
         """
         batches = Batches(len(self.train), self.batch_size, self.seed, *self._place())
-        return self._loader(TrainingImages(self.train), batches)
+        return self._loader(WholeBatches(len(self.train), self._training_batch), batches)
+
+    def _training_batch(self, batch: BatchIndex) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 images (N, C, H, W), labels (N,), draws (N, 3)."""
+        chosen = self.train[batch.indices]
+        return chosen.images.permute(0, 3, 1, 2), chosen.labels, batch.draws
 
     def val_dataloader(self) -> DataLoader[Any] | FixedBatches | list[Any]:
         """This process's share of the validation split; no loader at all if there is no such split."""
@@ -187,8 +177,12 @@ class ImageData(lightning.LightningDataModule):
             yield normalise(chosen.images.to(device), mean, std), chosen.labels.to(device)
 
     def _evaluation_loader(self, pixels: Pixels) -> DataLoader[Any] | FixedBatches:
+        def get(rows: Tensor) -> tuple[Tensor, Tensor]:
+            chosen = pixels[rows]
+            return normalise(chosen.images, self.mean, self.std), chosen.labels
+
         batches = EvaluationBatches(len(pixels), EVALUATION_BATCH_SIZE, *self._place())
-        return self._loader(EvaluationImages(pixels, self.mean, self.std), batches)
+        return self._loader(WholeBatches(len(pixels), get), batches)
 
     def _loader(self, dataset: Dataset[Any], sampler: Sampler[Any]) -> DataLoader[Any] | FixedBatches:
         """The batches that a sampler names."""

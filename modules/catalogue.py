@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from modules.architecture import Architecture, taking
+from modules.blocks.layers import named
 from modules.blocks.network import InputSize, Network
 from modules.blocks.spatial_transformer import TransformerDesign, parallel_transformers
 from modules.families import (
@@ -54,7 +53,7 @@ def transformed(
     size, channels = design.output_size or image_size, design.num_transformers * in_channels
     trunk = build(network, num_classes, channels, **fitted(network, network_arguments or {}, size))
     trunk.input_size.check(torch.Size((1, channels, size, size)))
-    trunk.stem = nn.Sequential(OrderedDict(transformer=stem, trunk=trunk.stem))
+    trunk.stem = named(transformer=stem, trunk=trunk.stem)
     trunk.input_size = InputSize(image_size, 0)
     return trunk
 

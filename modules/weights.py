@@ -28,18 +28,23 @@ class Misfit(ValueError):
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
-    """Writes the state dict (parameters and buffers) as safetensors, in one step, on the disk when the call returns.
+    """Writes the state dict (parameters and buffers) as `write_tensors` does.
 
-    Raises FileNotFoundError if the folder is missing; an old file stands until the new one is complete.
+    Raises FileNotFoundError if the folder is missing.
     """
     path = Path(path)
-    # In the same folder, because a rename is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to")
+    write_tensors(tensors, path, {"format": "pt"})
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file in one step, on the disk when the call returns; an old one stands until then."""
+    # In the same folder, because a rename is atomic only within one file system.
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+        save_file(tensors, temporary, metadata)
         _to_disk(temporary)
         os.replace(temporary, path)
     finally:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ablations.harness.foreign.network import ForeignNetwork
     from datamodules.images import ImageData
     from modules import Network
-    from reports.filters_page.look import Look, Section
+    from reports.filters_page.look import Look
 
 DONE, WRONG = 0, 2
 NUM_LAYERS, NUM_CHANNELS = 4, 6
@@ -229,12 +229,9 @@ def write(look: Look, folder: Path, name: str, command: str, notes: Sequence[str
         kernels_section, parts.maximisation_section, parts.patches_section, parts.activations_section,
         parts.attributions_section, parts.transformers_section,
     )  # fmt: skip
-    sections: list[Section] = []
-    for build in tqdm(builders, desc="filters", unit="section", disable=not sys.stderr.isatty(), leave=False):
-        section = build(look)
-        if section is not None:
-            sections.append(section)
-    errors = sum(int(a != b) for a, b in zip(look.labels.tolist(), look.predictions.tolist(), strict=True))
+    shown = tqdm(builders, desc="filters", unit="section", disable=not sys.stderr.isatty(), leave=False)
+    sections = [section for build in shown if (section := build(look)) is not None]
+    errors = int((look.labels != look.predictions).sum())
     page = environment().get_template("filters_page.html.j2").render(
         name=name, data=look.data.name, seed=look.seed, command=command, sections=sections,
         num_images=len(look.images), num_wrong=errors, layers=look.layers, notes=notes, scripts=None,

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = os.path.relpath(PUBLISHED)
     parser.add_argument("--publish", action="store_true", help=f"copy them to {where} first, in less room")
     given = parser.parse_args(argv)
-    from reports.pages.figures import redraw
+    from reports.charts.declared import redraw
     from reports.pages.page import write_page
     from reports.pages.published import publish
 

@@ -22,20 +22,9 @@ from ablations.harness.command.invocation import program
 from ablations.harness.command.within import within
 from ablations.harness.declare.scale import BUDGETS
 from ablations.harness.declare.scripts import names
+from ablations.harness.store import wandb_names
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Records, read_records, records_file
-from ablations.harness.store.wandb_names import (
-    PAGE_KEY,
-    PROBE,
-    PROJECT,
-    RUNS_KEY,
-    STEP,
-    SUMMARY,
-    TRAIN,
-    VERDICTS_KEY,
-    figure_key,
-    means,
-)
 
 DONE, FAILED, WRONG = 0, 1, 2
 SPECIFICATION = "wandb_report.json"
@@ -125,35 +114,37 @@ def _grids(ablation: Json, records: Records, arms: Mapping[str, list[str]]) -> I
     if curves:
         yield wr.H2("Training")
         panels = [
-            wr.LinePlot(title=metric, x=STEP, y=[metric], groupby_aggfunc="mean", groupby_rangefunc="minmax")
+            wr.LinePlot(
+                title=metric, x=wandb_names.STEP, y=[metric], groupby_aggfunc="mean", groupby_rangefunc="minmax"
+            )
             for metric in curves
         ]
-        yield wr.PanelGrid(runsets=by_arm([TRAIN]), panels=panels)
+        yield wr.PanelGrid(runsets=by_arm([wandb_names.TRAIN]), panels=panels)
     if tested := metrics("test"):
         yield wr.H2("Test results by arm")
-        yield wr.PanelGrid(runsets=by_arm([TRAIN]), panels=bars(tested))
+        yield wr.PanelGrid(runsets=by_arm([wandb_names.TRAIN]), panels=bars(tested))
         yield wr.H2("All runs compared")
         every = [run for runs in arms.values() for run in runs]
-        runset = wr.Runset(name="all runs", filters=f"State = 'finished' and {_where([TRAIN], run=every)}")
+        runset = wr.Runset(name="all runs", filters=f"State = 'finished' and {_where([wandb_names.TRAIN], run=every)}")
         yield wr.PanelGrid(runsets=[runset], panels=[wr.RunComparer(diff_only="split", layout=wr.Layout(w=24, h=10))])
-    if asked := list(means(Records(row for row in records if row.probe not in NOT_PROBED))):
+    if asked := list(wandb_names.means(Records(row for row in records if row.probe not in NOT_PROBED))):
         yield wr.H2("What the probe measured, means over its points")
         # In the run that trained the network, where that was asked too, else in one of its own.
-        probes = by_arm([TRAIN, PROBE], ablation=ablation["name"])
+        probes = by_arm([wandb_names.TRAIN, wandb_names.PROBE], ablation=ablation["name"])
         yield wr.PanelGrid(runsets=probes, panels=bars(asked))
     yield wr.H2("Figures and tables")
-    keys = [figure_key(figure["file"]) for figure in ablation["figures"]]
+    keys = [wandb_names.figure_key(figure["file"]) for figure in ablation["figures"]]
     pictures = [key for key in keys if not key.startswith("tables/")]
-    tables = [VERDICTS_KEY, *(key for key in keys if key.startswith("tables/")), RUNS_KEY]
+    tables = [wandb_names.VERDICTS_KEY, *(key for key in keys if key.startswith("tables/")), wandb_names.RUNS_KEY]
     which = {key: ablation[key] for key in ("budget", "data")}
-    summary = wr.Runset(name="summary", filters=_where([SUMMARY], ablation=ablation["name"], **which))
+    summary = wr.Runset(name="summary", filters=_where([wandb_names.SUMMARY], ablation=ablation["name"], **which))
 
     def media(title: str, key: str, width: int) -> Any:
         return wr.MediaBrowser(title=title, media_keys=[key], num_columns=1, layout=wr.Layout(w=width, h=10))
 
     panels = [media(key, key, 12) for key in pictures]
     panels += [wr.WeavePanelSummaryTable(table_name=key, layout=wr.Layout(w=24, h=10)) for key in tables]
-    panels.append(media("the whole page", PAGE_KEY, 24))
+    panels.append(media("the whole page", wandb_names.PAGE_KEY, 24))
     yield wr.PanelGrid(runsets=[summary], panels=panels)
 
 
@@ -289,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=Path("runs"), help="root of what the ablation wrote (default: runs)")
     add("--budget", choices=BUDGETS, help="which folder, if the ablation has several")
     add("--data", help="which folder, if the ablation has several")
-    add("--project", default=PROJECT, help=f"W&B project (default: {PROJECT})")
+    add("--project", default=wandb_names.PROJECT, help=f"W&B project (default: {wandb_names.PROJECT})")
     add("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="W&B user or team (default: $WANDB_ENTITY)")
     add("--sync", action="store_true", help="upload the ablation's offline runs first")
     add("--online", action="store_true", help="save the report on the server")

@@ -27,6 +27,7 @@ ARMS = "preact_resnet, original_resnet, stochastic_depth, vgg, vgg_bn"
         (["--arms", "resnet"], ["unknown arm 'resnet'", ARMS]),
         (["--claims", "RL1", "RL9"], ["unknown claim 'RL9'", "RL1, RL2, RL3, RL4"]),
         (["--seeds", "0"], ["--seeds 0"]),
+        (["--first-seed", "-1"], ["--first-seed -1", "0 or more"]),
         (["--seeds", "many"], ["seeds", "many"]),
         (["--seeds", "99"], ["99 seeds", "1 to 40"]),
         (["--image-size", "0"], ["--image-size 0"]),

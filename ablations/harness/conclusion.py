@@ -58,7 +58,7 @@ def _write(trial: Trial, records: Records, estimates: dict[str, Estimate], forei
     write_csv(folder / "records.csv", records)
     options = trial.options
     verdicts = judge(
-        trial.claims, records, list(range(trial.plan.seeds)), options.budget, str(trial.data.name),
+        trial.claims, records, list(trial.seeds), options.budget, str(trial.data.name),
         num_claims=sum(claim.kind == "experiment" for claim in trial.ablation.claims),
     )  # fmt: skip
     summary = _summary(trial, estimates)
@@ -143,7 +143,7 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
         "question": ablation.question,
         "budget": options.budget,
         "data": trial.data.name,
-        "seeds": list(range(trial.plan.seeds)),
+        "seeds": list(trial.seeds),
         "command": options.command,
         "charts": [chart.written(each) for each in ablation.charts],
         "probes": [

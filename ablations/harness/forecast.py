@@ -59,10 +59,9 @@ def time_left(expected: float, spent: float, seconds: float) -> str:
 
 def tell_plan(trial: Trial, found: Mapping[str, Estimate], seconds: Sequence[float], workers: int) -> float:
     """Prints arms, costs and expected time; returns the seconds of work left."""
-    seeds = trial.plan.seeds
-    tried = (
-        "to find the lowest training loss" if trial.ablation.trains_only else f"{seeds} seed{'' if seeds == 1 else 's'}"
-    )
+    seeds = trial.seeds
+    tried = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}{f' from {seeds[0]}' if seeds[0] else ''}"
+    tried = "to find the lowest training loss" if trial.ablation.trains_only else tried
     settings = f"{trial.options.budget} budget, {trial.data.name}, {tried}"
     say(f"{trial.ablation.title} ({settings})")
     if trial.foreign is not None:

@@ -60,7 +60,7 @@ def report(folder: Path) -> bool:
     The only door from here to `reports`: whatever fails behind it, records and verdicts stand.
     """
     from ablations.harness.store.records import read_records
-    from reports.pages.figures import redraw
+    from reports.charts.declared import redraw
     from reports.pages.page import write_page
     from reports.pages.run_warnings import run_warnings
 

@@ -51,6 +51,8 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     plan = precision.granted(wished, bf16_is_fast)
     if options.seeds is not None:
         plan = replace(plan, seeds=options.seeds)
+    if options.first_seed is not None:
+        plan = replace(plan, first_seed=options.first_seed)
     plan = replace(plan, probes=with_settings(plan.probes, options.probe, ablation.name))
     check(ablation, plan)
     plan, smaller = lengths.fitted(plan, len(data.train), lambda network: recipe_for(network).batch_size)
@@ -58,7 +60,7 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     if (options.workers or 1) > 1 and not in_one_process(options.trainer):
         raise WrongInput("--workers goes with runs of one device each; leave out --trainer.devices and strategy")
     if options.network is not None:
-        plan = replace(plan, arms=(), seeds=1)
+        plan = replace(plan, arms=(), seeds=1, first_seed=0)
     chosen = _chosen(ablation, plan, options)
     searches: tuple[Search, ...] = ()
     if options.search:
@@ -114,6 +116,7 @@ def _jobs(ablation: Ablation, plan: Plan, arms: Sequence[Arm], options: Options)
             ablation.name, options.budget, tuple(claim.id for claim in ablation.claims), arm.name,
             _run(arm, _data(options, arm.data), seed, options), _load(options), dict(arm.data), asked, options.out,
             options.wandb, options.wandb_weights, options.fresh, options.workers or 1, ablation.trains_only,
+            seed == plan.first_seed,
         )  # fmt: skip
 
     jobs = [job(arm, seed) for seed in range(plan.first_seed, plan.first_seed + plan.seeds) for arm in arms]

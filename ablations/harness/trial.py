@@ -46,6 +46,11 @@ class Trial:
         return self.options.out / "ablations" / self.ablation.name / what
 
     @property
+    def seeds(self) -> range:
+        """Of each arm."""
+        return range(self.plan.first_seed, self.plan.first_seed + self.plan.seeds)
+
+    @property
     def device(self) -> torch.device:
         """Where probes run."""
         return probing_device(self.options.trainer)

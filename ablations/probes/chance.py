@@ -18,7 +18,6 @@ class Chance(Probe):
     needs_blocks = False
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """Asks the data alone, and never the network."""
         classes = subject.data.num_classes
         yield Measurement(point("chance"), "train/loss", math.log(classes))
         for metric in ("train/top1_error", "test/top1_error"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from datamodules.made.distorted_digits import DIGIT, Distortion
+from datamodules.made.distorted_digits import Distortion, patch_width, sizes
 from datamodules.made.made_data import Description, chosen
 from datamodules.made.painting import CLUTTER_DRAWS, boxes, clutter, paste, paste_clutter, whole_places
 
@@ -32,15 +32,14 @@ def two_parts(
     `Distortion`. Raises ValueError for impossible values, and for a source of an odd number of classes.
     """
     Distortion(room=room, patches=patches, patch_size=patch_size)  # refuses what is impossible
-    image_size = round(source.image_size * room / DIGIT) if size is None else size
-    digit_size = source.image_size if size is None else round(size * DIGIT / room)
+    image_size, digit_size = sizes(source.image_size, size, room)
     if digit_size < 2 or image_size < 2 * digit_size:
         raise ValueError(
             f"room {room:g} at size {image_size}: parts of {digit_size} pixels; allowed: 2 to half the size"
         )
     if source.num_classes % 2:
         raise ValueError(f"{source.num_classes} classes of digits cannot be heads and bodies by halves")
-    patch = min(digit_size, max(1, round(patch_size * image_size / room)))
+    patch = patch_width(patch_size, room, image_size, digit_size)
     return TwoParts(source.num_classes, digit_size, image_size, patches, patch)
 
 
@@ -93,17 +92,14 @@ class TwoParts:
             "boxes": boxes(places, self.digit_size, self.image_size),
         }
         if self.patches:
-            sizes = (self.patch, self.digit_size, self.image_size)
-            found |= clutter(drawn[:, 7:], rows, len(labels), *sizes)
+            found |= clutter(drawn[:, 7:], rows, len(labels), self.patch, self.digit_size, self.image_size)
         return found
 
     def paint(self, digits: Tensor, description: Description) -> Tensor:
-        """As `made.Maker`."""
         places = description["places"]
         canvas = digits.new_zeros(len(places), self.image_size, self.image_size)
-        for part in range(2):
-            corner = torch.zeros_like(places[:, part])
-            paste(canvas, digits, description["rows"][:, part], corner, places[:, part], self.digit_size)
+        for rows, place in zip(description["rows"].unbind(1), places.unbind(1), strict=True):
+            paste(canvas, digits, rows, torch.zeros_like(place), place, self.digit_size)
         if self.patches:
             paste_clutter(canvas, digits, description, self.patch)
         return canvas.unsqueeze(-1)

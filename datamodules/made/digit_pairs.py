@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from datamodules.made.distorted_digits import DIGIT, KINDS, Distortion, place
+from datamodules.made.distorted_digits import KINDS, Distortion, patch_width, place, sizes
 from datamodules.made.made_data import Description, chosen
 from datamodules.made.painting import (
     CLUTTER_DRAWS,
@@ -49,7 +49,7 @@ def digit_addition(
     scale, room: as `Distortion`. Raises ValueError for impossible values.
     """
     distortion = Distortion(room=room, angle=angle, scale=(scale[0], scale[1]), placed=True)
-    image_size, digit_size = _sizes(source.image_size, size, room)
+    image_size, digit_size = _sizes(source, size, room)
     return DigitAddition(2 * source.num_classes - 1, digit_size, image_size, distortion)
 
 
@@ -68,16 +68,13 @@ def same_digits(
     values.
     """
     Distortion(room=room, placed=True, patches=patches, patch_size=patch_size)  # refuses what is impossible
-    image_size, digit_size = _sizes(source.image_size, size, room)
-    patch = min(digit_size, max(1, round(patch_size * image_size / room)))
+    image_size, digit_size = _sizes(source, size, room)
+    patch = patch_width(patch_size, room, image_size, digit_size)
     return SameDigits(source.num_classes, digit_size, image_size, patches, patch, same)
 
 
-def _sizes(digit_size: int, size: int | None, room: float) -> tuple[int, int]:
-    """Widths in pixels of the image and of the digit in it."""
-    image_size, digit_size = (
-        (round(digit_size * room / DIGIT), digit_size) if size is None else (size, round(size * DIGIT / room))
-    )
+def _sizes(source: "ImageData", size: int | None, room: float) -> tuple[int, int]:
+    image_size, digit_size = sizes(source.image_size, size, room)
     if digit_size < 2:
         raise ValueError(f"size is {image_size}; too small for a digit")
     return image_size, digit_size
@@ -109,16 +106,13 @@ class DigitAddition:
         drawn = draws.double()
         both = torch.stack([rows, (drawn[:, 0] * len(labels)).long()], dim=1)
         each = drawn[:, 1:].reshape(-1, 4)
-        found = {name: value.unflatten(0, (-1, 2)) for name, value in self._placed(each).items()}
+        placed = place(each, self.distortion, self.digit_size, self.image_size)
+        matrix = placed.pop("matrix")
+        placed |= {"matrix": matrix.float(), "inverse": torch.linalg.inv(matrix).float()}
+        found = {name: value.unflatten(0, (-1, 2)) for name, value in placed.items()}
         return {"labels": labels[both].sum(1), "digits": labels[both], "rows": both, **found}
 
-    def _placed(self, draws: Tensor) -> Description:
-        placed = place(draws, self.distortion, self.digit_size, self.image_size)
-        matrix = placed.pop("matrix")
-        return {**placed, "matrix": matrix.float(), "inverse": torch.linalg.inv(matrix).float()}
-
     def paint(self, digits: Tensor, description: Description) -> Tensor:
-        """As `made.Maker`."""
         positions = mapped(description["inverse"].flatten(0, 1), *centres(self.image_size, digits.device))
         values = sampled(digits.index_select(0, description["rows"].flatten()), positions)
         return rounded(values).unflatten(0, (-1, 2)).movedim(1, -1)
@@ -157,12 +151,11 @@ class SameDigits:
         places = whole_places(each[:, :2], self.image_size - self.digit_size)
         found = {"places": places, "boxes": boxes(places, self.digit_size, self.image_size)}
         if self.patches:
-            sizes = (self.patch, self.digit_size, self.image_size)
-            found |= clutter(each[:, 2:], both.flatten(), len(labels), *sizes)
+            digits = both.flatten()
+            found |= clutter(each[:, 2:], digits, len(labels), self.patch, self.digit_size, self.image_size)
         return {"labels": labels[rows], "rows": both, **{k: v.unflatten(0, (-1, 2)) for k, v in found.items()}}
 
     def paint(self, digits: Tensor, description: Description) -> Tensor:
-        """As `made.Maker`."""
         flat = {name: value.flatten(0, 1) for name, value in description.items() if name != "labels"}
         canvas = digits.new_zeros(len(flat["rows"]), self.image_size, self.image_size)
         paste(canvas, digits, flat["rows"], torch.zeros_like(flat["places"]), flat["places"], self.digit_size)

@@ -85,6 +85,18 @@ KINDS = {
 }
 
 
+def sizes(digit_size: int, size: int | None, room: float) -> tuple[int, int]:
+    """Widths in pixels of the image and of the digit in it; size: of the image, None keeps the digit's resolution."""
+    if size is None:
+        return round(digit_size * room / DIGIT), digit_size
+    return size, round(size * DIGIT / room)
+
+
+def patch_width(patch_size: float, room: float, image_size: int, digit_size: int) -> int:
+    """Width of a patch of clutter, in pixels of the image."""
+    return min(digit_size, max(1, round(patch_size * image_size / room)))
+
+
 def distorted_digits(
     source: "ImageData", kind: str = "RTS", size: int | None = None, **changes: Any
 ) -> "DistortedDigits":
@@ -102,8 +114,7 @@ def distorted_digits(
         name: tuple(value) if isinstance(value, list | tuple) else value for name, value in changes.items()
     }
     distortion = replace(KINDS[kind], **values)
-    image_size = round(source.image_size * distortion.room / DIGIT) if size is None else size
-    digit_size = source.image_size if size is None else round(size * DIGIT / distortion.room)
+    image_size, digit_size = sizes(source.image_size, size, distortion.room)
     if digit_size < 2:
         raise ValueError(f"size is {size}; too small for a digit")
     return DistortedDigits(kind, source.num_classes, digit_size, image_size, distortion)
@@ -136,8 +147,7 @@ class DistortedDigits:
 
     @property
     def patch(self) -> int:
-        """Width of a patch of clutter, in pixels of the image."""
-        return min(self.digit_size, max(1, round(self.distortion.patch_size * self.image_size / self.distortion.room)))
+        return patch_width(self.distortion.patch_size, self.distortion.room, self.image_size, self.digit_size)
 
     def describe(self, labels: Tensor, rows: Tensor, draws: Tensor) -> Description:
         """As `made.Maker`; the same columns of draws mean the same in every kind."""
@@ -160,7 +170,6 @@ class DistortedDigits:
         return found
 
     def paint(self, digits: Tensor, description: Description) -> Tensor:
-        """As `made.Maker`."""
         x, y = centres(self.image_size, digits.device)
         if "bends" in description:
             x, y = bent(description["bends"], self.image_size)

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from datamodules.augment import Augment, normalise
 from datamodules.errors import DataError
-from datamodules.images import FixedBatches, ImageData, Split
+from datamodules.images import FixedBatches, ImageData, Split, WholeBatches
 from datamodules.order import Batches, BatchIndex, generator
 from datamodules.sources.decoding import resized
 from datamodules.sources.pixels import Decoded, Pixels
@@ -70,19 +70,6 @@ class FreshBatches(Batches):
             yield BatchIndex(batch.indices, of_rows[batch.indices])
 
 
-class Described(Dataset[Description]):
-    """Whole batches of training samples, described: `BatchIndex` -> Description."""
-
-    def __init__(self, maker: Maker, labels: Tensor) -> None:
-        self.maker, self.labels = maker, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, batch: BatchIndex) -> Description:
-        return self.maker.describe(self.labels, batch.indices, batch.draws)
-
-
 class MadeData(ImageData):
     """What a maker makes of every split of a source of digits; otherwise used as any `ImageData`.
 
@@ -102,7 +89,8 @@ class MadeData(ImageData):
                 draws = torch.rand(len(pixels), maker.num_draws, generator=generator("made", source.split_seed, split))
                 truth[split] = maker.describe(pixels.labels, torch.arange(len(pixels)), draws)
                 painted[split] = Pixels(_painted(maker, pixels.images[..., 0], truth[split]), truth[split]["labels"])
-        made = json.loads(json.dumps({"version": VERSION, "maker": type(maker).__name__, **_fields(maker)}))
+        fields = asdict(maker)  # type: ignore[call-overload]
+        made = json.loads(json.dumps({"version": VERSION, "maker": type(maker).__name__, **fields}))
         super().__init__(
             Decoded(painted["train"], painted["test"], maker.num_classes),
             name=f"{source.name}-{maker.name}",
@@ -138,7 +126,10 @@ class MadeData(ImageData):
             return super().train_dataloader()
         num_draws = self.maker.num_draws
         batches = FreshBatches(len(self.train), self.batch_size, self.seed, *self._place(), num_draws=num_draws)
-        return self._loader(Described(self.maker, self._digits.labels), batches)
+        return self._loader(WholeBatches(len(self.train), self._described_batch), batches)
+
+    def _described_batch(self, batch: BatchIndex) -> Description:
+        return self.maker.describe(self._digits.labels, batch.indices, batch.draws)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """On the device: paint and normalise a described batch, treat any other as `ImageData` does."""
@@ -172,10 +163,6 @@ def chosen(labels: Tensor, wanted: Tensor, draws: Tensor, but: Tensor | None = N
     number = (draws * (num - 1).clamp(min=1)).long()
     number += (number >= place[but] - first) & (num > 1)
     return order[first + number]
-
-
-def _fields(maker: Any) -> dict[str, Any]:
-    return asdict(maker)
 
 
 def _fitted(pixels: Pixels, size: int) -> Pixels:

@@ -67,7 +67,7 @@ def read_parts(root: Path) -> tuple[Parts, Parts]:
     Raises DataError for missing or damaged lists and photographs.
     """
     home = _home(root)
-    names = _table(home / PART_LISTS[0], 1, words=True)
+    names = _table(home / PART_LISTS[0], 1)
     boxes = _numbers(home / LISTS[3], 4)
     columns = {number: index for index, number in enumerate(names)}
     found: dict[str, dict[int, list[float]]] = {}
@@ -107,9 +107,7 @@ def _home(root: Path) -> Path:
 
 def _birds(home: Path, training: bool) -> list[_Bird]:
     """The images of one split, in the order of images.txt."""
-    names, labels, splits = (
-        _table(home / LISTS[0], 1, words=True), _numbers(home / LISTS[1], 1), _numbers(home / LISTS[2], 1)
-    )  # fmt: skip
+    names, labels, splits = _table(home / LISTS[0], 1), _numbers(home / LISTS[1], 1), _numbers(home / LISTS[2], 1)
     most, found = most_classes(len(names)), []
     for number, words in names.items():
         label, is_training = _of(labels, number, home / LISTS[1])[0], _of(splits, number, home / LISTS[2])[0]
@@ -123,13 +121,7 @@ def _birds(home: Path, training: bool) -> list[_Bird]:
 
 
 def _decode(birds: list[_Bird], size: int) -> Pixels:
-    images = decode(
-        len(birds),
-        read=lambda row: _coloured(birds[row].file),
-        where=lambda row: str(birds[row].file),
-        image_size=size,
-        title=f"decoding {FOLDER}",
-    )
+    images = decode([bird.file for bird in birds], _coloured, size, f"decoding {FOLDER}")
     return Pixels(images, torch.tensor([bird.label for bird in birds]))
 
 
@@ -166,17 +158,17 @@ def _rows(file: Path, columns: int) -> list[list[str]]:
     return rows
 
 
-def _table(file: Path, columns: int, words: bool = False) -> dict[str, list[str]]:
-    """Number of the image, or part -> the other columns."""
-    found = {row[0]: row[1:] if words else row[1 : columns + 1] for row in _rows(file, columns + 1)}
+def _table(file: Path, columns: int) -> dict[str, list[str]]:
+    """Number of the image, or part -> the other columns, so many or more."""
+    found = {row[0]: row[1:] for row in _rows(file, columns + 1)}
     if not found:
         raise DataError(f"{file}: empty; unpack {FOLDER}.tgz again")
     return found
 
 
 def _numbers(file: Path, columns: int) -> dict[str, list[float]]:
-    table = _table(file, columns)
-    return {number: _floats(values, file, line) for line, (number, values) in enumerate(table.items(), start=1)}
+    rows = enumerate(_table(file, columns).items(), start=1)
+    return {number: _floats(values[:columns], file, line) for line, (number, values) in rows}
 
 
 def _floats(values: list[str], file: Path, line: int) -> list[float]:

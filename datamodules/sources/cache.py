@@ -7,15 +7,14 @@ import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from datamodules.sources.pixels import Decoded, Pixels
+from modules.weights import write_tensors
 
 FORMAT = "2"
 """To be raised whenever a reader changes what it makes of the same files."""
@@ -66,7 +65,9 @@ def load_or_decode(file: Path, source: str, decode: Callable[[], Decoded]) -> tu
     decoded = decode()
     contents = digest(decoded)
     try:
-        _write(file, decoded, {"format": FORMAT, "source": source, "digest": contents})
+        file.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"num_classes": str(decoded.num_classes), "jpeg_quality": json.dumps(decoded.jpeg_quality)}
+        write_tensors(_tensors(decoded), file, {"format": FORMAT, "source": source, "digest": contents, **facts})
     except (OSError, SafetensorError) as reason:
         log.warning("decoded pixels are not kept, every start will decode again: %s", reason)
     return decoded, contents
@@ -98,18 +99,6 @@ def _open(file: Path, source: str) -> tuple[Decoded, str]:
     if digest(decoded) != metadata.get("digest"):
         raise _Distrusted("its contents do not match their digest")
     return decoded, metadata["digest"]
-
-
-def _write(file: Path, decoded: Decoded, metadata: dict[str, str]) -> None:
-    """Write beside the file and rename, so that no reader, and no second writer, ever meets half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    described = {**metadata, "num_classes": str(decoded.num_classes), "jpeg_quality": json.dumps(decoded.jpeg_quality)}
-    try:
-        save_file(_tensors(decoded), unfinished, described)
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _tensors(decoded: Decoded) -> dict[str, torch.Tensor]:

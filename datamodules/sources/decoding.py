@@ -2,10 +2,11 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -39,42 +40,50 @@ STANDARD_LUMINANCE = np.array(
 
 ROWS_PER_TASK = 256
 
+Item = TypeVar("Item")
+
 
 def decode(
-    count: int,
-    read: Callable[[int], bytes | Path],
-    where: Callable[[int], str],
-    image_size: int | None = None,
-    title: str = "decoding",
+    images: Sequence[Item],
+    read: Callable[[Item], bytes | Path],
+    image_size: int | None,
+    title: str,
+    where: Callable[[Item], str] = str,
 ) -> Tensor:
-    """Decode images 0..count - 1 to uint8 (count, H, W, C), C = 1 for greyscale and 3 otherwise.
+    """Decode images to uint8 (N, H, W, C), C = 1 for greyscale and 3 otherwise.
 
     read gives the compressed bytes of an image or their file, from any thread; where names it in errors. With
     image_size, every image is resized and cropped to that square; without, all must already have one square size.
     Raises DataError for an unreadable image, an image that is not square, images of mixed size or channel count, and
     for more pixels than the memory holds.
     """
+
+    def one(image: Item) -> NDArray[np.uint8]:
+        with opened(read(image), where(image)) as found:
+            array = _fit(plain(found), image_size)
+        return array.reshape(*array.shape[:2], -1)
+
+    count, name = len(images), where(images[0])
     if image_size is not None:
-        check_memory(count, (image_size, image_size, 1), where(0))
-    first = _decode_one(read, where, 0, image_size)
+        check_memory(count, (image_size, image_size, 1), name)
+    first = one(images[0])
     if first.shape[0] != first.shape[1]:
-        raise DataError(
-            f"{where(0)}: {in_words(first.shape)}, not a square; image_size=... resizes and crops every image"
-        )
-    check_memory(count, first.shape, where(0))
+        raise DataError(f"{name}: {in_words(first.shape)}, not a square; image_size=... resizes and crops every image")
+    check_memory(count, first.shape, name)
     pixels = np.empty((count, *first.shape), dtype=np.uint8)
 
     def decode_rows(start: int) -> int:
-        stop = min(start + ROWS_PER_TASK, count)
-        for row in range(start, stop):
-            image = _decode_one(read, where, row, image_size)
+        rows = range(start, min(start + ROWS_PER_TASK, count))
+        for row in rows:
+            image = one(images[row])
             if image.shape != first.shape:
                 raise DataError(
-                    f"images differ: {where(0)} is {in_words(first.shape)}, {where(row)} is {in_words(image.shape)}; "
-                    "all must have one channel count and one size (image_size=... resizes and crops)"
+                    f"images differ: {name} is {in_words(first.shape)}, {where(images[row])} is "
+                    f"{in_words(image.shape)}; all must have one channel count and one size (image_size=... resizes "
+                    "and crops)"
                 )
             pixels[row] = image
-        return stop - start
+        return len(rows)
 
     # disable=None: no bar where there is no terminal.
     with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=count, desc=title, unit="image", disable=None) as bar:
@@ -177,15 +186,6 @@ def _has_deep_colours(image: Image.Image) -> bool:
 def _has_more_pictures(image: Image.Image) -> bool:
     # is_animated, where there is one, looks at one more frame and does not count them all.
     return bool(image.is_animated if hasattr(image, "is_animated") else getattr(image, "n_frames", 1) > 1)
-
-
-def _decode_one(
-    read: Callable[[int], bytes | Path], where: Callable[[int], str], row: int, image_size: int | None
-) -> NDArray[np.uint8]:
-    """One image as uint8 (H, W, C)."""
-    with opened(read(row), where(row)) as image:
-        array = _fit(plain(image), image_size)
-    return array.reshape(*array.shape[:2], -1)
 
 
 def _fit(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:

@@ -39,13 +39,7 @@ def read_folders(files: list[Path], image_size: int | None) -> Decoded:
 
 def _decode(files: list[Path], classes: list[str], image_size: int | None) -> Pixels:
     number = {name: index for index, name in enumerate(classes)}
-    images = decode(
-        len(files),
-        read=lambda row: files[row],
-        where=lambda row: str(files[row]),
-        image_size=image_size,
-        title=f"decoding {files[0].parent.parent}",
-    )
+    images = decode(files, lambda file: file, image_size, f"decoding {files[0].parent.parent}")
     return Pixels(images, torch.tensor([number[file.parent.name] for file in files]))
 
 

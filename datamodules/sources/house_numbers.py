@@ -14,6 +14,7 @@ show is not confirmed.
 import logging
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,8 @@ def _values(mat: Any, field: Any) -> list[float]:
 
 
 def _decode(numbers: list[Number], size: int) -> Pixels:
-    images = decode(
-        len(numbers),
-        read=lambda row: _cropped(numbers[row], size),
-        where=lambda row: str(numbers[row].file),
-        image_size=size,
-        title=f"decoding {numbers[0].file.parent}",
-    )
+    title = f"decoding {numbers[0].file.parent}"
+    images = decode(numbers, partial(_cropped, size=size), size, title, lambda number: str(number.file))
     labels = torch.full((len(numbers), LONGEST), NULL)
     for row, number in enumerate(numbers):
         labels[row, : len(number.digits)] = torch.tensor(number.digits)

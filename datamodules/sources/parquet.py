@@ -4,11 +4,9 @@ One column holds the images, a struct {bytes, path}; one integer column holds th
 """
 
 import json
-from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -97,23 +95,11 @@ def _decode(parts: list[_Columns], num_classes: int, image_size: int | None) -> 
     """The pixels of one split, in the order of its files."""
     for part in parts:
         check_labels(part.labels, num_classes, str(part.file))
-    ends = list(accumulate(len(part.labels) for part in parts))
-    if not ends[-1]:
+    rows = [(part, row) for part in parts for row in range(len(part.labels))]
+    if not rows:
         raise DataError(f"{parts[0].file}: no rows")
-
-    def locate(index: int) -> tuple[_Columns, int]:
-        number = bisect_right(ends, index)
-        return parts[number], index - ends[number] + len(parts[number].labels)
-
-    def read(index: int) -> bytes:
-        part, row = locate(index)
-        return part.read(row)
-
-    def where(index: int) -> str:
-        part, row = locate(index)
-        return part.where(row)
-
-    images = decode(ends[-1], read, where, image_size, title=f"decoding {parts[0].file.name}")
+    title = f"decoding {parts[0].file.name}"
+    images = decode(rows, lambda at: at[0].read(at[1]), image_size, title, lambda at: at[0].where(at[1]))
     return Pixels(images, torch.cat([part.labels for part in parts]))
 
 

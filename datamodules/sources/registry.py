@@ -14,21 +14,20 @@ from datamodules.sources import birds, folders, house_numbers, official, parquet
 from datamodules.sources.decoding import resized
 from datamodules.sources.pixels import Decoded
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 NO_AUGMENTATION = Augment()
 
-LAYOUTS: dict[str, tuple[Callable[[Path], list[Path]], Callable[[list[Path], int | None], Decoded]]] = {
-    "folder": (folders.find_files, folders.read_folders),
-    "house_numbers": (house_numbers.find_files, house_numbers.read_house_numbers),
-    "birds": (birds.find_files, birds.read_birds),
-}
-"""Sources that are folders of images: what finds the files below a root, and what decodes them."""
-
-REMEDIES = {
-    "folder": "a folder with train/<class>/*.png and test/<class>/*.png",
-    "house_numbers": "a folder with train/ and test/ of SVHN's full numbers, each with digitStruct.mat",
-    "birds": "CUB_200_2011 as its archive unpacks",
-}
+LAYOUTS: dict[str, tuple[Callable[[Path], list[Path]], Callable[[list[Path], int | None], Decoded], str]] = {
+    "folder": (
+        folders.find_files, folders.read_folders,
+        "a folder with train/<class>/*.png and test/<class>/*.png",
+    ),
+    "house_numbers": (
+        house_numbers.find_files, house_numbers.read_house_numbers,
+        "a folder with train/ and test/ of SVHN's full numbers, each with digitStruct.mat",
+    ),
+    "birds": (birds.find_files, birds.read_birds, "CUB_200_2011 as its archive unpacks"),
+}  # fmt: skip
+"""Sources that are folders of images: what finds the files below a root, what decodes them, and what they look like."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,13 @@ class Source:
     """One named data set.
 
     num_classes: None if it is counted. official_size: images in the training and test files as published, None if there
-    is no such thing. published: mean and standard deviation per channel, 0..1 scale, as usually quoted (for comparison
-    only; `ImageData` computes its own). shape: height, width, channels. augment: the usual training augmentation.
-    torchvision: the class that can download it; files: what it downloads, relative to the root; read: their reader.
+    is no such thing. shape: height, width, channels. augment: the usual training augmentation. torchvision: the class
+    that can download it; files: what it downloads, relative to the root; read: their reader.
     """
 
     name: str
     num_classes: int | None = None
     official_size: tuple[int, int] | None = None
-    published: Statistics | None = None
     shape: tuple[int, int, int] | None = None
     augment: Augment = NO_AUGMENTATION
     torchvision: str | None = None
@@ -91,7 +88,7 @@ def locate(source: Source, root: Path, image_size: int | None = None, download: 
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; {_remedy(source)}")
     if source.name in LAYOUTS:
-        find_files, read_files = LAYOUTS[source.name]
+        find_files, read_files, _ = LAYOUTS[source.name]
         files = _regular(find_files(root))
         return Located(files, partial(read_files, files, image_size), source.name)
     if files := _regular(parquet.find_files(root)):
@@ -140,20 +137,19 @@ def _decode_parquet(source: Source, files: list[Path], image_size: int | None) -
 
 
 def _remedy(source: Source) -> str:
-    if source.name in REMEDIES:
-        return f"point the data root at {REMEDIES[source.name]}"
+    if source.name in LAYOUTS:
+        return f"point the data root at {LAYOUTS[source.name][2]}"
     parquet_files = "a folder with train-*.parquet and test-*.parquet as downloaded from a hub"
     if source.torchvision is None:
         return f"point the data root at {parquet_files}"
     return f"fetch {source.name} with --download, or point the data root at {parquet_files}"
 
 
-def _mnist_like(name: str, dataset: str, published: Statistics) -> Source:
+def _mnist_like(name: str, dataset: str) -> Source:
     return Source(
         name,
         num_classes=10,
         official_size=(60_000, 10_000),
-        published=published,
         shape=(28, 28, 1),
         augment=Augment(pad=2),
         torchvision=dataset,
@@ -162,12 +158,11 @@ def _mnist_like(name: str, dataset: str, published: Statistics) -> Source:
     )
 
 
-def _cifar_like(num_classes: int, folder: str, files: tuple[str, ...], published: Statistics) -> Source:
+def _cifar_like(num_classes: int, folder: str, files: tuple[str, ...]) -> Source:
     return Source(
         f"cifar{num_classes}",
         num_classes=num_classes,
         official_size=(50_000, 10_000),
-        published=published,
         shape=(32, 32, 3),
         augment=Augment(pad=4, flip=True),
         torchvision=f"CIFAR{num_classes}",
@@ -178,17 +173,14 @@ def _cifar_like(num_classes: int, folder: str, files: tuple[str, ...], published
 
 _ALL = (
     Source("digits", num_classes=10, official_size=(1347, 450), shape=(16, 16, 1), augment=Augment(pad=1)),
-    _mnist_like("mnist", "MNIST", ((0.1307,), (0.3081,))),
-    _mnist_like("fashion_mnist", "FashionMNIST", ((0.2860,), (0.3530,))),
-    _cifar_like(
-        10, "cifar-10-batches-py", official.CIFAR10_FILES, ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-    ),
-    _cifar_like(100, "cifar-100-python", official.CIFAR100_FILES, ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))),
+    _mnist_like("mnist", "MNIST"),
+    _mnist_like("fashion_mnist", "FashionMNIST"),
+    _cifar_like(10, "cifar-10-batches-py", official.CIFAR10_FILES),
+    _cifar_like(100, "cifar-100-python", official.CIFAR100_FILES),
     Source(
         "svhn",
         num_classes=10,
         official_size=(73_257, 26_032),
-        published=((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
         shape=(32, 32, 3),
         augment=Augment(pad=4),
         torchvision="SVHN",

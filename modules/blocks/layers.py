@@ -35,6 +35,11 @@ class ResponseNorm(nn.Module):
         return x * torch.pow(2 + 1e-4 * total, -0.75)
 
 
+def named(**layers: nn.Module) -> nn.Sequential:
+    """Layers one after the other, each under its name."""
+    return nn.Sequential(OrderedDict(layers))
+
+
 def sequence(words: str, channels: int, convs: Sequence[nn.Conv2d] = ()) -> nn.Sequential:
     """Builds `conv`, `bn` and `relu` in the order of the words, e.g. "bn relu conv bn relu conv".
 
@@ -42,7 +47,7 @@ def sequence(words: str, channels: int, convs: Sequence[nn.Conv2d] = ()) -> nn.S
     Every layer is its own module with its own name (conv1, bn1, relu1, conv2, ...), none works in place, so that hooks
     and attributions see each activation.
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers: dict[str, nn.Module] = {}
     count = {"conv": 0, "bn": 0, "relu": 0}
     remaining = iter(convs)
     for word in words.split():
@@ -54,7 +59,7 @@ def sequence(words: str, channels: int, convs: Sequence[nn.Conv2d] = ()) -> nn.S
         else:
             layer = nn.BatchNorm2d(channels) if word == "bn" else nn.ReLU()
         layers[f"{word}{count[word]}"] = layer
-    return nn.Sequential(layers)
+    return named(**layers)
 
 
 def conv(
@@ -82,19 +87,13 @@ def plain_block(layers: Mapping[str, nn.Module], post: nn.Module | None = None) 
             first.in_channels, out_channels, first.stride[0], kernel_size=first.kernel_size[0], padding=padding
         )
     changes_shape = not isinstance(shortcut, nn.Identity)
-    branch = nn.Sequential(OrderedDict(layers))
-    return Block(branch, shortcut, post=post, merge="replace", changes_shape=changes_shape)
+    return Block(named(**layers), shortcut, post=post, merge="replace", changes_shape=changes_shape)
 
 
 def pooled_head(channels: int, num_classes: int, before: str = "") -> nn.Sequential:
     """[before] - global average pooling - linear: (N, channels, H, W) to (N, num_classes)."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for name, layer in sequence(before, channels).named_children():
-        layers[name] = layer
-    layers["pool"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(channels, num_classes)
-    return nn.Sequential(layers)
+    first = dict(sequence(before, channels).named_children())
+    return named(**first, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(channels, num_classes))
 
 
 def initialise(network: nn.Module, linear_std: float | None = None) -> None:

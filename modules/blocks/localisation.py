@@ -9,27 +9,26 @@ the resolution where it is not.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 from torch import nn
 
-from modules.blocks.layers import check_least
+from modules.blocks.layers import check_least, named
 
 LocalisationName = Literal["fc", "conv", "fc_svhn", "conv_svhn"]
 
 
 def fc_localisation(in_channels: int, image_size: int, hidden: tuple[int, ...]) -> tuple[nn.Sequential, int]:
     """Fully connected layers with ReLU, without the last one, and the number of features they give."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     features = in_channels * image_size**2
     for index, units in enumerate(hidden, start=1):
         layers[f"fc{index}"] = nn.Linear(features, units)
         layers[f"relu{index}"] = nn.ReLU()
         features = units
-    return nn.Sequential(layers), features
+    return named(**layers), features
 
 
 def conv_localisation(
@@ -43,18 +42,14 @@ def conv_localisation(
     size = image_size // shrink
     padding = 0 if (size - 4) // 2 - 4 >= 1 else 2
     last = (size - 4) // 2 - 4 if padding == 0 else size // 2
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if shrink > 1:
-        layers["shrink"] = nn.AvgPool2d(shrink)
-    layers["conv1"] = nn.Conv2d(in_channels, channels, 5, padding=padding)
-    layers["relu1"] = nn.ReLU()
-    layers["pool"] = nn.MaxPool2d(2)
-    layers["conv2"] = nn.Conv2d(channels, channels, 5, padding=padding)
-    layers["relu2"] = nn.ReLU()
-    layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(channels * last**2, hidden)
-    layers["relu3"] = nn.ReLU()
-    return nn.Sequential(layers), hidden
+    shrunken = {"shrink": nn.AvgPool2d(shrink)} if shrink > 1 else {}
+    layers = named(
+        **shrunken,
+        conv1=nn.Conv2d(in_channels, channels, 5, padding=padding), relu1=nn.ReLU(), pool=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(channels, channels, 5, padding=padding), relu2=nn.ReLU(), flatten=nn.Flatten(),
+        fc=nn.Linear(channels * last**2, hidden), relu3=nn.ReLU(),
+    )  # fmt: skip
+    return layers, hidden
 
 
 LOCALISATIONS: dict[str, Callable[[int, int], tuple[nn.Sequential, int]]] = {

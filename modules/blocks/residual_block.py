@@ -32,7 +32,7 @@ from typing import Literal, NamedTuple, get_args
 from torch import Tensor, nn
 
 from modules.blocks.block import Block, shape_match
-from modules.blocks.layers import check_choice, check_dropout, conv, sequence
+from modules.blocks.layers import check_choice, check_dropout, conv, named, sequence
 from modules.blocks.parallel import Parallel
 
 
@@ -196,16 +196,14 @@ def _paths(design: BlockDesign, words: str, in_channels: int, inner: int, out_ch
     names = list(paths[0])
     start, end = names.index("conv1"), names.index("conv3") + (design.form == "split")
     by_name = {
-        f"path{number}": nn.Sequential(OrderedDict((name, path[name]) for name in names[start:end]))
+        f"path{number}": named(**{name: path[name] for name in names[start:end]})
         for number, path in enumerate(paths, start=1)
     }
     shared = dict(paths[0])
     if design.form == "concat":
         shared["conv3"] = conv(inner, out_channels, 1)
-    layers: OrderedDict[str, nn.Module] = OrderedDict((name, shared[name]) for name in names[:start])
-    layers["paths"] = PathSum(by_name) if design.form == "split" else Parallel(by_name)
-    layers.update((name, shared[name]) for name in names[end:])
-    return nn.Sequential(layers)
+    before, after = ({name: shared[name] for name in part} for part in (names[:start], names[end:]))
+    return named(**before, paths=PathSum(by_name) if design.form == "split" else Parallel(by_name), **after)
 
 
 def _residual(design: BlockDesign, words: str, in_channels: int, width: int, stride: int) -> nn.Module:
@@ -223,18 +221,17 @@ def _projection(design: BlockDesign, in_channels: int, out_channels: int, stride
     if design.shortcut != "D" or stride == 1:
         return sequence(words, in_channels, [conv(in_channels, out_channels, 1, stride)])
     layers = sequence(words, in_channels, [conv(in_channels, out_channels, 1)]).named_children()
-    pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
-    return nn.Sequential(OrderedDict([("pool", pool), *layers]))
+    return named(pool=nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False), **dict(layers))
 
 
 def _weakened(design: BlockDesign, path: nn.Module) -> nn.Module:
     """The shortcut with its dropout and its constant factor, where it has them."""
-    layers = OrderedDict(path=path)
+    layers = {"path": path}
     if design.shortcut_dropout > 0:
         layers["dropout"] = nn.Dropout(design.shortcut_dropout)
     if design.shortcut_scale != 1:
         layers["scale"] = Scale(design.shortcut_scale)
-    return nn.Sequential(layers) if len(layers) > 1 else path
+    return named(**layers) if len(layers) > 1 else path
 
 
 def residual_block(design: BlockDesign, in_channels: int, width: int, stride: int, is_first: bool) -> Block:

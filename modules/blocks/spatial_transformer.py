@@ -12,7 +12,6 @@ digits of a position).
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from modules.blocks.block import Block
 from modules.blocks.grids import Grid, MatrixGrid, SplineGrid, Transform, pixel_centres
-from modules.blocks.layers import check_choice, check_least, initialise
+from modules.blocks.layers import check_choice, check_least, initialise, named
 from modules.blocks.localisation import LOCALISATIONS, LocalisationName
 from modules.blocks.parallel import Parallel
 from modules.blocks.sampling import Sampling, autocast_off, sample
@@ -91,8 +90,7 @@ class SpatialTransformer(nn.Module):
         self, features: nn.Module, num_features: int, grid: Grid, sampling: Sampling, start: Start, image_size: int
     ) -> None:
         super().__init__()
-        theta = Theta(num_features, grid.num_numbers)
-        self.localisation = nn.Sequential(OrderedDict(features=features, theta=theta))
+        self.localisation = named(features=features, theta=Theta(num_features, grid.num_numbers))
         self.grid = grid
         self.sampling, self.start, self.image_size = sampling, start, image_size
         self.initialise()

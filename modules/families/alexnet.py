@@ -13,14 +13,13 @@ CIFAR-10, three 5x5 convolutions with pooling and a classifier, without regulari
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import ResponseNorm, activation_layer, check_choice, keep_variance, plain_block
+from modules.blocks.layers import ResponseNorm, activation_layer, check_choice, keep_variance, named, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -44,7 +43,7 @@ POOL_SIZES = (2, 3)
 
 
 def _convolution(conv: nn.Conv2d, activation: str, response_norm: bool, post: nn.Module | None) -> Block:
-    layers = OrderedDict(conv=conv, activation=activation_layer(activation))
+    layers = {"conv": conv, "activation": activation_layer(activation)}
     if response_norm:
         layers["norm"] = ResponseNorm()
     return plain_block(layers, post)
@@ -82,9 +81,7 @@ def alexnet(
         raise ValueError(f"widths must be five whole numbers of at least 1, got {widths}")
     if groups < 1 or any(width % groups for width in widths):
         raise ValueError(f"widths must be divisible by groups, got {widths} and {groups}")
-    last = nn.Sequential(
-        OrderedDict(pool=nn.MaxPool2d(pool_size, 2), grid=nn.AdaptiveAvgPool2d(GRID), flatten=nn.Flatten())
-    )
+    last = named(pool=nn.MaxPool2d(pool_size, 2), grid=nn.AdaptiveAvgPool2d(GRID), flatten=nn.Flatten())
     first, second, third, fourth, fifth = widths
     convs = (
         nn.Conv2d(in_channels, first, 11, 4, padding=2),
@@ -106,7 +103,7 @@ def alexnet(
     network = Network(
         nn.Identity(),
         blocks,
-        nn.Sequential(OrderedDict(fc=nn.Linear(hidden, num_classes))),
+        named(fc=nn.Linear(hidden, num_classes)),
         input_size=InputSize(4 * (least - 1) + 11 - 2 * 2),
     )
     _initialise(network)
@@ -156,12 +153,10 @@ def alexnet_cifar(
     for number in (1, 2, 3):
         # Rounded up, so that windows of 2 and of 3 give maps of one size.
         pool = nn.MaxPool2d(pool_size, 2, ceil_mode=pool_size == 3)
-        post = pool if number < 3 else nn.Sequential(OrderedDict(pool=pool, flatten=nn.Flatten()))
+        post = pool if number < 3 else named(pool=pool, flatten=nn.Flatten())
         conv = nn.Conv2d(channels[number - 1], channels[number], 5, padding=2, groups=1 if number == 1 else groups)
         blocks[f"conv{number}"] = _convolution(conv, activation, response_norm and number < 3, post)
-    head = nn.Sequential(
-        OrderedDict(dropout=nn.Dropout(dropout), fc=nn.Linear(2 * width * (image_size // 8) ** 2, num_classes))
-    )
+    head = named(dropout=nn.Dropout(dropout), fc=nn.Linear(2 * width * (image_size // 8) ** 2, num_classes))
     network = Network(nn.Identity(), blocks, head, input_size=InputSize(image_size, 0))
     keep_variance(network, activation)
     return network

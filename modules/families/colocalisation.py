@@ -19,7 +19,6 @@ one network learns from all. Where the paper is silent: both images of a pair ha
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import check_choice, check_least, conv, initialise, plain_block
+from modules.blocks.layers import check_choice, check_least, conv, initialise, named, plain_block
 from modules.blocks.localisation import LocalisationName
 from modules.blocks.network import InputSize, Network
 from modules.blocks.sampling import sample
@@ -118,20 +117,20 @@ def st_colocalisation(
     check_least("width in pixels of the window", size, 4 if encoder == "cnn" else grid)
     design = TransformerDesign(transform, output_size=size, localisation=localisation, scale=scale)
     transformer = transformer_block(1, image_size, design)
-    blocks: OrderedDict[str, Block] = OrderedDict()
-    head: OrderedDict[str, nn.Module] = OrderedDict()
+    blocks: dict[str, Block] = {}
+    head: dict[str, nn.Module] = {}
     if encoder == "thumbnail":
         blocks["thumbnail"] = Block(
             Thumbnail(grid, contrast), Resize(grid, "bilinear"), post=nn.Flatten(), merge="replace", changes_shape=True
         )
     else:
-        flat = nn.Sequential(OrderedDict(pool=nn.MaxPool2d(2), flatten=nn.Flatten()))
+        flat = named(pool=nn.MaxPool2d(2), flatten=nn.Flatten())
         blocks["conv1"] = plain_block({"conv": conv(1, width, 5, bias=True), "relu": nn.ReLU()}, nn.MaxPool2d(2))
         blocks["conv2"] = plain_block({"conv": conv(width, width, 5, bias=True), "relu": nn.ReLU()}, flat)
         head["fc"] = nn.Linear(width * (size // 4) ** 2, embedding)
     head["pairs"] = Pairs()
-    stem = nn.Sequential(OrderedDict(images=EachChannel(), transformer=transformer))
-    network = Network(stem, blocks, nn.Sequential(head), input_size=InputSize(image_size, 0))
+    stem = named(images=EachChannel(), transformer=transformer)
+    network = Network(stem, blocks, named(**head), input_size=InputSize(image_size, 0))
     initialise(network)
     localiser(network).initialise()
     return network

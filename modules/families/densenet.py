@@ -14,14 +14,13 @@ that adds instead of concatenating is not here: with equal channels it is a pre-
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from torch import nn
 
 from modules.architecture import Architecture, taking
 from modules.blocks.block import Block, shape_match
-from modules.blocks.layers import check_choice, check_dropout, conv, initialise, pooled_head, sequence
+from modules.blocks.layers import check_choice, check_dropout, conv, initialise, named, pooled_head, sequence
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -44,12 +43,12 @@ def _dropped(layers: nn.Sequential, dropout: float) -> nn.Sequential:
     """The same layers with dropout after each convolution; names of the others stay."""
     if not dropout:
         return layers
-    found: OrderedDict[str, nn.Module] = OrderedDict()
+    found: dict[str, nn.Module] = {}
     for name, layer in layers.named_children():
         found[name] = layer
         if isinstance(layer, nn.Conv2d):
             found[name.replace("conv", "dropout")] = nn.Dropout(dropout)
-    return nn.Sequential(found)
+    return named(**found)
 
 
 def dense_layer(channels: int, growth_rate: int, bottleneck: bool, dropout: float) -> Block:
@@ -100,7 +99,7 @@ class DenseDesign:
 def _densenet(
     design: DenseDesign, stem: nn.Module, channels: int, layers_per_block: tuple[int, ...], num_classes: int, least: int
 ) -> Network:
-    blocks: OrderedDict[str, Block] = OrderedDict()
+    blocks: dict[str, Block] = {}
     for number, num_layers in enumerate(layers_per_block, start=1):
         for index in range(1, num_layers + 1):
             layer = dense_layer(channels, design.growth_rate, design.bottleneck, design.dropout)

@@ -17,7 +17,6 @@ Differs from the paper: without Polyak averaging of the weights, and without its
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -26,7 +25,7 @@ from torch import nn
 
 from modules.architecture import Architecture, taking
 from modules.blocks.block import Block, shape_match
-from modules.blocks.layers import ResponseNorm, check_dropout, conv, keep_variance, sequence
+from modules.blocks.layers import ResponseNorm, check_dropout, conv, keep_variance, named, sequence
 from modules.blocks.network import InputSize, Network
 from modules.blocks.parallel import parallel
 from modules.training.recipe import HE2015_CIFAR, Recipe
@@ -136,10 +135,9 @@ def inception(in_channels: int, channels: Channels, design: InceptionDesign) -> 
             out = channels.five
             path = unit((channels.reduce5, 1), (out, kernel)) if reduce else unit((out, kernel))
         else:
-            path = nn.Sequential(OrderedDict(pool=nn.MaxPool2d(3, 1, 1)))
             out = channels.pool if reduce else in_channels
-            for layer, module in unit((out, 1)).named_children() if reduce else ():
-                path.add_module(layer, module)
+            layers = dict(unit((out, 1)).named_children()) if reduce else {}
+            path = named(pool=nn.MaxPool2d(3, 1, 1), **layers)
         found[name] = (path, out)
     out_channels = sum(out for _, out in found.values())
     block = Block(
@@ -160,7 +158,7 @@ def _stem(in_channels: int, width: int, batch_norm: bool, imagenet: bool) -> nn.
         first = conv(in_channels, width, 7, 2, bias=not batch_norm)
     third = conv(width, 3 * width, 3, bias=not batch_norm)
     normalises = imagenet and not batch_norm
-    layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=_units([first], width, batch_norm))
+    layers: dict[str, nn.Module] = {"conv1": _units([first], width, batch_norm)}
     if imagenet:
         layers["pool1"] = _pool()
     if normalises:
@@ -171,30 +169,28 @@ def _stem(in_channels: int, width: int, batch_norm: bool, imagenet: bool) -> nn.
         layers["norm2"] = ResponseNorm()
     if imagenet:
         layers["pool2"] = _pool()
-    return nn.Sequential(layers)
+    return named(**layers)
 
 
 def _auxiliary_head(channels: int, width: int, num_classes: int, batch_norm: bool) -> nn.Sequential:
     """Section 5: average pooling, 128 1x1 filters, 1024 units, 70 % dropout, a classifier (counts at width 64)."""
     filters, hidden = _scaled(128, width), _scaled(1024, width)
-    return nn.Sequential(
-        OrderedDict(
-            pool=nn.AvgPool2d(5, 3),
-            grid=nn.AdaptiveAvgPool2d(4),
-            reduce=_units([conv(channels, filters, 1, bias=not batch_norm)], channels, batch_norm),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(16 * filters, hidden),
-            relu=nn.ReLU(),
-            dropout=nn.Dropout(0.7),
-            fc2=nn.Linear(hidden, num_classes),
-        )
+    return named(
+        pool=nn.AvgPool2d(5, 3),
+        grid=nn.AdaptiveAvgPool2d(4),
+        reduce=_units([conv(channels, filters, 1, bias=not batch_norm)], channels, batch_norm),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(16 * filters, hidden),
+        relu=nn.ReLU(),
+        dropout=nn.Dropout(0.7),
+        fc2=nn.Linear(hidden, num_classes),
     )
 
 
 def _googlenet(num_classes: int, in_channels: int, imagenet: bool, design: InceptionDesign) -> Network:
     width, batch_norm = design.width, design.batch_norm
-    blocks: OrderedDict[str, Block] = OrderedDict()
-    heads: OrderedDict[str, nn.Module] = OrderedDict()
+    blocks: dict[str, Block] = {}
+    heads: dict[str, nn.Module] = {}
     channels = 3 * width
     for name, row in TABLE1.items():
         block, channels = inception(channels, Channels(*(_scaled(count, width) for count in row)), design)
@@ -203,14 +199,8 @@ def _googlenet(num_classes: int, in_channels: int, imagenet: bool, design: Incep
         if design.auxiliary and name in AUXILIARY_AFTER:
             heads[name] = _auxiliary_head(channels, width, num_classes, batch_norm)
         blocks[name] = block
-    head = nn.Sequential(
-        OrderedDict(
-            pool=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),
-            dropout=nn.Dropout(design.dropout),
-            fc=nn.Linear(channels, num_classes),
-        )
-    )
+    dropout, classifier = nn.Dropout(design.dropout), nn.Linear(channels, num_classes)
+    head = named(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), dropout=dropout, fc=classifier)
     # The auxiliary heads' 5x5 windows need 5 pixels at 4a, the last pool needs 2 at 4e.
     least = {(True, True): 79, (True, False): 31, (False, True): 10, (False, False): 4}[imagenet, design.auxiliary]
     stem = _stem(in_channels, width, batch_norm, imagenet)

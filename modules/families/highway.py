@@ -26,16 +26,16 @@ shrink the signal of every layer, so the deeper networks need the more closed on
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import activation_layer, check_choice, conv, keep_variance, plain_block, pooled_head
+from modules.blocks.layers import activation_layer, check_choice, conv, keep_variance, named, plain_block, pooled_head
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import HE2015_CIFAR, Recipe
 
@@ -131,20 +131,11 @@ def highway_fc(
     gates. activation: of H, relu, tanh or sigmoid. carry: coupled is C = 1 - T. image_size: width and height of the
     input in pixels. Raises ValueError for an unknown activation or carry.
     """
-    stem = nn.Sequential(
-        OrderedDict(
-            flatten=nn.Flatten(),
-            fc=nn.Linear(in_channels * image_size**2, width),
-            activation=activation_layer(activation),
-        )
-    )
-
-    def layer() -> nn.Linear:
-        return nn.Linear(width, width)
-
+    first = nn.Linear(in_channels * image_size**2, width)
+    stem = named(flatten=nn.Flatten(), fc=first, activation=activation_layer(activation))
+    layer = partial(nn.Linear, width, width)
     blocks = {f"hidden{index}": highway_block(layer, activation, carry) for index in range(2, depth + 1)}
-    head = nn.Sequential(OrderedDict(fc=nn.Linear(width, num_classes)))
-    network = Network(stem, blocks, head, input_size=InputSize(image_size, 0))
+    network = Network(stem, blocks, named(fc=nn.Linear(width, num_classes)), input_size=InputSize(image_size, 0))
     _initialise(network, activation, gate_bias)
     return network
 
@@ -157,11 +148,11 @@ def _convolutions(
     activation: str,
     carry: str,
     skip: bool,
-) -> tuple[nn.Module, OrderedDict[str, Block]]:
+) -> tuple[nn.Module, dict[str, Block]]:
     """First layer and blocks: one stage for each tuple of kernels, the first `pools` stages end in a pool."""
     first = conv(in_channels, widths[0], kernels[0][0], bias=True)
-    stem = nn.Sequential(OrderedDict(conv=first, activation=activation_layer(activation)))
-    blocks: OrderedDict[str, Block] = OrderedDict()
+    stem = named(conv=first, activation=activation_layer(activation))
+    blocks: dict[str, Block] = {}
     channels = widths[0]
     for stage, (kernels_here, width) in enumerate(zip(kernels, widths, strict=True), start=1):
         for index, kernel in enumerate(kernels_here, start=1):
@@ -169,17 +160,13 @@ def _convolutions(
                 continue
             post = nn.MaxPool2d(2) if index == len(kernels_here) and stage <= pools else None
             if skip and channels == width:
-                block = highway_block(_convolution(width, kernel), activation, carry, post)
+                block = highway_block(partial(conv, width, width, kernel, bias=True), activation, carry, post)
             else:
                 convolution = conv(channels, width, kernel, bias=True)
                 block = plain_block({"conv": convolution, "activation": activation_layer(activation)}, post)
             blocks[f"stage{stage}_layer{index}"] = block
             channels = width
     return stem, blocks
-
-
-def _convolution(width: int, kernel: int) -> Layer:
-    return lambda: conv(width, width, kernel, bias=True)
 
 
 def highway_conv(
@@ -201,7 +188,7 @@ def highway_conv(
     if image_size < 8:
         raise ValueError(f"image_size must be at least 8 pixels for three 2x2 pools, got {image_size}")
     stem, blocks = _convolutions(((3,) * 3,) * 3, (width,) * 3, in_channels, 3, activation, carry, skip)
-    head = nn.Sequential(OrderedDict(flatten=nn.Flatten(), fc=nn.Linear(width * (image_size // 8) ** 2, num_classes)))
+    head = named(flatten=nn.Flatten(), fc=nn.Linear(width * (image_size // 8) ** 2, num_classes))
     network = Network(stem, blocks, head, input_size=InputSize(image_size, 0))
     _initialise(network, activation, gate_bias)
     return network

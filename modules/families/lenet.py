@@ -8,14 +8,13 @@ instead of radial units, 28 pixels padded by 2 instead of 32.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 
 from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import activation_layer, check_choice, keep_variance, plain_block
+from modules.blocks.layers import activation_layer, check_choice, keep_variance, named, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -57,7 +56,7 @@ def lenet5(
     if image_size < LEAST:
         raise ValueError(f"image_size must be at least {LEAST} pixels, got {image_size}")
     grid = (image_size // 2 - 4) // 2
-    flattened = nn.Sequential(OrderedDict(pool=POOLS[pool](2), flatten=nn.Flatten()))
+    flattened = named(pool=POOLS[pool](2), flatten=nn.Flatten())
     network = Network(
         nn.Identity(),
         {
@@ -66,7 +65,7 @@ def lenet5(
             "fc3": _layer("fc", nn.Linear(16 * grid**2, 120), activation),
             "fc4": _layer("fc", nn.Linear(120, 84), activation),
         },
-        nn.Sequential(OrderedDict(fc=nn.Linear(84, num_classes))),
+        named(fc=nn.Linear(84, num_classes)),
         input_size=InputSize(image_size, 0),
     )
     keep_variance(network, "sigmoid")  # Glorot, whatever the activation

@@ -8,12 +8,10 @@ Batch norm, skips and gates are other families' matter.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
 from modules.architecture import Architecture
-from modules.blocks.layers import activation_layer, keep_variance, plain_block
+from modules.blocks.layers import activation_layer, keep_variance, named, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -37,8 +35,8 @@ MLP_DEEP = Recipe(
 )
 
 
-def _layers(features: int, width: int, activation: str, dropout: float) -> OrderedDict[str, nn.Module]:
-    layers = OrderedDict(fc=nn.Linear(features, width), activation=activation_layer(activation))
+def _layers(features: int, width: int, activation: str, dropout: float) -> dict[str, nn.Module]:
+    layers = {"fc": nn.Linear(features, width), "activation": activation_layer(activation)}
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
     return layers
@@ -65,9 +63,9 @@ def mlp(
         f"hidden{index}": plain_block(_layers(width, width, activation, dropout)) for index in range(2, depth + 1)
     }
     network = Network(
-        nn.Sequential(OrderedDict(flatten=nn.Flatten(), **first)),
+        named(flatten=nn.Flatten(), **first),
         blocks,
-        nn.Sequential(OrderedDict(fc=nn.Linear(width, num_classes))),
+        named(fc=nn.Linear(width, num_classes)),
         input_size=InputSize(image_size, 0),
     )
     keep_variance(network, activation)

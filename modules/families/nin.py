@@ -11,13 +11,11 @@ no locally connected layer.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import check_choice, keep_variance, plain_block
+from modules.blocks.layers import check_choice, keep_variance, named, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -33,7 +31,7 @@ HEADS = ("gap", "fc", "fc_dropout")
 
 def _mlpconv(conv: nn.Conv2d, widths: tuple[int, ...], post: nn.Module | None) -> Block:
     """A convolution and 1x1 convolutions to `widths` channels, each with ReLU."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, relu=nn.ReLU())
+    layers: dict[str, nn.Module] = {"conv": conv, "relu": nn.ReLU()}
     channels = conv.out_channels
     for number, width in enumerate(widths, start=1):
         layers[f"mlp{number}"] = nn.Conv2d(channels, width, 1)
@@ -45,12 +43,9 @@ def _mlpconv(conv: nn.Conv2d, widths: tuple[int, ...], post: nn.Module | None) -
 def _head(head: str, num_classes: int, grid: int, dropout: float) -> nn.Sequential:
     """(N, num_classes, grid, grid) to (N, num_classes)."""
     if head == "gap":
-        return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
-    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    if head == "fc_dropout":
-        layers["dropout"] = nn.Dropout(dropout)
-    layers["fc"] = nn.Linear(num_classes * grid**2, num_classes)
-    return nn.Sequential(layers)
+        return named(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+    dropped = {"dropout": nn.Dropout(dropout)} if head == "fc_dropout" else {}
+    return named(flatten=nn.Flatten(), **dropped, fc=nn.Linear(num_classes * grid**2, num_classes))
 
 
 def _check(head: str, image_size: int, least: int) -> None:
@@ -88,7 +83,7 @@ def nin_cifar(
         widths = widths if mlpconv else widths[-1:]
         kernel_size = 3 if number == 3 else 5
         conv = nn.Conv2d(channels, widths[0], kernel_size, padding=kernel_size // 2)
-        post = nn.Sequential(OrderedDict(pool=pool, dropout=nn.Dropout(dropout))) if pool else None
+        post = named(pool=pool, dropout=nn.Dropout(dropout)) if pool else None
         blocks[f"mlpconv{number}"] = _mlpconv(conv, widths[1:], post)
         channels = widths[-1]
     network = Network(
@@ -125,12 +120,8 @@ def nin_imagenet(
         nn.Conv2d(width // 3 * 8, 4 * width, 3, padding=1),
         nn.Conv2d(4 * width, num_classes, 3, padding=1),
     )
-    posts = (
-        nn.MaxPool2d(3, 2),
-        nn.MaxPool2d(3, 2),
-        nn.Sequential(OrderedDict(pool=nn.MaxPool2d(3, 2), dropout=nn.Dropout(dropout))),
-        None,
-    )
+    last = named(pool=nn.MaxPool2d(3, 2), dropout=nn.Dropout(dropout))
+    posts = (nn.MaxPool2d(3, 2), nn.MaxPool2d(3, 2), last, None)
     blocks = {
         f"mlpconv{number}": _mlpconv(conv, (conv.out_channels,) * (2 if mlpconv else 0), post)
         for number, (conv, post) in enumerate(zip(convs, posts, strict=True), start=1)

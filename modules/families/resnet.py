@@ -13,7 +13,6 @@ trained like the original, not by the recipe of their paper.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -72,7 +71,7 @@ def residual_network(
     """
     channels = width if stem_width is None else stem_width
     stem_channels = channels
-    blocks: OrderedDict[str, Block] = OrderedDict()
+    blocks: dict[str, Block] = {}
     for stage, num_blocks in enumerate(blocks_per_stage):
         for index in range(num_blocks):
             stride = 2 if stage > 0 and index == 0 else 1

@@ -13,7 +13,6 @@ Multiply-adds of sampling are not counted, those of the positions are.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, get_args
@@ -22,7 +21,7 @@ from torch import nn
 
 from modules.architecture import Architecture, Builder, taking
 from modules.blocks.block import Block
-from modules.blocks.layers import check_choice, check_dropout, check_least, conv, initialise, plain_block
+from modules.blocks.layers import check_choice, check_dropout, check_least, conv, initialise, named, plain_block
 from modules.blocks.localisation import LocalisationName
 from modules.blocks.network import InputSize, Network
 from modules.blocks.spatial_transformer import (
@@ -62,10 +61,8 @@ ST_CIFAR = replace(
 )
 
 
-def _network(
-    stem: nn.Module, blocks: OrderedDict[str, Block], head: Mapping[str, nn.Module], image_size: int
-) -> Network:
-    network = Network(stem, blocks, nn.Sequential(OrderedDict(head)), input_size=InputSize(image_size, 0))
+def _network(stem: nn.Module, blocks: Mapping[str, Block], head: Mapping[str, nn.Module], image_size: int) -> Network:
+    network = Network(stem, blocks, named(**head), input_size=InputSize(image_size, 0))
     initialise(network)
     for module in network.modules():
         if isinstance(module, SpatialTransformer):
@@ -80,16 +77,12 @@ def _layer(weighted: nn.Conv2d | nn.Linear, post: nn.Module | None = None, dropo
     return plain_block(layers, post)
 
 
-def _convolution(in_channels: int, channels: int, kernel_size: int) -> nn.Conv2d:
-    return conv(in_channels, channels, kernel_size, bias=True)
-
-
 def _digit_stem(
     design: TransformerDesign, in_channels: int, image_size: int, pool: int
-) -> tuple[OrderedDict[str, nn.Module], int, int]:
+) -> tuple[dict[str, nn.Module], int, int]:
     """The layers of the stem, and the channels and the width in pixels that they give."""
     check_least("pool", pool)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers: dict[str, nn.Module] = {}
     channels, size = in_channels, image_size
     if design.transform != "none":
         layers["transformer"] = parallel_transformers(in_channels, image_size, design)
@@ -134,8 +127,8 @@ def st_fcn(
     linear, left = features + 2 + num_classes, num_parameters - num_classes - _count(layers)
     hidden = _units((math.sqrt(max(0, linear**2 + 4 * left)) - linear) / 2, num_parameters)
     layers["flatten"] = nn.Flatten()
-    blocks = OrderedDict(hidden1=_layer(nn.Linear(features, hidden)), hidden2=_layer(nn.Linear(hidden, hidden)))
-    return _network(nn.Sequential(layers), blocks, {"fc": nn.Linear(hidden, num_classes)}, image_size)
+    blocks = {"hidden1": _layer(nn.Linear(features, hidden)), "hidden2": _layer(nn.Linear(hidden, hidden))}
+    return _network(named(**layers), blocks, {"fc": nn.Linear(hidden, num_classes)}, image_size)
 
 
 @taking("design", TransformerDesign())
@@ -156,16 +149,15 @@ def st_cnn(
     """
     layers, channels, size = _digit_stem(design, in_channels, image_size, pool)
     check_least("width in pixels behind transformer and pooling", size, 4)
-    flat = nn.Sequential(OrderedDict(pool=nn.MaxPool2d(2), flatten=nn.Flatten()))
-    blocks = OrderedDict(
-        conv1=_layer(_convolution(channels, width, 9), nn.MaxPool2d(2)),
-        conv2=_layer(_convolution(width, width, 7), flat),
-    )
+    blocks = {
+        "conv1": _layer(conv(channels, width, 9, bias=True), nn.MaxPool2d(2)),
+        "conv2": _layer(conv(width, width, 7, bias=True), named(pool=nn.MaxPool2d(2), flatten=nn.Flatten())),
+    }
     features = width * (size // 4) ** 2
     left = num_parameters - num_classes - _count(layers) - _count(blocks)
     hidden = _units(left / (features + 1 + num_classes), num_parameters)
     blocks["hidden"] = _layer(nn.Linear(features, hidden))
-    return _network(nn.Sequential(layers), blocks, {"fc": nn.Linear(hidden, num_classes)}, image_size)
+    return _network(named(**layers), blocks, {"fc": nn.Linear(hidden, num_classes)}, image_size)
 
 
 @taking("design", TransformerDesign(num_transformers=2), "transform", "num_transformers", "start")
@@ -224,14 +216,14 @@ def st_svhn(
     check_dropout(dropout)
     localisation: LocalisationName = "conv_svhn" if transformers == "single" else "fc_svhn"
     design = replace(design, localisation=localisation)
-    blocks: OrderedDict[str, Block] = OrderedDict()
+    blocks: dict[str, Block] = {}
     channels, size = in_channels, image_size
     for index, published in enumerate(SVHN_CHANNELS, start=1):
         if index <= TRANSFORMED[transformers]:
             blocks[f"transformer{index}"] = transformer_block(channels, size, design)
         out_channels = max(1, published * width // SVHN_CHANNELS[0])
         post = nn.MaxPool2d(2) if index % 2 else nn.Flatten() if index == len(SVHN_CHANNELS) else None
-        convolution = _convolution(channels, out_channels, 5)
+        convolution = conv(channels, out_channels, 5, bias=True)
         blocks[f"conv{index}"] = _layer(convolution, post, dropout if index > 1 else 0.0)
         channels, size = out_channels, size // 2 if index % 2 else size
     blocks["hidden1"] = _layer(nn.Linear(channels * size**2, hidden), dropout=dropout)

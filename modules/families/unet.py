@@ -18,14 +18,14 @@ learning rate is not either; the loss has no weight map (section 3, equation 2).
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from torch import nn
 
-from modules.architecture import Architecture
+from modules.architecture import Architecture, taking
 from modules.blocks.block import Block, Merge, shape_match
-from modules.blocks.layers import check_choice, check_dropout, sequence
+from modules.blocks.layers import check_choice, check_dropout, named, sequence
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import Recipe
 
@@ -45,38 +45,55 @@ UNET_SMALL = Recipe(
 )
 
 
-def _convolutions(in_channels: int, out_channels: int, padded: bool, batch_norm: bool) -> nn.Sequential:
+@dataclass(frozen=True)
+class UNetDesign:
+    """What decides a U-Net of `depth` levels. width: channels of the stem; each level has twice those above.
+
+    batch_norm: before every ReLU. Raises ValueError for unknown skips or dropout outside [0, 1).
+    """
+
+    width: int = 64
+    depth: int = 4
+    batch_norm: bool = False
+    dropout: float = 0.5
+    skips: Skips = "concat"
+    padded: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("skips", self.skips, get_args(Skips))
+        check_dropout(self.dropout)
+
+
+def _convolutions(in_channels: int, out_channels: int, design: UNetDesign) -> nn.Sequential:
     """Two 3x3 convolutions, each with ReLU: (N, in_channels, H, W) to (N, out_channels, H', W'), H - 4 unpadded."""
     convs = [
-        nn.Conv2d(channels, out_channels, 3, padding=int(padded), bias=not batch_norm)
+        nn.Conv2d(channels, out_channels, 3, padding=int(design.padded), bias=not design.batch_norm)
         for channels in (in_channels, out_channels)
     ]
-    return sequence("conv bn relu conv bn relu" if batch_norm else "conv relu conv relu", in_channels, convs)
+    return sequence("conv bn relu conv bn relu" if design.batch_norm else "conv relu conv relu", in_channels, convs)
 
 
-def _level(
-    number: int, depth: int, width: int, padded: bool, batch_norm: bool, dropout: float, skips: Skips
-) -> tuple[Block, int]:
-    """Level `number` of `depth` with all below it, and how many pixels its output is smaller than its input."""
-    channels = width * 2 ** (number - 1)
-    pair = 0 if padded else 4
-    layers: OrderedDict[str, nn.Module] = OrderedDict(pool=nn.MaxPool2d(2))
-    layers["convs"] = _convolutions(channels, 2 * channels, padded, batch_norm)
+def _level(number: int, design: UNetDesign) -> tuple[Block, int]:
+    """Level `number` with all below it, and how many pixels its output is smaller than its input."""
+    channels = design.width * 2 ** (number - 1)
+    pair = 0 if design.padded else 4
+    convs = _convolutions(channels, 2 * channels, design)
+    layers: dict[str, nn.Module] = {"pool": nn.MaxPool2d(2), "convs": convs}
     lost = pair
-    if number < depth:
-        below, lost_below = _level(number + 1, depth, width, padded, batch_norm, dropout, skips)
+    if number < design.depth:
+        below, lost_below = _level(number + 1, design)
         layers[f"level{number + 1}"] = below
         lost += lost_below
-    elif dropout:
-        layers["dropout"] = nn.Dropout(dropout)
+    elif design.dropout:
+        layers["dropout"] = nn.Dropout(design.dropout)
     layers["up"] = nn.ConvTranspose2d(2 * channels, channels, 2, 2)
     # A pixel lost below is two here; the window of this width, unpadded, cuts half of them from each side.
     skip = shape_match(channels, channels, kernel_size=2 * lost + 1)
     block = Block(
-        nn.Sequential(layers),
+        named(**layers),
         skip,
-        post=_convolutions(2 * channels if skips == "concat" else channels, channels, padded, batch_norm),
-        merge=MERGES[skips],
+        post=_convolutions(2 * channels if design.skips == "concat" else channels, channels, design),
+        merge=MERGES[design.skips],
         changes_shape=lost > 0,
         branch_channels=channels,
     )
@@ -94,22 +111,11 @@ def _initialise(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _unet(
-    num_classes: int,
-    in_channels: int,
-    width: int,
-    depth: int,
-    padded: bool,
-    batch_norm: bool,
-    dropout: float,
-    skips: Skips,
-) -> Network:
-    check_choice("skips", skips, get_args(Skips))
-    check_dropout(dropout)
-    level, _ = _level(1, depth, width, padded, batch_norm, dropout, skips)
-    stem = _convolutions(in_channels, width, padded, batch_norm)
-    head = nn.Sequential(OrderedDict(conv=nn.Conv2d(width, num_classes, 1)))
-    network = Network(stem, {"level1": level}, head, input_size=_input_size(depth, padded))
+def _unet(num_classes: int, in_channels: int, design: UNetDesign) -> Network:
+    level, _ = _level(1, design)
+    stem = _convolutions(in_channels, design.width, design)
+    head = named(conv=nn.Conv2d(design.width, num_classes, 1))
+    network = Network(stem, {"level1": level}, head, input_size=_input_size(design.depth, design.padded))
     _initialise(network)
     return network
 
@@ -125,38 +131,22 @@ def _input_size(depth: int, padded: bool) -> InputSize:
     return InputSize(least + 4, step)
 
 
-def unet(
-    num_classes: int = 2,
-    in_channels: int = 1,
-    *,
-    width: int = 64,
-    depth: int = 4,
-    dropout: float = 0.5,
-    skips: Skips = "concat",
-) -> Network:
-    """The published U-Net of `depth` levels: (N, in_channels, H, W) to logits (N, num_classes, H', W').
+@taking("design", UNetDesign(), "width", "depth", "dropout", "skips")
+def unet(num_classes: int = 2, in_channels: int = 1, *, design: UNetDesign) -> Network:
+    """The published U-Net: (N, in_channels, H, W) to logits (N, num_classes, H', W').
 
-    H' is H - 184 for four levels: 388 for 572. width: channels of the stem; each level has twice those above.
-    Raises ValueError for unknown skips or dropout outside [0, 1).
+    H' is H - 184 for four levels: 388 for 572.
     """
-    return _unet(num_classes, in_channels, width, depth, False, False, dropout, skips)
+    return _unet(num_classes, in_channels, design)
 
 
-def unet_small(
-    num_classes: int = 2,
-    in_channels: int = 1,
-    *,
-    width: int = 16,
-    depth: int = 3,
-    batch_norm: bool = True,
-    dropout: float = 0.0,
-    skips: Skips = "concat",
-) -> Network:
-    """A padded U-Net for images of a multiple of 2**depth pixels: (N, in_channels, H, W) to (N, num_classes, H, W).
+SMALL = UNetDesign(16, 3, batch_norm=True, dropout=0.0, padded=True)
 
-    Arguments as `unet`; batch_norm: before every ReLU. Raises ValueError as `unet`.
-    """
-    return _unet(num_classes, in_channels, width, depth, True, batch_norm, dropout, skips)
+
+@taking("design", SMALL, "width", "depth", "batch_norm", "dropout", "skips")
+def unet_small(num_classes: int = 2, in_channels: int = 1, *, design: UNetDesign) -> Network:
+    """A padded U-Net for images of a multiple of 2**depth pixels: (N, in_channels, H, W) to (N, num_classes, H, W)."""
+    return _unet(num_classes, in_channels, design)
 
 
 PAPER = "Ronneberger et al. 2015, 1505.04597"

@@ -15,13 +15,11 @@ Differs from the papers: He initialisation of the convolutions instead of a star
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
 from modules.architecture import Architecture
 from modules.blocks.block import Block
-from modules.blocks.layers import ResponseNorm, check_choice, conv, initialise, plain_block
+from modules.blocks.layers import ResponseNorm, check_choice, conv, initialise, named, plain_block
 from modules.blocks.network import InputSize, Network
 from modules.training.recipe import LI2017_CIFAR, Recipe
 
@@ -64,14 +62,14 @@ def _kernel_sizes(convs_per_group: tuple[int, ...], kernel_size: int) -> KernelS
 
 def _convolutions(
     groups: KernelSizes, width: int, in_channels: int, batch_norm: bool, num_pools: int, response_norm: bool = False
-) -> tuple[OrderedDict[str, Block], int]:
+) -> tuple[dict[str, Block], int]:
     """The blocks by name, and the channels of the last. response_norm: after the first convolution."""
-    blocks: OrderedDict[str, Block] = OrderedDict()
+    blocks: dict[str, Block] = {}
     channels = in_channels
     for group, kernel_sizes in enumerate(groups, start=1):
         out_channels = width * 2 ** min(group - 1, 3)
         for index, kernel_size in enumerate(kernel_sizes, start=1):
-            layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv(channels, out_channels, kernel_size, bias=True))
+            layers: dict[str, nn.Module] = {"conv": conv(channels, out_channels, kernel_size, bias=True)}
             if batch_norm:
                 layers["bn"] = nn.BatchNorm2d(out_channels)
             layers["relu"] = nn.ReLU()
@@ -84,19 +82,19 @@ def _convolutions(
 
 
 def _append_hidden(
-    blocks: OrderedDict[str, Block], name: str, features: tuple[int, int], dropout: float, batch_norm: bool = False
+    blocks: dict[str, Block], name: str, features: tuple[int, int], dropout: float, batch_norm: bool = False
 ) -> None:
-    layers: OrderedDict[str, nn.Module] = OrderedDict(fc=nn.Linear(*features))
+    layers: dict[str, nn.Module] = {"fc": nn.Linear(*features)}
     if batch_norm:
         layers["bn"] = nn.BatchNorm1d(features[1])
     layers |= {"relu": nn.ReLU(), "dropout": nn.Dropout(dropout)}
     blocks[name] = plain_block(layers)
 
 
-def _flatten_last(blocks: OrderedDict[str, Block], grid: int) -> None:
+def _flatten_last(blocks: dict[str, Block], grid: int) -> None:
     """Pools the last convolution's output to grid x grid and flattens it, as part of that block's `post`."""
     last = blocks[next(reversed(blocks))]
-    last.post = nn.Sequential(OrderedDict(pool=last.post, grid=nn.AdaptiveAvgPool2d(grid), flatten=nn.Flatten()))
+    last.post = named(pool=last.post, grid=nn.AdaptiveAvgPool2d(grid), flatten=nn.Flatten())
 
 
 def vgg_imagenet(
@@ -125,8 +123,7 @@ def vgg_imagenet(
     _flatten_last(blocks, grid=7)
     _append_hidden(blocks, "fc6", (channels * 49, hidden), dropout)
     _append_hidden(blocks, "fc7", (hidden, hidden), dropout)
-    head = nn.Sequential(OrderedDict(fc=nn.Linear(hidden, num_classes)))
-    network = Network(nn.Identity(), blocks, head, input_size=InputSize(32))
+    network = Network(nn.Identity(), blocks, named(fc=nn.Linear(hidden, num_classes)), input_size=InputSize(32))
     initialise(network, linear_std=0.01)
     return network
 
@@ -163,7 +160,7 @@ def vgg_cifar(
     blocks, channels = _convolutions(groups, width, in_channels, batch_norm, num_pools)
     _flatten_last(blocks, grid)
     _append_hidden(blocks, "hidden", (channels * grid**2, hidden), dropout, hidden_batch_norm)
-    head = nn.Sequential(OrderedDict(fc=nn.Linear(hidden, num_classes)))
+    head = named(fc=nn.Linear(hidden, num_classes))
     network = Network(nn.Identity(), blocks, head, input_size=InputSize(2**num_pools))
     # He initialisation for the hidden layer too: with std 0.01 a network without batch norm does not start.
     initialise(network)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
+from modules.blocks.network import evaluating
 from modules.errors import first_line
 from modules.foreign.pretrained import answers, loading_weights
 
@@ -53,22 +54,16 @@ def example_for(model: nn.Module, in_channels: int, image_size: int | None = Non
     own = config.get("input_size", (3, 224, 224))[-1]
     # Own generator: the check must not move the seed that a run starts from.
     generator = torch.Generator().manual_seed(0)
-    modes = {module: module.training for module in model.modules()}
     reason = ""
-    try:
-        model.eval()
+    with evaluating(model), torch.no_grad():
         for pixels in dict.fromkeys((PIXELS, image_size or PIXELS, own)):
             images = torch.randn(2, in_channels, pixels, pixels, generator=generator)
             try:
-                with torch.no_grad():
-                    model(images[:1])
+                model(images[:1])
             except Exception as error:  # whatever a layer raises for an input it was not made for
                 reason = first_line(error)
                 continue
             return images
-    finally:
-        for module, training in modes.items():
-            module.training = training
     raise ValueError(f"{type(model).__name__} takes no images of {own} x {own} pixels: {reason}")
 
 

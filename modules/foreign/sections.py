@@ -5,6 +5,7 @@ A section from one such value to the next is a residual sum, a growing concatena
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Iterable
@@ -96,13 +97,8 @@ def sections(model: nn.Module, graph: fx.Graph) -> list[Section]:
 
 def common_scope(scopes: Iterable[str]) -> str:
     """The innermost module that holds all of them."""
-    paths = [scope.split(".") if scope else [] for scope in scopes]
-    shared = []
-    for names in zip(*paths, strict=False):
-        if len(set(names)) > 1:
-            break
-        shared.append(names[0])
-    return ".".join(shared)
+    paths = zip(*(scope.split(".") if scope else [] for scope in scopes), strict=False)
+    return ".".join(names[0] for names in itertools.takewhile(lambda names: len(set(names)) == 1, paths))
 
 
 def weights(model: nn.Module, nodes: Iterable[fx.Node]) -> list[Tensor]:

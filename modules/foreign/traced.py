@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import importlib
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -92,31 +93,11 @@ class Traced(nn.Module):
         return self._compiled[self.training](self, x)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Modules and compiled functions are not pickled; they are found and made again.
-        forms = {
-            training: form and form._replace(names={name: _named(value) for name, value in form.names.items()})
-            for training, form in self.forms.items()
-        }
-        return {**self.__dict__, "forms": forms, "_compiled": {}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.forms = {
-            training: form and form._replace(names={name: _found(value) for name, value in form.names.items()})
-            for training, form in self.forms.items()
-        }
+        return {**self.__dict__, "_compiled": {}}  # functions without a name are not pickled; they are made again
 
 
-class _Import(NamedTuple):
-    name: str
-
-
-def _named(value: Any) -> Any:
-    return _Import(value.__name__) if isinstance(value, ModuleType) else value
-
-
-def _found(value: Any) -> Any:
-    return importlib.import_module(value.name) if isinstance(value, _Import) else value
+# Names of a form may be modules, such as torch, which pickle does not know: they are imported again.
+copyreg.pickle(ModuleType, lambda module: (importlib.import_module, (module.__name__,)))
 
 
 class Maker:

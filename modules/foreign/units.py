@@ -83,18 +83,15 @@ def anatomy(model: nn.Module, example: Tensor) -> tuple[Anatomy, Anatomy | None]
 
 
 def _in_training(model: nn.Module, example: Tensor, opening: _Opening, evaluation: Anatomy) -> Anatomy | None:
-    modes = {module: module.training for module in model.modules()}
     try:
-        graph = trace(model.train(), opening.opened)
+        with evaluating(model):  # which puts back the modes, those of training too
+            graph = trace(model.train(), opening.opened)
         if signature(graph) == signature(evaluation.graph):
             return evaluation
         with evaluating(model), torch.random.fork_rng(devices=[]):  # shapes alone: no statistics move
             found = _divided(model, graph, example, opening)
     except ValueError:
         return None
-    finally:
-        for module, training in modes.items():
-            module.training = training
     same = [(unit.name, unit.section.kind) for unit in found.units]
     return found if same == [(unit.name, unit.section.kind) for unit in evaluation.units] else None
 

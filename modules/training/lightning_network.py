@@ -127,9 +127,6 @@ class LightningNetwork(lightning.LightningModule, ABC):
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _log_epoch(self, split: str) -> None:
-        log_epoch(self, split, self._values(split))
-
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
 
@@ -151,19 +148,19 @@ class LightningNetwork(lightning.LightningModule, ABC):
         self._start("train")
 
     def on_train_epoch_end(self) -> None:
-        self._log_epoch("train")
+        log_epoch(self, "train", self._values("train"))
 
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation("val")
 
     def on_validation_epoch_end(self) -> None:
-        self._log_epoch("val")
+        log_epoch(self, "val", self._values("val"))
 
     def on_test_epoch_start(self) -> None:
         self._start_evaluation("test")
 
     def on_test_epoch_end(self) -> None:
-        self._log_epoch("test")
+        log_epoch(self, "test", self._values("test"))
 
     def on_predict_epoch_start(self) -> None:
         self._share_buffers()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -14,7 +16,12 @@ from modules.training.lightning_network import LightningNetwork
 from modules.training.optimisation import training_loss
 from modules.training.segmentation_metrics import BoundaryF1
 
-METRICS = ("dice", "iou", "boundary_f1")
+# validate_args reads every pixel of every batch for labels out of range, which cross-entropy refuses anyway.
+METRICS: dict[str, Callable[[int], Metric]] = {
+    "dice": partial(MulticlassF1Score, average="macro", validate_args=False),
+    "iou": partial(MulticlassJaccardIndex, average="macro", validate_args=False),
+    "boundary_f1": BoundaryF1,
+}
 
 
 class Segmenter(LightningNetwork):
@@ -34,7 +41,7 @@ class Segmenter(LightningNetwork):
             raise ValueError(f"num_classes must be 2 or more, background is one; got {num_classes}")
         self.sums = EpochSums(("pixels", "loss", "wrong"))
         self.metrics = nn.ModuleDict(
-            {f"{split}_{name}": metric for split in SPLITS for name, metric in _metrics(num_classes).items()}
+            {f"{split}_{name}": make(num_classes) for split in SPLITS for name, make in METRICS.items()}
         )
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -71,15 +78,6 @@ class Segmenter(LightningNetwork):
         sums = self.sums.totals(split)
         values = {"loss": sums["loss"] / sums["pixels"], "pixel_error": 100.0 * sums["wrong"] / sums["pixels"]}
         return {**values, **{name: metric.compute().item() for name, metric in self._of_split(split).items()}}
-
-
-def _metrics(num_classes: int) -> dict[str, Metric]:
-    # validate_args reads every pixel of every batch for labels out of range, which cross-entropy refuses anyway.
-    overlaps = {
-        "dice": MulticlassF1Score(num_classes, average="macro", validate_args=False),
-        "iou": MulticlassJaccardIndex(num_classes, average="macro", validate_args=False),
-    }
-    return {**overlaps, "boundary_f1": BoundaryF1(num_classes)}
 
 
 def centre_crop(masks: Tensor, logits: Tensor) -> Tensor:

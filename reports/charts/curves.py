@@ -1,4 +1,4 @@
-"""Training curves, and errors against a setting: lines through the means, with every seed shown."""
+"""Training curves: lines through the means, with every seed shown; of one metric, or as in He et al. 2016."""
 
 from __future__ import annotations
 
@@ -9,70 +9,117 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ablations.harness.declare.chart import Curves, LossAndError
 from ablations.harness.store.records import Records
 from reports.charts.interactive import lines
-from reports.charts.style import COLOURS, FAINT, Drawn, legend, panels, save, style
+from reports.charts.style import BLUE, COLOURS, GREEN, INK, ORANGE, PURPLE, RED, WIDTH, Drawn, legend, panels, save
 
+LOSS, ERROR = "train/loss", "val/top1_error"
+FEW = (ORANGE, BLUE, GREEN, RED, PURPLE)  # of the arms that are compared with a first one
+NUM_COLUMNS = 3  # of a panel's legend, in a narrow figure
 LINES = ("-", "--", ":", "-.")
+CROSS = " A cross ends a run whose loss was not a number any more."
+Look = dict[str, Any]
+"""Colour, style and width of a line, as matplotlib takes them."""
 
 
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def looks(names: Sequence[str]) -> dict[str, Look]:
     """A colour and a line style for each name; styles change where the colours repeat."""
     pairs = itertools.product(LINES, COLOURS)
     return {name: {"color": colour, "linestyle": line} for name, (line, colour) in zip(names, pairs, strict=False)}
 
 
-def draw_curves(
-    records: Records,
-    folder: Path,
-    name: str,
-    title: str,
-    metrics: Mapping[str, str],
-    arms: Sequence[str] = (),
-    logarithmic: bool = False,
-    names: Mapping[str, str] | None = None,
-) -> list[Drawn]:
-    """Curves over the epochs of training to `folder`/figures/`name`.png, a panel for each metric (metric -> its label).
+def draw_curves(chart: Curves, records: Records, folder: Path) -> list[Drawn]:
+    """Curves over the epochs of training, a panel for each metric, as a picture and as an interactive chart.
 
-    The same curves go to `name`.plotly.json as an interactive chart. Thick lines are means over the seeds that reached
-    an epoch, thin ones single seeds; a run that diverged ends early, with a cross. Draws nothing without a value.
-    names: what to call an arm, where not as the records do.
+    Thick lines are means over the seeds that reached an epoch, thin ones single seeds; a run that diverged ends early,
+    with a cross. Draws nothing without a value.
     """
-    found = {metric: curves(records, metric, arms) for metric in metrics}
-    shown = [arm for arm in (arms or records.arms) if any(arm in by_arm for by_arm in found.values())]
+    arms = [arm for arm in chart.arms or records.arms if arm in records.arms]
+    found = {metric: curves(records, metric, arms) for metric in chart.metrics}
+    shown = [arm for arm in arms if any(arm in by_arm for by_arm in found.values())]
     if not shown:
         return []
-    look = looks(arms or shown)  # an arm without a curve keeps its colour, which other figures give it
-    called = {arm: (names or {}).get(arm, arm) for arm in shown}
-    diverged = {(row.arm, row.seed) for row in records.where(probe="diverged")}
-    with style():
-        figure, axes = panels(len(metrics), 2.2)
-        for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
-            for arm, seeds in found[metric].items():
-                for seed, curve in seeds.items():
-                    ax.plot(list(curve), list(curve.values()), lw=0.5, alpha=0.5, **look[arm])
-                    if (arm, seed) in diverged and curve:
-                        ax.plot(list(curve)[-1], list(curve.values())[-1], "x", ms=6, color=look[arm]["color"])
-                reached = by_epoch(seeds)
-                ax.plot(list(reached), [mean(values) for values in reached.values()], lw=1.8, **look[arm])
-            ax.set_ylabel(label)
-            if logarithmic:
-                ax.set_yscale("log")
-        axes[-1].set_xlabel("epoch")
-        legend(figure, [Line2D([], [], label=called[arm], lw=1.8, **look[arm]) for arm in shown])
-        save(figure, folder / "figures" / f"{name}.png")
+    look = looks(arms if chart.arms else shown)  # an arm without a curve keeps its colour, which other figures give it
+    called = {arm: chart.names.get(arm, arm) for arm in shown}
+    figure, axes = panels(len(chart.metrics), 2.2)
+    for ax, (metric, label) in zip(axes, chart.metrics.items(), strict=True):
+        for arm, seeds in found[metric].items():
+            diverged = records.where(arm, probe="diverged").seeds()
+            draw_arm(ax, seeds, diverged, {"lw": 0.5, "alpha": 0.5}, {"lw": 1.8}, **look[arm])
+        ax.set_ylabel(label)
+        if chart.logarithmic:
+            ax.set_yscale("log")
+    axes[-1].set_xlabel("epoch")
+    legend(figure, [Line2D([], [], label=called[arm], lw=1.8, **look[arm]) for arm in shown])
     caption = "Thick lines are means over seeds, thin ones single seeds."
-    if diverged:
-        caption += " A cross ends a run whose loss was not a number any more."
+    if records.where(probe="diverged"):
+        caption += CROSS
     series = {
         label: {called[arm]: by_epoch(seeds) for arm, seeds in found[metric].items()}
-        for metric, label in metrics.items()
+        for metric, label in chart.metrics.items()
     }
-    chart = lines(series, "epoch", folder, name, title, "", logarithmic)
-    return [Drawn(f"figures/{name}.png", title, caption), *chart]
+    interactive = lines(series, "epoch", folder, chart.name, chart.title, "", chart.logarithmic)
+    return [save(figure, folder, chart.name, chart.title, caption), *interactive]
+
+
+def draw_loss_and_error(chart: LossAndError, records: Records, folder: Path) -> list[Drawn]:
+    """Training loss and validation error in one panel for each comparison, as in figures 3 and 6 of He et al. 2016.
+
+    Dashed against the left, logarithmic axis: training loss; solid against the right axis: validation error in %. The
+    first arm of a panel is black. Thick lines are means over the seeds that reached an epoch, thin ones single seeds.
+    Arms without records are left out, and panels without another arm than their first; draws nothing without a panel.
+    """
+    found = {metric: curves(records, metric) for metric in (LOSS, ERROR)}
+    shown = {
+        panel: {arm: label for arm, label in arms.items() if arm in found[LOSS]}
+        for panel, arms in chart.panels.items()
+        if any(arm in found[LOSS] for arm in list(arms)[1:])
+    }
+    if not shown:
+        return []
+    diverged = records.where(probe="diverged")
+    heads = sum(1 + math.ceil(len(arms) / NUM_COLUMNS) for arms in shown.values())  # of all legends
+    figure = Figure(figsize=(WIDTH, 0.4 + 1.9 * len(shown) + 0.19 * heads), layout="constrained")
+    for ax, (panel, arms) in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown.items(), strict=True):
+        other: Axes = ax.twinx()
+        colours = dict(zip(arms, _colours(len(arms)), strict=True))
+        for arm, colour in colours.items():
+            for side, metric, line in ((ax, LOSS, (0, (3, 1.5))), (other, ERROR, "-")):
+                seeds, thin = found[metric].get(arm, {}), {"lw": 0.4, "alpha": 0.35}
+                draw_arm(side, seeds, diverged.seeds(arm), thin, {"lw": 1.6}, color=colour, linestyle=line)
+        ax.set_yscale("log")
+        ax.grid(False)
+        other.grid(False)
+        other.spines["right"].set_visible(True)
+        ax.set_ylabel("training loss")
+        other.set_ylabel("validation error (%)")
+        keys = [Line2D([], [], color=colours[arm], lw=1.8, label=label) for arm, label in arms.items()]
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderpad": 0.2}
+        ax.legend(handles=keys, title=panel, alignment="left", ncols=NUM_COLUMNS, **place)
+    ax.set_xlabel("epoch")
+    caption = f"{chart.caption} Dashed, left axis: training loss; solid, right axis: validation error."
+    caption += " Thick lines are means over seeds, thin ones single seeds."
+    if any(arm in arms for arm in diverged.arms for arms in shown.values()):
+        caption += CROSS
+    return [save(figure, folder, chart.name, chart.title, caption.strip())]
+
+
+def draw_arm(
+    ax: Axes, seeds: Mapping[int, Mapping[int, float]], diverged: Sequence[int], thin: Look, thick: Look, **look: Any
+) -> None:
+    """One arm's curves (seed -> epoch -> value), with a cross where a seed diverged, and their mean."""
+    for seed, curve in seeds.items():
+        ax.plot(list(curve), list(curve.values()), **thin, **look)
+        if seed in diverged:
+            ax.plot(list(curve)[-1], list(curve.values())[-1], "x", ms=6, color=look["color"])
+    reached = by_epoch(seeds)
+    ax.plot(list(reached), [mean(values) for values in reached.values()], **thick, **look)
 
 
 def by_epoch(seeds: Mapping[int, Mapping[int, float]]) -> dict[float, list[float]]:
@@ -90,56 +137,9 @@ def curves(records: Records, metric: str, arms: Sequence[str] = ()) -> dict[str,
     return {arm: found[arm] for arm in (arms or records.arms) if arm in found}
 
 
-def draw_against(
-    folder: Path,
-    name: str,
-    title: str,
-    x_label: str,
-    y_label: str,
-    series: Mapping[str, Mapping[float, Sequence[float]]],
-    references: Mapping[str, float] | None = None,
-    caption: str = "",
-    logarithmic: bool = False,
-) -> list[Drawn]:
-    """A line for each series (name -> x -> a value per seed) to `folder`/figures/`name`.png: means, and dots for seeds.
-
-    references: name -> a horizontal line. Values that are not finite are left out and counted in the caption. Draws
-    nothing without a value.
-    """
-    broken = sum(not math.isfinite(value) for line in series.values() for values in line.values() for value in values)
-    finite = {
-        label: {x: good for x, values in line.items() if (good := [v for v in values if math.isfinite(v)])}
-        for label, line in series.items()
-    }
-    finite = {label: line for label, line in finite.items() if line}
-    if not finite:
-        return []
-    look = looks(list(finite))
-    with style():
-        figure, (ax,) = panels(1, 3.0)
-        for label, line in finite.items():
-            places = sorted(line)
-            wide = min(12, 180 / len(places))
-            ax.plot(places, [mean(line[x]) for x in places], lw=1.6, marker="_", ms=wide, **look[label])
-            for x in places:
-                ax.scatter([x] * len(line[x]), line[x], s=10, alpha=0.6, color=look[label]["color"], linewidths=0)
-        _references(ax, references or {})
-        if all(float(x).is_integer() for line in finite.values() for x in line):
-            ax.locator_params(axis="x", integer=True)
-        ax.set_xlabel(x_label)
-        ax.set_ylabel(y_label)
-        if logarithmic:
-            ax.set_yscale("log")
-        keys = [Line2D([], [], label=label, lw=1.6, **look[label]) for label in finite]
-        keys += [Line2D([], [], label=label, color=FAINT, lw=1, ls=(0, (4, 3))) for label in references or {}]
-        legend(figure, keys)
-        save(figure, folder / "figures" / f"{name}.png")
-    caption = f"{caption} Dots are seeds, lines join their means.".strip()
-    if broken:
-        caption += f" {broken} runs without a finite value are left out."
-    return [Drawn(f"figures/{name}.png", title, caption)]
-
-
-def _references(ax: Axes, references: Mapping[str, float]) -> None:
-    for value in references.values():
-        ax.axhline(value, color=FAINT, lw=1, ls=(0, (4, 3)))
+def _colours(count: int) -> list[Any]:
+    """Black, then colours that are told apart; a scale of colours where there are more than a few."""
+    if count <= 1 + len(FEW):
+        return [INK, *FEW][:count]
+    scale = mpl.colormaps["viridis"]
+    return [INK, *(scale(0.95 * index / (count - 2)) for index in range(count - 1))]

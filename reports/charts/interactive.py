@@ -91,14 +91,7 @@ def lines(
 
 
 def surface_3d(
-    panels: Sequence[Panel],
-    metric: str,
-    folder: Path,
-    name: str,
-    title: str,
-    caption: str,
-    label: str = "",
-    axis_labels: tuple[str, str] = ("alpha", "beta"),
+    panels: Sequence[Panel], metric: str, folder: Path, name: str, title: str, caption: str, label: str = ""
 ) -> Drawn:
     """2-D surfaces in 3-D views beside each other, the same axes and colours, to `folder`/figures/`name`.plotly.json.
 
@@ -129,7 +122,7 @@ def surface_3d(
                 "z": [[_height(value, view) for value in row] for row in rows],
                 "text": [
                     [
-                        f"{_text(axis_labels[0])} {number(alpha)}; {_text(axis_labels[1])} {number(beta)}; "
+                        f"alpha {number(alpha)}; beta {number(beta)}; "
                         f"{_text(label)} {number(value)}"
                         for alpha, value in zip(surface.axes[0], row, strict=True)
                     ]
@@ -145,8 +138,8 @@ def surface_3d(
             "aspectmode": "manual",
             "aspectratio": {"x": 1, "y": 1, "z": 0.8},
             "camera": {"eye": {"x": 1.4, "y": 1.4, "z": 0.95}, "center": {"x": 0, "y": 0, "z": -0.18}},
-            "xaxis": {"title": {"text": _text(axis_labels[0])}, "range": _short(span(panels, 0))},
-            "yaxis": {"title": {"text": _text(axis_labels[1])}, "range": _short(span(panels, 1))},
+            "xaxis": {"title": {"text": "alpha"}, "range": _short(span(panels, 0))},
+            "yaxis": {"title": {"text": "beta"}, "range": _short(span(panels, 1))},
             "zaxis": {"title": {"text": _text(label)}, **ticks, "range": [bottom, top]},
         }
         layout["annotations"].append(

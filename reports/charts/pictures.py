@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reports.charts.style import INK, ORANGE, SKY, WIDTH, Drawn, save, style
+from reports.charts.style import INK, ORANGE, SKY, WIDTH, Drawn, save
 
 Array = NDArray[Any]
 COLUMNS = 6  # images side by side, as many as are told apart on a phone
@@ -95,8 +95,11 @@ def draw_looks(
             outputs, outlines = outputs[None], outlines[None]
         if images.ndim == 3:  # of a single channel
             images, outputs = images[:, None], outputs[:, :, None]
-        lines = [outlines_over(each, images, number) for number, each in enumerate(outlines)]
-        over = list(zip(*lines, strict=True))  # the windows are the same in all channels
+        points = (outlines + 0.5) / images.shape[-1]  # from pixels, 0 being the centre of the first
+        over = [  # the windows of one image, the same in all its channels
+            [Line(each, *WINDOWS[number % 2], dot=True) for number, each in enumerate(windows)]
+            for windows in points.swapaxes(0, 1)
+        ]
         rows += [Row("and" if c else kept.label, images[:, c], over) for c in range(images.shape[1])]
         for number, each in enumerate(outputs):
             gives = "gives" if len(outputs) == 1 else f"{('orange', 'blue')[number % 2]}\ngives"
@@ -104,19 +107,12 @@ def draw_looks(
         heads = [f"{heading} {label}" for label in file["labels"]] if heading else []
     if not rows:
         return []
-    sheet(rows, folder / "figures" / f"{name}.png", heads)
     caption = (
         "Test images of one seed, the same in all rows: above with the window from which a transformer samples (the "
         "dot is its upper left corner), below what it gives to the network."
     )
     left_out = f"Left out, without a file: {', '.join(missing)}." if missing else ""
-    return [Drawn(f"figures/{name}.png", title, " ".join(filter(None, (caption, said, left_out))))]
-
-
-def outlines_over(outlines: Array, images: Array, transformer: int = 0) -> list[Line]:
-    """Of each image (n, ..., S, S) the window of outlines (n, P, 2) in pixels, 0 being the centre of the first."""
-    colour, style = WINDOWS[transformer % 2]
-    return [Line((outline + 0.5) / images.shape[-1], colour, style, dot=True) for outline in outlines]
+    return [save(sheet(rows, heads), folder, name, title, " ".join(filter(None, (caption, said, left_out))))]
 
 
 def corners(box: Array) -> Array:
@@ -125,22 +121,21 @@ def corners(box: Array) -> Array:
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 
 
-def sheet(rows: Sequence[Row], path: Path, heads: Sequence[str] = ()) -> None:
+def sheet(rows: Sequence[Row], heads: Sequence[str] = ()) -> Figure:
     """Rows of images as one picture, with a head above each column where given."""
     top = 0.25 if heads else 0.0
     width, height = LABEL + COLUMNS, top + len(rows)
-    with style():
-        figure = Figure(figsize=(WIDTH, WIDTH * height / width))
-        ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(len(rows), -top))
-        ax.axis("off")
-        for column, head in enumerate(heads[:COLUMNS]):
-            ax.text(LABEL + column + 0.5, 0.02, head, ha="center", va="bottom")
-        for y, row in enumerate(rows):
-            ax.text(LABEL / 2, y + 0.5, row.label, ha="center", va="center", size=9, linespacing=1.1)
-            for x, image in enumerate(row.images[:COLUMNS]):
-                _picture(ax, LABEL + x, y, image, row.over[x] if row.over else ())
-        ax.set(xlim=(0, width), ylim=(len(rows), -top), aspect="auto")  # which `imshow` has changed
-        save(figure, path)
+    figure = Figure(figsize=(WIDTH, WIDTH * height / width))
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(len(rows), -top))
+    ax.axis("off")
+    for column, head in enumerate(heads[:COLUMNS]):
+        ax.text(LABEL + column + 0.5, 0.02, head, ha="center", va="bottom")
+    for y, row in enumerate(rows):
+        ax.text(LABEL / 2, y + 0.5, row.label, ha="center", va="center", size=9, linespacing=1.1)
+        for x, image in enumerate(row.images[:COLUMNS]):
+            _picture(ax, LABEL + x, y, image, row.over[x] if row.over else ())
+    ax.set(xlim=(0, width), ylim=(len(rows), -top), aspect="auto")  # which `imshow` has changed
+    return figure
 
 
 def _picture(ax: Axes, x: float, y: float, image: Array, over: Sequence[Line | Mark]) -> None:

@@ -99,15 +99,18 @@ def legend(figure: Figure, keys: Sequence[Patch | Line2D]) -> None:
     figure.legend(handles=keys, loc="outside upper left", ncols=2)
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Write the figure as PNG, making its folder; the same drawing gives the same bytes. Call it inside `style`.
-
-    Raises OSError as `atomic_write_bytes`.
-    """
+def as_png(figure: Figure) -> bytes:
+    """The figure as a PNG file; the same drawing gives the same bytes. Call it inside `style`."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})  # which would hold matplotlib's version
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, stream.getvalue())
+    return stream.getvalue()
+
+
+def save(figure: Figure, folder: Path, name: str, title: str, caption: str) -> Drawn:
+    """Writes the figure to `folder`/figures/`name`.png; raises OSError as `atomic_write_bytes`."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(folder / "figures" / f"{name}.png", as_png(figure))
+    return Drawn(f"figures/{name}.png", title, caption)
 
 
 def number(value: float) -> str:

@@ -21,22 +21,16 @@ from matplotlib.patches import Patch, Rectangle
 
 from ablations.probes.landscape.surface_file import Array, Surface
 from reports.charts.curves import looks
-from reports.charts.style import FAINT, INK, RED, Drawn, legend, number, panels, save, style
+from reports.charts.style import FAINT, INK, RED, Drawn, legend, number, panels, save
 from reports.charts.surface_view import Panel, View, holes, levels, notes, policies, span, view_of
 
 HATCH: dict[str, Any] = {"hatch": "//////", "facecolor": "#F3F3F3", "edgecolor": FAINT, "linewidth": 0}
 AXES = ("alpha", "beta")
+STANDARD_ERROR = "train/loss_standard_error"
 
 
 def contours(
-    surfaces: Sequence[Panel],
-    metric: str,
-    folder: Path,
-    name: str,
-    title: str,
-    caption: str,
-    label: str = "",
-    axis_labels: tuple[str, str] = AXES,
+    surfaces: Sequence[Panel], metric: str, folder: Path, name: str, title: str, caption: str, label: str = ""
 ) -> Drawn:
     """2-D surfaces below each other to `folder`/figures/`name`.png, on the same axes, levels and colours.
 
@@ -44,62 +38,50 @@ def contours(
     Raises ValueError as `view_of`.
     """
     view = view_of(surfaces, metric, 2)
-    with style():
-        figure, axes = panels(len(surfaces), 3.3, sharex=True, sharey=True)
-        for ax, (panel, surface) in zip(axes, surfaces, strict=True):
-            filled = _contour_panel(ax, surface, metric, view)
-            ax.set_title(panel)
-            ax.set_ylabel(axis_labels[1])
-        axes[-1].set(xlabel=axis_labels[0], xlim=span(surfaces, 0), ylim=span(surfaces, 1))
-        _colour_bar(figure, filled, axes, label or metric, view)
-        _keys(figure, surfaces, metric)
-        return _finish(figure, surfaces, metric, folder, name, title, caption)
+    figure, axes = panels(len(surfaces), 3.3, sharex=True, sharey=True)
+    for ax, (panel, surface) in zip(axes, surfaces, strict=True):
+        filled = _contour_panel(ax, surface, metric, view)
+        ax.set_title(panel)
+        ax.set_ylabel(AXES[1])
+    axes[-1].set(xlabel=AXES[0], xlim=span(surfaces, 0), ylim=span(surfaces, 1))
+    _colour_bar(figure, filled, axes, label or metric, view)
+    _keys(figure, surfaces, metric)
+    return _finish(figure, surfaces, metric, folder, name, title, caption)
 
 
 def slices(
-    surfaces: Sequence[Panel],
-    metric: str,
-    folder: Path,
-    name: str,
-    title: str,
-    caption: str,
-    label: str = "",
-    axis_label: str = AXES[0],
-    standard_error: str = "train/loss_standard_error",
+    surfaces: Sequence[Panel], metric: str, folder: Path, name: str, title: str, caption: str, label: str = ""
 ) -> Drawn:
     """1-D surfaces as lines in one panel to `folder`/figures/`name`.png, with a band of one standard error.
 
-    standard_error: the metric of the band; a surface without it has none. Raises ValueError as `view_of`.
+    A surface without one has none. Raises ValueError as `view_of`.
     """
     view = view_of(surfaces, metric, 1)
     look = looks([panel for panel, _ in surfaces])
-    with style():
-        figure, (ax,) = panels(1, 3.0)
-        banded = False
-        for panel, surface in surfaces:
-            (alpha,), values = (
-                surface.axes,
-                np.where(np.isfinite(surface.values[metric]), surface.values[metric], np.nan),
-            )
-            ax.plot(alpha, values, lw=1.5, **look[panel])
-            if standard_error in surface.values:
-                banded = True
-                error = surface.values[standard_error]
-                low = np.maximum(values - error, view.low / 2) if view.logarithmic else values - error
-                ax.fill_between(alpha, low, values + error, color=look[panel]["color"], alpha=0.22, lw=0)
-            half = 0.5 * float(np.diff(alpha).min())
-            for (place,) in holes(surface, metric):
-                ax.axvspan(place - half, place + half, zorder=0, **{**HATCH, "edgecolor": look[panel]["color"]})
-        ax.axvline(0.0, color=FAINT, lw=1, ls=(0, (4, 3)), zorder=0)
-        ax.set(xlabel=axis_label, ylabel=label or metric, xlim=span(surfaces, 0))
-        if view.logarithmic:
-            ax.set_yscale("log")
-        keys: list[Patch | Line2D] = [Line2D([], [], label=panel, lw=1.5, **look[panel]) for panel, _ in surfaces]
-        keys += [Patch(label="no finite value", **HATCH)] if any(len(holes(s, metric)) for _, s in surfaces) else []
-        legend(figure, keys)
-        if banded:
-            caption = f"{caption} Bands are one standard error of the mean over images.".strip()
-        return _finish(figure, surfaces, metric, folder, name, title, caption)
+    figure, (ax,) = panels(1, 3.0)
+    banded = False
+    for panel, surface in surfaces:
+        (alpha,) = surface.axes
+        values = np.where(np.isfinite(surface.values[metric]), surface.values[metric], np.nan)
+        ax.plot(alpha, values, lw=1.5, **look[panel])
+        if STANDARD_ERROR in surface.values:
+            banded = True
+            error = surface.values[STANDARD_ERROR]
+            low = np.maximum(values - error, view.low / 2) if view.logarithmic else values - error
+            ax.fill_between(alpha, low, values + error, color=look[panel]["color"], alpha=0.22, lw=0)
+        half = 0.5 * float(np.diff(alpha).min())
+        for (place,) in holes(surface, metric):
+            ax.axvspan(place - half, place + half, zorder=0, **{**HATCH, "edgecolor": look[panel]["color"]})
+    ax.axvline(0.0, color=FAINT, lw=1, ls=(0, (4, 3)), zorder=0)
+    ax.set(xlabel=AXES[0], ylabel=label or metric, xlim=span(surfaces, 0))
+    if view.logarithmic:
+        ax.set_yscale("log")
+    keys: list[Patch | Line2D] = [Line2D([], [], label=panel, lw=1.5, **look[panel]) for panel, _ in surfaces]
+    keys += [Patch(label="no finite value", **HATCH)] if any(len(holes(s, metric)) for _, s in surfaces) else []
+    legend(figure, keys)
+    if banded:
+        caption = f"{caption} Bands are one standard error of the mean over images.".strip()
+    return _finish(figure, surfaces, metric, folder, name, title, caption)
 
 
 def trajectory(
@@ -126,51 +108,34 @@ def trajectory(
         )
     shown = [("surface", surface)]
     view = view_of(shown, metric, 2)
-    with style():
-        figure, (ax,) = panels(1, 3.9)
-        filled = _contour_panel(ax, surface, metric, view, centre=False)
-        ax.plot(*points.T, color="white", lw=3.2, zorder=4)
-        ax.plot(*points.T, color=RED, lw=1.6, marker="o", ms=3, zorder=5)
-        for at, marker in ((0, "s"), (-1, "*")):
-            ax.plot(*points[at], marker, color=RED, mec="white", ms=9 if at else 6, zorder=6)
-        marked = np.unique(np.linspace(0, len(epochs) - 1, 5).astype(int))
-        for at in marked:
-            box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
-            ax.annotate(
-                str(epochs[at]),
-                points[at],
-                (5, 5),
-                textcoords="offset points",
-                fontsize=8,
-                color=INK,
-                bbox=box,
-                zorder=7,
-            )
-        limits = []
-        for axis, (low, high) in enumerate((span(shown, 0), span(shown, 1))):
-            ends = [low, high, points[:, axis].min(), points[:, axis].max()]
-            room = 0.03 * (max(ends) - min(ends)) if min(ends) < low or max(ends) > high else 0.0
-            limits.append((min(ends) - room, max(ends) + room))
-        ax.set(xlabel=axis_labels[0], ylabel=axis_labels[1], xlim=limits[0], ylim=limits[1])
-        _colour_bar(figure, filled, [ax], label or metric, view)
-        keys = [
-            Line2D([], [], color=RED, marker="s", ls="", ms=6, label=f"epoch {epochs[0]}"),
-            Line2D([], [], color=RED, marker="*", ls="", ms=9, label=f"epoch {epochs[-1]}"),
-        ]
-        _keys(figure, shown, metric, keys)
-        caption = f"{caption} Numbers along the path are epochs.".strip()
-        return _finish(figure, shown, metric, folder, name, title, caption)
+    figure, (ax,) = panels(1, 3.9)
+    filled = _contour_panel(ax, surface, metric, view, centre=False)
+    ax.plot(*points.T, color="white", lw=3.2, zorder=4)
+    ax.plot(*points.T, color=RED, lw=1.6, marker="o", ms=3, zorder=5)
+    for at, marker in ((0, "s"), (-1, "*")):
+        ax.plot(*points[at], marker, color=RED, mec="white", ms=9 if at else 6, zorder=6)
+    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
+    look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": INK, "bbox": box, "zorder": 7}
+    for at in np.unique(np.linspace(0, len(epochs) - 1, 5).astype(int)):
+        ax.annotate(str(epochs[at]), points[at], (5, 5), **look)
+    limits = []
+    for axis, (low, high) in enumerate((span(shown, 0), span(shown, 1))):
+        ends = [low, high, points[:, axis].min(), points[:, axis].max()]
+        room = 0.03 * (max(ends) - min(ends)) if min(ends) < low or max(ends) > high else 0.0
+        limits.append((min(ends) - room, max(ends) + room))
+    ax.set(xlabel=axis_labels[0], ylabel=axis_labels[1], xlim=limits[0], ylim=limits[1])
+    _colour_bar(figure, filled, [ax], label or metric, view)
+    keys = [
+        Line2D([], [], color=RED, marker="s", ls="", ms=6, label=f"epoch {epochs[0]}"),
+        Line2D([], [], color=RED, marker="*", ls="", ms=9, label=f"epoch {epochs[-1]}"),
+    ]
+    _keys(figure, shown, metric, keys)
+    caption = f"{caption} Numbers along the path are epochs.".strip()
+    return _finish(figure, shown, metric, folder, name, title, caption)
 
 
 def heat_map(
-    maps: Mapping[str, Array],
-    axes: tuple[Array, Array],
-    folder: Path,
-    name: str,
-    title: str,
-    caption: str,
-    label: str = "|lambda_min / lambda_max|",
-    axis_labels: tuple[str, str] = AXES,
+    maps: Mapping[str, Array], axes: tuple[Array, Array], folder: Path, name: str, title: str, caption: str
 ) -> Drawn:
     """Maps of |lambda_min / lambda_max| below each other to `folder`/figures/`name`.png, on one scale from 0.
 
@@ -194,21 +159,21 @@ def heat_map(
         ):
             said += [f"{panel}: {count} of {ratios.size} points {words}."] if count else []
     highest = max((float(each[np.isfinite(each)].max(initial=0.0)) for each in maps.values()), default=1.0)
-    with style():
-        figure, drawn = panels(len(maps), 3.0, sharex=True, sharey=True)
-        colours = mpl.colormaps["magma"]
-        for ax, (panel, ratios) in zip(drawn, maps.items(), strict=True):
-            ax.grid(visible=False)
-            ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, zorder=0, **HATCH))
-            shown = np.ma.masked_invalid(ratios.T)
-            top = min(1.0, highest) or 1.0
-            mesh = ax.pcolormesh(*axes, shown, shading="nearest", cmap=colours, vmin=0, vmax=top, zorder=1)
-            ax.set(title=panel, ylabel=axis_labels[1], aspect="equal")
-        drawn[-1].set_xlabel(axis_labels[0])
-        above = any(np.any(ratios[np.isfinite(ratios)] > 1) for ratios in maps.values())
-        figure.colorbar(mesh, ax=drawn, label=label, extend="max" if above else "neither", aspect=20 * len(maps))
-        save(figure, folder / "figures" / f"{name}.png")
-    return Drawn(f"figures/{name}.png", title, " ".join([caption, *said]).strip())
+    figure, drawn = panels(len(maps), 3.0, sharex=True, sharey=True)
+    colours = mpl.colormaps["magma"]
+    for ax, (panel, ratios) in zip(drawn, maps.items(), strict=True):
+        ax.grid(visible=False)
+        ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, zorder=0, **HATCH))
+        shown = np.ma.masked_invalid(ratios.T)
+        top = min(1.0, highest) or 1.0
+        mesh = ax.pcolormesh(*axes, shown, shading="nearest", cmap=colours, vmin=0, vmax=top, zorder=1)
+        ax.set(title=panel, ylabel=AXES[1], aspect="equal")
+    drawn[-1].set_xlabel(AXES[0])
+    above = any(np.any(ratios[np.isfinite(ratios)] > 1) for ratios in maps.values())
+    figure.colorbar(
+        mesh, ax=drawn, label="|lambda_min / lambda_max|", extend="max" if above else "neither", aspect=20 * len(maps)
+    )
+    return save(figure, folder, name, title, " ".join([caption, *said]).strip())
 
 
 def _contour_panel(ax: Axes, surface: Surface, metric: str, view: View, centre: bool = True) -> Any:
@@ -260,5 +225,4 @@ def _finish(
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + 0.14 * (1 + printed.count("\n")))
         figure.supxlabel(printed, size=7.5, x=0.01, ha="left", color="#555555")
-    save(figure, folder / "figures" / f"{name}.png")
-    return Drawn(f"figures/{name}.png", title, f"{caption} {notes(surfaces, metric, 'hatched')}".strip())
+    return save(figure, folder, name, title, f"{caption} {notes(surfaces, metric, 'hatched')}".strip())

@@ -9,7 +9,7 @@ from statistics import mean
 from matplotlib.axes import Axes
 
 from ablations.harness.store.records import Records
-from reports.charts.style import BLUE, FAINT, GREEN, INK, ORANGE, RED, Drawn, panels, save, style
+from reports.charts.style import BLUE, FAINT, GREEN, INK, ORANGE, RED, Drawn, panels, save
 
 
 def draw(
@@ -30,25 +30,23 @@ def _edges(
     fits = records.where(probe="kernel", metric="gabor/explained")
     if not fits:
         return []
-    with style():
-        figure, axes = panels(len(fits.arms), 2.2, "kernels (%)", sharex=True)
-        for ax, arm in zip(axes, fits.arms, strict=True):
-            for (when, label), colour in zip(kernels.items(), (BLUE, ORANGE, FAINT, GREEN), strict=True):
-                values = sorted(fits.where(arm, when=when).values())
-                if values:
-                    shares = [100 * (i + 1) / len(values) for i in range(len(values))]
-                    ax.step(values, shares, color=colour, label=label)
-            ax.axvline(edge, color=INK, lw=1, ls=(0, (4, 3)))
-            ax.set_title(names.get(arm, arm))
-            ax.set_xlim(0, 1)
-        axes[-1].set_xlabel("explained by a Gabor function, up to")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-        save(figure, folder / "figures" / "edges.png")
+    figure, axes = panels(len(fits.arms), 2.2, "kernels (%)", sharex=True)
+    for ax, arm in zip(axes, fits.arms, strict=True):
+        for (when, label), colour in zip(kernels.items(), (BLUE, ORANGE, FAINT, GREEN), strict=True):
+            values = sorted(fits.where(arm, when=when).values())
+            if values:
+                shares = [100 * (i + 1) / len(values) for i in range(len(values))]
+                ax.step(values, shares, color=colour, label=label)
+        ax.axvline(edge, color=INK, lw=1, ls=(0, (4, 3)))
+        ax.set_title(names.get(arm, arm))
+        ax.set_xlim(0, 1)
+    axes[-1].set_xlabel("explained by a Gabor function, up to")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     caption = (
         f"All kernels of the first layer of all seeds; to the right of the dashed line ({edge}) a kernel counts as an "
         "edge. Random sums of patches are as smooth as the images, and nothing was learned in them."
     )
-    return [Drawn("figures/edges.png", "How well Gabor functions fit", caption)]
+    return [save(figure, folder, "edges", "How well Gabor functions fit", caption)]
 
 
 def _colours(records: Records, folder: Path, names: Mapping[str, str]) -> list[Drawn]:
@@ -56,20 +54,18 @@ def _colours(records: Records, folder: Path, names: Mapping[str, str]) -> list[D
     rows = records.where(metric="saturation")
     if not rows:
         return []
-    with style():
-        figure, axes = panels(len(rows.arms), 2.2, "colour saturation of what was learned", sharex=True)
-        for ax, arm in zip(axes, rows.arms, strict=True):
-            _streams(ax, rows, arm)
-            ax.set_title(names.get(arm, arm))
-            ax.set_ylim(0, 1)
-        axes[-1].set_xlabel("seed")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-        save(figure, folder / "figures" / "colours.png")
+    figure, axes = panels(len(rows.arms), 2.2, "colour saturation of what was learned", sharex=True)
+    for ax, arm in zip(axes, rows.arms, strict=True):
+        _streams(ax, rows, arm)
+        ax.set_title(names.get(arm, arm))
+        ax.set_ylim(0, 1)
+    axes[-1].set_xlabel("seed")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     caption = (
         "One dot is a kernel, a bar the mean of its half; 0 is grey. Without streams the halves are those of the "
         "kernels' numbers and mean nothing."
     )
-    return [Drawn("figures/colours.png", "Colours by stream", caption)]
+    return [save(figure, folder, "colours", "Colours by stream", caption)]
 
 
 def _streams(ax: Axes, rows: Records, arm: str) -> None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from ablations.harness.declare.chart import AgainstField
+from ablations.harness.declare.measure import Quantity
 from ablations.harness.store.records import Records
-from reports.charts.curves import draw_against, looks
-from reports.charts.style import FAINT, Drawn, legend, panels, save, style
+from reports.charts.against import draw_against
+from reports.charts.curves import looks
+from reports.charts.style import FAINT, Drawn, legend, panels, save
+from reports.charts.values import means_over
 
+BALANCE = AgainstField(
+    "balance", "Gradient at the first block over that at the last", Quantity("gradient/activation", probe="gradient"),
+    "ratio of norms", "epoch", "epoch", references={"perfectly stable": 1.0}, logarithmic=True,
+    caption="Above the line gradients grow on their way back through the network, below it they vanish.",
+)  # fmt: skip
 NORMS = {"gradient/activation": "by the block's output", "gradient/parameters": "by the block's weights"}
 
 
@@ -31,19 +39,10 @@ def draw(records: Records, folder: Path, lenets: Sequence[str]) -> list[Drawn]:
     return drawn + _derivatives(records, folder, lenets)
 
 
-def _mean_over_seeds(records: Records, field: str) -> dict[int, float]:
-    """A whole-numbered field of the point -> mean of the finite values."""
-    grouped: dict[int, list[float]] = {}
-    for row in records:
-        if math.isfinite(row.value):
-            grouped.setdefault(int(row.fields[field]), []).append(row.value)
-    return {key: mean(grouped[key]) for key in sorted(grouped)}
-
-
-def _epochs(records: Records) -> tuple[int, int]:
-    """The first and the last snapshot."""
-    found = {int(row.fields["epoch"]) for row in records}
-    return min(found), max(found)
+def _ends(records: Records, field: str) -> tuple[Records, Records]:
+    """The records at the least and at the greatest number in a field of the point, such as the first and last epoch."""
+    found = list(records.over(field).values())
+    return found[0], found[-1]
 
 
 def _norms(records: Records, folder: Path, name: str, title: str, metric: str, arms: Sequence[str]) -> list[Drawn]:
@@ -60,24 +59,22 @@ def _norms(records: Records, folder: Path, name: str, title: str, metric: str, a
         arm: {"color": colours[family]["color"], "ls": lines[depth] if len(lines) > 1 else "-"}
         for arm, family, depth in zip(rows, families, depths, strict=True)
     }
-    with style():
-        figure, axes = panels(2, 2.2, "norm of the gradient", sharex=True)
-        for arm, found in rows.items():
-            for ax, epoch in zip(axes, _epochs(found), strict=True):
-                by_position = _mean_over_seeds(found.where(epoch=epoch), "position")
-                last = max(by_position, default=1)
-                _line(ax, {position / last: norm for position, norm in by_position.items()}, look[arm])
-        for ax, words in zip(axes, ("untrained", "trained"), strict=True):
-            ax.set_yscale("log")
-            ax.set_title(words)
-        axes[-1].set_xlabel("position: block / number of blocks")
-        legend(figure, [Line2D([], [], label=arm, lw=1.6, **look[arm]) for arm in rows])
-        save(figure, folder / "figures" / f"{name}.png")
+    figure, axes = panels(2, 2.2, "norm of the gradient", sharex=True)
+    for arm, found in rows.items():
+        for ax, snapshot in zip(axes, _ends(found, "epoch"), strict=True):
+            by_position = means_over(snapshot, "position")
+            last = max(by_position, default=1)
+            _line(ax, {position / last: norm for position, norm in by_position.items()}, look[arm])
+    for ax, words in zip(axes, ("untrained", "trained"), strict=True):
+        ax.set_yscale("log")
+        ax.set_title(words)
+    axes[-1].set_xlabel("position: block / number of blocks")
+    legend(figure, [Line2D([], [], label=arm, lw=1.6, **look[arm]) for arm in rows])
     caption = (
         "L2 norm of the gradient of a batch's mean loss at each block, on training images with batch statistics; "
         "means over seeds. A level line is a gradient that neither grows nor vanishes."
     )
-    return [Drawn(f"figures/{name}.png", title, caption)]
+    return [save(figure, folder, name, title, caption)]
 
 
 def _line(ax: Axes, points: Mapping[float, float], look: dict[str, Any]) -> None:
@@ -89,19 +86,12 @@ def _over_training(records: Records, folder: Path, arms: Sequence[str]) -> list[
     """First block's gradient over the last block's, over training."""
     series: dict[str, dict[float, list[float]]] = {}
     for arm in arms:
-        rows = records.where(arm=arm, probe="gradient", metric="gradient/activation")
-        norms: dict[tuple[int, int], dict[int, float]] = {}
-        for row in rows:
-            norms.setdefault((row.seed, int(row.fields["epoch"])), {})[int(row.fields["position"])] = row.value
-        for (_, epoch), by_position in norms.items():
-            first, last = by_position[min(by_position)], by_position[max(by_position)]
-            ratio = first / last if last > 0 and first > 0 else math.nan
-            series.setdefault(arm, {}).setdefault(float(epoch), []).append(ratio)
-    return draw_against(
-        folder, "balance", "Gradient at the first block over that at the last", "epoch", "ratio of norms", series,
-        references={"perfectly stable": 1.0}, logarithmic=True,
-        caption="Above the line gradients grow on their way back through the network, below it they vanish.",
-    )  # fmt: skip
+        for epoch, rows in records.where(arm, probe="gradient", metric="gradient/activation").over("epoch").items():
+            for seed in rows.seeds():
+                first, last = (found[-1].value for found in _ends(rows.where(seed=seed), "position"))
+                ratio = first / last if last > 0 and first > 0 else math.nan
+                series.setdefault(arm, {}).setdefault(float(epoch), []).append(ratio)
+    return draw_against(BALANCE, series, records, folder)
 
 
 def _derivatives(records: Records, folder: Path, arms: Sequence[str]) -> list[Drawn]:
@@ -110,26 +100,24 @@ def _derivatives(records: Records, folder: Path, arms: Sequence[str]) -> list[Dr
     shown = [arm for arm in arms if arm in found.arms]
     if not shown:
         return []
-    with style():
-        figure, axes = panels(len(shown), 1.6, "share of units (%)", sharex=True, sharey=True)
-        for ax, arm in zip(axes, shown, strict=True):
-            rows = found.where(arm=arm)
-            num_bins = int(rows[0].fields["bins"])
-            for epoch, line in zip(_epochs(rows), ("--", "-"), strict=True):
-                shares = _mean_over_seeds(rows.where(epoch=epoch), "bin")
-                edges = [number / num_bins for number in range(num_bins + 1)]
-                heights = [100.0 * shares.get(number, 0.0) for number in range(num_bins)]
-                ax.stairs(heights, edges, color=looks(shown)[arm]["color"], ls=line, lw=1.5)
-            ax.set_title(arm)
-            ax.set_ylim(0, 100)
-        axes[-1].set_xlabel("derivative of the activation")
-        keys = [
-            Line2D([], [], color=FAINT, ls=line, label=words) for line, words in (("--", "untrained"), ("-", "trained"))
-        ]
-        legend(figure, keys)
-        save(figure, folder / "figures" / "derivatives.png")
+    figure, axes = panels(len(shown), 1.6, "share of units (%)", sharex=True, sharey=True)
+    for ax, arm in zip(axes, shown, strict=True):
+        rows = found.where(arm=arm)
+        num_bins = int(rows[0].fields["bins"])
+        for snapshot, line in zip(_ends(rows, "epoch"), ("--", "-"), strict=True):
+            shares = means_over(snapshot, "bin")
+            edges = [number / num_bins for number in range(num_bins + 1)]
+            heights = [100.0 * shares.get(number, 0.0) for number in range(num_bins)]
+            ax.stairs(heights, edges, color=looks(shown)[arm]["color"], ls=line, lw=1.5)
+        ax.set_title(arm)
+        ax.set_ylim(0, 100)
+    axes[-1].set_xlabel("derivative of the activation")
+    keys = [
+        Line2D([], [], color=FAINT, ls=line, label=words) for line, words in (("--", "untrained"), ("-", "trained"))
+    ]
+    legend(figure, keys)
     caption = (
         "Derivatives at all inputs of LeNet-5's activations, means over its four layers and seeds. A sigmoid's cannot "
         "exceed 1/4; a ReLU's is 1 on active units and 0 on the others."
     )
-    return [Drawn("figures/derivatives.png", "Derivatives of sigmoid, tanh and ReLU", caption)]
+    return [save(figure, folder, "derivatives", "Derivatives of sigmoid, tanh and ReLU", caption)]

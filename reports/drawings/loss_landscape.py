@@ -17,7 +17,7 @@ from ablations.probes.landscape.curvature.spectrum import Density
 from ablations.probes.landscape.surface_file import Surface
 from reports.charts.curves import looks
 from reports.charts.interactive import surface_3d
-from reports.charts.style import Drawn, legend, panels, save, style
+from reports.charts.style import Drawn, legend, panels, save
 from reports.charts.surface_view import policies, view_of
 from reports.charts.surfaces import contours, heat_map, slices, trajectory
 from reports.charts.vtk import write_vtk
@@ -80,35 +80,30 @@ def _lines(records: Records, folder: Path) -> list[Drawn]:
     """The first seed's random lines: of every network the mean over the lines and their extremes."""
     found: dict[str, dict[str, list[Surface]]] = {}
     for kind in sorted({row.fields["normalise"] for row in records.where(probe="line")}):
-        numbers = {int(row.fields["draw"]) for row in records.where(None, SEED, "line", normalise=kind)}
-        for number in sorted(numbers):
+        for number in records.where(None, SEED, "line", normalise=kind).over("draw"):
             for arm, line in _surfaces(folder, records.arms, f"line_{kind}_{number}"):
                 found.setdefault(kind, {}).setdefault(arm, []).append(line)
     if not found:
         return []
     arms = list(dict.fromkeys(arm for by_arm in found.values() for arm in by_arm))
     look = looks(arms)
-    with style():
-        figure, axes = panels(len(found), 2.5, "training loss")
-        for ax, (kind, by_arm) in zip(axes, found.items(), strict=True):
-            for arm, lines in by_arm.items():
-                heights = np.array([line.values["train/loss"] for line in lines])
-                heights[~np.isfinite(heights)] = np.nan
-                along = lines[0].axes[0]
-                ax.plot(along, heights.mean(axis=0), lw=1.5, **look[arm])
-                ax.fill_between(
-                    along, heights.min(axis=0), heights.max(axis=0), alpha=0.15, lw=0, fc=look[arm]["color"]
-                )
-            ax.set_yscale("log")
-            ax.set_title("without normalisation" if kind == "none" else f"{kind} normalised")
-        axes[-1].set_xlabel("distance along the line")
-        legend(figure, [Line2D([], [], label=arm, lw=1.5, **look[arm]) for arm in arms])
-        save(figure, folder / "figures" / "lines.png")
+    figure, axes = panels(len(found), 2.5, "training loss")
+    for ax, (kind, by_arm) in zip(axes, found.items(), strict=True):
+        for arm, lines in by_arm.items():
+            heights = np.array([line.values["train/loss"] for line in lines])
+            heights[~np.isfinite(heights)] = np.nan
+            along = lines[0].axes[0]
+            ax.plot(along, heights.mean(axis=0), lw=1.5, **look[arm])
+            ax.fill_between(along, heights.min(axis=0), heights.max(axis=0), alpha=0.15, lw=0, fc=look[arm]["color"])
+        ax.set_yscale("log")
+        ax.set_title("without normalisation" if kind == "none" else f"{kind} normalised")
+    axes[-1].set_xlabel("distance along the line")
+    legend(figure, [Line2D([], [], label=arm, lw=1.5, **look[arm]) for arm in arms])
     caption = (
         f"Seed {SEED}: lines are means over the random directions, bands reach from the lowest to the highest. All "
         f"networks of a seed get the same draws. {_policies(folder, arms, f'line_{kind}_0')}."
     )
-    return [Drawn("figures/lines.png", "The loss along random lines", caption)]
+    return [save(figure, folder, "lines", "The loss along random lines", caption)]
 
 
 def _sharpness_and_error(records: Records, folder: Path) -> list[Drawn]:
@@ -118,23 +113,21 @@ def _sharpness_and_error(records: Records, folder: Path) -> list[Drawn]:
     if not kinds or not errors:
         return []
     look = looks(errors.arms)
-    with style():
-        figure, axes = panels(len(kinds), 2.5, "test error, %", sharey=True)
-        for ax, kind in zip(axes, kinds, strict=True):
-            for arm in errors.arms:
-                rises, error = records.by_seed(arm, "line", "rise", normalise=kind), errors.by_seed(arm)
-                known = [seed for seed in rises if seed in error]
-                places = [mean(rises[seed]) for seed in known], [error[seed][0] for seed in known]
-                ax.plot(*places, "o", ms=4.5, color=look[arm]["color"])
-            ax.set_xscale("symlog", linthresh=0.01)
-            ax.set_yscale("symlog", linthresh=1.0)
-            ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
-            ax.set_title("without normalisation" if kind == "none" else f"{kind} normalised")
-        axes[-1].set_xlabel("mean rise of the training loss along random lines, nats")
-        legend(figure, [Line2D([], [], ls="", marker="o", label=arm, color=look[arm]["color"]) for arm in look])
-        save(figure, folder / "figures" / "sharpness.png")
+    figure, axes = panels(len(kinds), 2.5, "test error, %", sharey=True)
+    for ax, kind in zip(axes, kinds, strict=True):
+        for arm in errors.arms:
+            rises, error = records.by_seed(arm, "line", "rise", normalise=kind), errors.by_seed(arm)
+            known = [seed for seed in rises if seed in error]
+            places = [mean(rises[seed]) for seed in known], [error[seed][0] for seed in known]
+            ax.plot(*places, "o", ms=4.5, color=look[arm]["color"])
+        ax.set_xscale("symlog", linthresh=0.01)
+        ax.set_yscale("symlog", linthresh=1.0)
+        ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+        ax.set_title("without normalisation" if kind == "none" else f"{kind} normalised")
+    axes[-1].set_xlabel("mean rise of the training loss along random lines, nats")
+    legend(figure, [Line2D([], [], ls="", marker="o", label=arm, color=look[arm]["color"]) for arm in look])
     caption = "A dot is a trained network, its rise the mean over the lines. Sharper is further right."
-    return [Drawn("figures/sharpness.png", "Sharpness against test error", caption)]
+    return [save(figure, folder, "sharpness", "Sharpness against test error", caption)]
 
 
 def _ways(records: Records, folder: Path) -> list[Drawn]:
@@ -151,7 +144,7 @@ def _ways(records: Records, folder: Path) -> list[Drawn]:
             if kind == "principal":
                 (expected,) = records.where(arm, SEED, "way", "share/random_walk").values()
                 walk = f" (of a random walk of as many steps: {expected:.3g} %)"
-            epochs = [int(row.fields["epoch"]) for row in rows.where(metric="x")]
+            epochs = list(rows.where(metric="x").over("epoch"))
             points = np.array([rows.where(metric=axis).values() for axis in "xy"]).T
             caption = f"{arm}, seed {SEED}: this plane holds {share:.3g} % of the way{walk}."
             title = f"The way of training in {words}: {arm}"
@@ -190,23 +183,21 @@ def _spectra(records: Records, folder: Path) -> list[Drawn]:
     if not paths:
         return []
     look = looks(list(paths))
-    with style():
-        figure, axes = panels(len(paths), 1.25, "density", sharex=False)
-        for ax, (arm, path) in zip(axes, paths.items(), strict=True):
-            with np.load(path, allow_pickle=False) as stored:
-                centres, width = stored["centres"], float(stored["width"])
-                spectrum = Density(centres, stored["weights"], width)
-            margin = 0.05 * float(np.ptp(centres)) + 3 * width
-            along = np.linspace(centres.min() - margin, centres.max() + margin, 800)
-            density = spectrum.at(along)
-            ax.fill_between(along, density, 1e-6, lw=0, alpha=0.8, fc=look[arm]["color"])
-            ax.set_yscale("log")
-            ax.set_ylim(1e-6, 10 * float(density.max()))
-            ax.set_title(arm)
-        axes[-1].set_xlabel("eigenvalue of the Hessian, nats")
-        save(figure, folder / "figures" / "spectrum.png")
+    figure, axes = panels(len(paths), 1.25, "density", sharex=False)
+    for ax, (arm, path) in zip(axes, paths.items(), strict=True):
+        with np.load(path, allow_pickle=False) as stored:
+            centres, width = stored["centres"], float(stored["width"])
+            spectrum = Density(centres, stored["weights"], width)
+        margin = 0.05 * float(np.ptp(centres)) + 3 * width
+        along = np.linspace(centres.min() - margin, centres.max() + margin, 800)
+        density = spectrum.at(along)
+        ax.fill_between(along, density, 1e-6, lw=0, alpha=0.8, fc=look[arm]["color"])
+        ax.set_yscale("log")
+        ax.set_ylim(1e-6, 10 * float(density.max()))
+        ax.set_title(arm)
+    axes[-1].set_xlabel("eigenvalue of the Hessian, nats")
     caption = f"Seed {SEED}, stochastic Lanczos quadrature: how many eigenvalues lie where, on a logarithmic scale."
-    return [Drawn("figures/spectrum.png", "The spectrum of the Hessian at the trained weights", caption)]
+    return [save(figure, folder, "spectrum", "The spectrum of the Hessian at the trained weights", caption)]
 
 
 def _joined(records: Records, folder: Path) -> list[Drawn]:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from ablations.harness.store.records import Records
 from ablations.probes.gradients.path_lengths import COUNT, MASS, NORM, carried, interval, line, shares
-from reports.charts.style import BLUE, FAINT, ORANGE, Drawn, legend, panels, save, style
+from reports.charts.style import BLUE, FAINT, ORANGE, Drawn, legend, panels, save
 from reports.charts.tables import write_table
 
 STATES = {"trained": BLUE, "untrained": ORANGE}
@@ -43,45 +43,43 @@ def draw(records: Records, folder: Path) -> list[Drawn]:
 
 
 def _by_length(rows: Records) -> list[float]:
-    return [value for _, value in sorted((int(row.fields["length"]), row.value) for row in rows)]
+    return [value for found in rows.over("length").values() for value in found.values()]
 
 
 def _figure(rows: Records, counts: list[float], norms: Norms, folder: Path) -> Drawn:
     lengths = range(len(counts))
     keys: list[Patch | Line2D] = [Patch(color=BARS, label="number of paths")]
-    with style():
-        figure, (number, norm, product) = panels(3, 1.9, sharex=True)
-        number.bar(lengths, [100 * share for share in shares(counts)], color=BARS, width=0.8)
-        for state, of_seeds in norms.items():
-            thin: dict[str, Any] = {"color": STATES[state], "lw": 0.6, "alpha": 0.6}
-            thick: dict[str, Any] = {"color": STATES[state], "lw": 1.8}
-            low, middle, high = (
-                [_middle(rows.where(metric=f"{NORM}{part}", state=state, length=length)) for length in lengths]
-                for part in ("_q10", "", "_q90")
-            )
-            norm.fill_between(lengths, low, high, color=STATES[state], alpha=0.2, linewidth=0)
-            masses = [[100 * share for share in carried(counts, found)] for found in of_seeds.values()]
-            for found, mass in zip(of_seeds.values(), masses, strict=True):
-                norm.plot(lengths, [value or math.nan for value in found], **thin)
-                product.plot(range(len(mass)), mass, **thin)
-            norm.plot(lengths, middle, **thick)
-            means = [mean(column) for column in zip(*filter(None, masses), strict=True)]
-            product.plot(range(len(means)), means, **thick)
-            keys.append(Line2D([], [], label=state, **thick))
-        if len(counts) - 1 == PUBLISHED_BLOCKS:
-            product.axvspan(4.5, 17.5, color=FAINT, alpha=0.2, linewidth=0, zorder=0)
-            keys.append(Patch(color=FAINT, alpha=0.3, label="the paper's 5 to 17"))
-        norm.set_yscale("log")
-        for ax, label in ((number, "% of all paths"), (norm, "gradient norm"), (product, "% of the gradient")):
-            ax.set_ylabel(label)
-        product.set_xlabel("length of the path: branches on it")
-        legend(figure, keys)
-        save(figure, folder / "figures" / "paths.png")
+    figure, (number, norm, product) = panels(3, 1.9, sharex=True)
+    number.bar(lengths, [100 * share for share in shares(counts)], color=BARS, width=0.8)
+    for state, of_seeds in norms.items():
+        thin: dict[str, Any] = {"color": STATES[state], "lw": 0.6, "alpha": 0.6}
+        thick: dict[str, Any] = {"color": STATES[state], "lw": 1.8}
+        low, middle, high = (
+            [_middle(rows.where(metric=f"{NORM}{part}", state=state, length=length)) for length in lengths]
+            for part in ("_q10", "", "_q90")
+        )
+        norm.fill_between(lengths, low, high, color=STATES[state], alpha=0.2, linewidth=0)
+        masses = [[100 * share for share in carried(counts, found)] for found in of_seeds.values()]
+        for found, mass in zip(of_seeds.values(), masses, strict=True):
+            norm.plot(lengths, [value or math.nan for value in found], **thin)
+            product.plot(range(len(mass)), mass, **thin)
+        norm.plot(lengths, middle, **thick)
+        means = [mean(column) for column in zip(*filter(None, masses), strict=True)]
+        product.plot(range(len(means)), means, **thick)
+        keys.append(Line2D([], [], label=state, **thick))
+    if len(counts) - 1 == PUBLISHED_BLOCKS:
+        product.axvspan(4.5, 17.5, color=FAINT, alpha=0.2, linewidth=0, zorder=0)
+        keys.append(Patch(color=FAINT, alpha=0.3, label="the paper's 5 to 17"))
+    norm.set_yscale("log")
+    for ax, label in ((number, "% of all paths"), (norm, "gradient norm"), (product, "% of the gradient")):
+        ax.set_ylabel(label)
+    product.set_xlabel("length of the path: branches on it")
+    legend(figure, keys)
     caption = (
         "As figure 6 of the paper: paths by length, norm of the gradient down a single one (thick: mean over paths and "
         "geometric mean over seeds; thin: seeds; band: tenths 1 to 9 of the paths), and the product of both."
     )
-    return Drawn("figures/paths.png", "Paths and the gradient they carry", caption)
+    return save(figure, folder, "paths", "Paths and the gradient they carry", caption)
 
 
 def _middle(rows: Records) -> float:

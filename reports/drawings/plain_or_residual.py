@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -10,9 +9,10 @@ from statistics import mean
 from matplotlib.lines import Line2D
 
 from ablations.harness.store.records import Records
-from reports.charts.curves import by_epoch, curves, looks
-from reports.charts.style import FAINT, Drawn, legend, panels, save, style
+from reports.charts.curves import CROSS, by_epoch, curves, looks
+from reports.charts.style import FAINT, Drawn, legend, panels, save
 from reports.charts.tables import write_table
+from reports.charts.values import means_over
 
 FAMILIES = ("plain", "residual")
 TOP = 1.15  # of the highest curve after the first third of training, where the axis ends
@@ -44,34 +44,32 @@ def _errors(records: Records, folder: Path) -> list[Drawn]:
         for epoch, value in curve.items()
         if arm.split("_")[0] in FAMILIES and epoch > max(curve) / 3
     ]
-    with style():
-        figure, axes = panels(2, 2.3, "error (%)", sharex=True, sharey=True)
-        for ax, family in zip(axes, FAMILIES, strict=True):
-            for depth in depths:
-                arm, colour = f"{family}_{depth}", look[str(depth)]["color"]
-                for metric, line, width in (("train", "--", 1.1), ("val", "-", 1.6)):
-                    reached = by_epoch(found[metric].get(arm, {}))
-                    means = [mean(values) for values in reached.values()]
-                    ax.plot(list(reached), means, line, lw=width, color=colour, marker="." if len(means) == 1 else "")
-                for seed in records.where(arm=arm, probe="diverged").seeds():
-                    curve = found["train"].get(arm, {}).get(seed)
-                    if curve:
-                        ax.plot(max(curve), curve[max(curve)], "x", ms=6, color=colour)
-            ax.set_title(family)
-        axes[0].set_ylim(0, min(100.0, TOP * max(late, default=100.0)))
-        axes[-1].set_xlabel("epoch")
-        keys = [Line2D([], [], color=look[str(d)]["color"], lw=1.6, label=f"{d} layers") for d in depths]
-        keys += [Line2D([], [], color=FAINT, lw=1.1, ls="--", label="training error")]
-        keys += [Line2D([], [], color=FAINT, lw=1.6, label="validation error")]
-        legend(figure, keys)
-        save(figure, folder / "figures" / "errors.png")
+    figure, axes = panels(2, 2.3, "error (%)", sharex=True, sharey=True)
+    for ax, family in zip(axes, FAMILIES, strict=True):
+        for depth in depths:
+            arm, colour = f"{family}_{depth}", look[str(depth)]["color"]
+            for metric, line, width in (("train", "--", 1.1), ("val", "-", 1.6)):
+                reached = by_epoch(found[metric].get(arm, {}))
+                means = [mean(values) for values in reached.values()]
+                ax.plot(list(reached), means, line, lw=width, color=colour, marker="." if len(means) == 1 else "")
+            for seed in records.where(arm=arm, probe="diverged").seeds():
+                curve = found["train"].get(arm, {}).get(seed)
+                if curve:
+                    ax.plot(max(curve), curve[max(curve)], "x", ms=6, color=colour)
+        ax.set_title(family)
+    axes[0].set_ylim(0, min(100.0, TOP * max(late, default=100.0)))
+    axes[-1].set_xlabel("epoch")
+    keys = [Line2D([], [], color=look[str(d)]["color"], lw=1.6, label=f"{d} layers") for d in depths]
+    keys += [Line2D([], [], color=FAINT, lw=1.1, ls="--", label="training error")]
+    keys += [Line2D([], [], color=FAINT, lw=1.6, label="validation error")]
+    legend(figure, keys)
     caption = (
         "Training error (dashed) and validation error (solid), means over seeds, as in figure 6 of the paper, whose "
         "solid lines are test error."
     )
     if records.where(probe="diverged"):
-        caption += " A cross ends a run whose loss was not a number any more."
-    return [Drawn("figures/errors.png", "Plain and residual networks in training", caption)]
+        caption += CROSS
+    return [save(figure, folder, "errors", "Plain and residual networks in training", caption)]
 
 
 def _responses(records: Records, folder: Path) -> list[Drawn]:
@@ -84,31 +82,25 @@ def _responses(records: Records, folder: Path) -> list[Drawn]:
     if not arms:
         return []
     look = looks([str(depth) for depth in depths])
-    with style():
-        figure, axes = panels(2, 2.3, "standard deviation")
-        for arm in arms:
-            family, depth = arm.split("_")
-            by_layer: dict[int, list[float]] = {}
-            for row in rows.where(arm=arm):
-                if math.isfinite(row.value):
-                    by_layer.setdefault(int(row.fields["layer"]), []).append(row.value)
-            layers = sorted(by_layer)
-            means = [mean(by_layer[layer]) for layer in layers]
-            line = {"color": look[depth]["color"], "ls": "--" if family == "plain" else "-", "lw": 1.4}
-            axes[0].plot(layers, means, **line)
-            axes[1].plot(range(1, len(means) + 1), sorted(means, reverse=True), **line)
-        axes[0].set_xlabel("layer, in the network's order")
-        axes[1].set_xlabel("layer, ranked by its response")
-        keys = [Line2D([], [], color=look[str(d)]["color"], lw=1.4, label=f"{d} layers") for d in depths]
-        keys += [Line2D([], [], color=FAINT, lw=1.4, ls="--", label="plain")]
-        keys += [Line2D([], [], color=FAINT, lw=1.4, label="residual")]
-        legend(figure, keys)
-        save(figure, folder / "figures" / "responses.png")
+    figure, axes = panels(2, 2.3, "standard deviation")
+    for arm in arms:
+        family, depth = arm.split("_")
+        by_layer = means_over(rows.where(arm), "layer")
+        layers, means = list(by_layer), list(by_layer.values())
+        line = {"color": look[depth]["color"], "ls": "--" if family == "plain" else "-", "lw": 1.4}
+        axes[0].plot(layers, means, **line)
+        axes[1].plot(range(1, len(means) + 1), sorted(means, reverse=True), **line)
+    axes[0].set_xlabel("layer, in the network's order")
+    axes[1].set_xlabel("layer, ranked by its response")
+    keys = [Line2D([], [], color=look[str(d)]["color"], lw=1.4, label=f"{d} layers") for d in depths]
+    keys += [Line2D([], [], color=FAINT, lw=1.4, ls="--", label="plain")]
+    keys += [Line2D([], [], color=FAINT, lw=1.4, label="residual")]
+    legend(figure, keys)
     caption = (
         "Standard deviation of each 3x3 layer's output after batch norm, before ReLU or addition, as in figure 7 of "
         "the paper: trained networks, test images, means over seeds."
     )
-    return [Drawn("figures/responses.png", "Layer responses", caption)]
+    return [save(figure, folder, "responses", "Layer responses", caption)]
 
 
 def _costs(records: Records, folder: Path, published: Mapping[str, float]) -> list[Drawn]:

@@ -16,20 +16,8 @@ from matplotlib.patches import Patch
 
 from ablations.harness.store.records import Record, Records
 from reports.charts.interactive import lines
-from reports.charts.style import (
-    BLUE,
-    FAINT,
-    INK,
-    ORANGE,
-    RED,
-    Drawn,
-    legend,
-    panels,
-    percent_axis,
-    save,
-    style,
-    whole_ticks,
-)
+from reports.charts.style import BLUE, FAINT, INK, ORANGE, RED, Drawn, legend, panels, percent_axis, save, whole_ticks
+from reports.charts.values import finite
 
 METRIC = "test/top1_error"
 ERROR = "test error (%)"
@@ -66,15 +54,12 @@ def draw(records: Records, folder: Path) -> list[Drawn]:
         arms = records.where(probe=probe).arms
         if not arms:
             continue
-        with style():
-            save(paint(records, arms), folder / "figures" / f"{name}.png")
         shown = [row for row in records if row.arm in arms and row.probe in (probe, "delete", "intact")]
-        drawn.append(Drawn(f"figures/{name}.png", title, caption + _gaps(shown)))
+        drawn.append(save(paint(records, arms), folder, name, title, caption + _gaps(shown)))
     for name, probe, title, over, x_label, values in CHARTS:
         found = records.where(probe=probe)
         series = {
-            arm: {float(x): [row.value for row in rows] for x, rows in _grouped(found.where(arm=arm), over)}
-            for arm in found.arms
+            arm: {float(x): rows.values() for x, rows in found.where(arm).over(over).items()} for arm in found.arms
         }
         drawn += lines({ERROR: series}, x_label, folder, name, title, "Test error at test time.", values=values)
     return drawn
@@ -85,10 +70,11 @@ def single_deletion(records: Records, arms: Sequence[str]) -> Figure:
 
     def paint(ax: Axes, rows: Records) -> None:
         rows = rows.where(probe="delete")
-        for position, group in _grouped(rows, "position"):
+        positions = rows.over("position")
+        for position, group in positions.items():
             ax.bar(position, _mean(group), **(BAR_RESHAPING if _reshapes(group) else BAR))
-            ax.plot(_jitter(group, position, 0.6), [row.value for row in group], "o", **SMALL_DOT)
-        whole_ticks(ax, [int(row.fields["position"]) for row in rows])
+            ax.plot(_jitter(group, position, 0.6), group.values(), "o", **SMALL_DOT)
+        whole_ticks(ax, list(positions))
 
     keys: Keys = [Patch(label="block keeps the shape", **BAR)]
     if _reshapes(records.where(probe="delete")):
@@ -101,15 +87,15 @@ def shortcut_control(records: Records, arms: Sequence[str]) -> Figure:
     sides = (("delete", -0.2, BAR["facecolor"]), ("delete_shortcut", 0.2, BARE))
 
     def paint(ax: Axes, rows: Records) -> None:
-        both = dict(_grouped(rows.where(probe="delete_shortcut"), "position"))
+        both = rows.where(probe="delete_shortcut").over("position")
         for probe, offset, colour in sides:
-            for position, group in _grouped(rows.where(probe=probe), "position"):
+            for position, group in rows.where(probe=probe).over("position").items():
                 if position not in both:
                     continue
                 if _reshapes(group):
                     ax.axvspan(position - 0.5, position + 0.5, color=SHADE, zorder=0, linewidth=0)
                 ax.bar(position + offset, _mean(group), width=0.38, color=colour)
-                ax.plot(_jitter(group, position + offset, 0.24), [row.value for row in group], "o", **SMALL_DOT)
+                ax.plot(_jitter(group, position + offset, 0.24), group.values(), "o", **SMALL_DOT)
         whole_ticks(ax, list(both))
 
     keys: Keys = [Patch(color=BAR["facecolor"], label="branch deleted"), Patch(color=BARE, label="shortcut deleted")]
@@ -124,11 +110,11 @@ def random_deletion(records: Records, arms: Sequence[str]) -> Figure:
 
     def paint(ax: Axes, rows: Records) -> None:
         rows = rows.where(probe="delete_random")
-        groups = _grouped(rows, "k")
-        places = [k for k, _ in groups]
-        ax.boxplot([_finite(group) for _, group in groups], positions=places, widths=0.6, **BOX)
+        groups = rows.over("k")
+        places = list(groups)
+        ax.boxplot([finite(group.values()) for group in groups.values()], positions=places, widths=0.6, **BOX)
         for seed in rows.seeds():
-            means = [_mean(row for row in group if row.seed == seed) for _, group in groups]
+            means = [_mean(group.where(seed=seed)) for group in groups.values()]
             ax.plot(places, means, linewidth=0.7, alpha=0.6, markersize=1.8, zorder=3, **look)
         whole_ticks(ax, places)
 
@@ -169,18 +155,12 @@ def summary(records: Records, arms: Sequence[str]) -> Figure:
         keys.append(Line2D([], [], color=ORANGE, marker=".", ls="", ms=7, label="block changes the shape"))
     for place, arm in enumerate(arms):
         rows = records.where(arm=arm, probe="delete")
-        box: dict[str, Any] = {
-            "positions": [place - 0.25],
-            "widths": 0.18,
-            "orientation": "horizontal",
-            "showfliers": False,
-        }
-        ax.boxplot([_finite(rows)], **box, **BOX)
+        where: dict[str, Any] = {"positions": [place - 0.25], "widths": 0.18, "orientation": "horizontal"}
+        ax.boxplot([finite(rows.values())], showfliers=False, **where, **BOX)
         for reshapes, colour in ((False, BLUE), (True, ORANGE)):
             some = rows.where(changes_shape=reshapes)
             ax.plot(some.values(), _jitter(some, place + 0.13, 0.46), ".", color=colour, **DOT)
-        before = _finite(records.where(arm=arm, probe="intact"))
-        if before:
+        if before := finite(records.where(arm, probe="intact").values()):
             ax.plot([statistics.fmean(before)] * 2, [place - 0.4, place + 0.4], color=RED, linewidth=1.6, zorder=4)
     ax.set(xlim=(-2, 102), ylim=(len(arms) - 0.5, -0.5), xlabel="test error after deleting one block (%)")
     ax.set_yticks(range(len(arms)), arms)
@@ -213,19 +193,13 @@ CHARTS = (
 
 
 def _by_arm(
-    records: Records,
-    arms: Sequence[str],
-    paint: Paint,
-    height: float,
-    x_label: str,
-    keys: Keys,
-    **shared: bool,
+    records: Records, arms: Sequence[str], paint: Paint, height: float, x_label: str, keys: Keys, **shared: bool
 ) -> Figure:
     """A panel of errors for each arm, with the unharmed one: its mean as a line, its range over seeds as a band."""
     figure, axes = panels(len(arms), height, ERROR, sharey=True, **shared)
     for ax, arm in zip(axes, arms, strict=True):
         rows = records.where(arm)
-        if before := _finite(rows.where(probe="intact")):
+        if before := finite(rows.where(probe="intact").values()):
             ax.axhspan(min(before), max(before), color=FAINT, alpha=0.25, linewidth=0, zorder=1)
             ax.axhline(statistics.fmean(before), zorder=2, **INTACT_LINE)
         paint(ax, rows)
@@ -240,21 +214,9 @@ def _reshapes(rows: Iterable[Record]) -> bool:
     return any(row.fields["changes_shape"] == "yes" for row in rows)
 
 
-def _grouped(rows: Records, over: str) -> list[tuple[int, list[Record]]]:
-    """The records by the whole number in a field of their point, ascending."""
-    groups: dict[int, list[Record]] = {}
-    for row in rows:
-        groups.setdefault(int(row.fields[over]), []).append(row)
-    return sorted(groups.items())
-
-
-def _finite(rows: Iterable[Record]) -> list[float]:
-    return [row.value for row in rows if math.isfinite(row.value)]
-
-
-def _mean(rows: Iterable[Record]) -> float:
+def _mean(rows: Records) -> float:
     """The mean of the finite values, NaN without one, which matplotlib leaves blank."""
-    values = _finite(rows)
+    values = finite(rows.values())
     return statistics.fmean(values) if values else math.nan
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,22 +20,9 @@ from matplotlib.lines import Line2D
 from ablations.harness.declare.measure import Quantity, top1_error
 from ablations.harness.judging.statistics import t_interval
 from ablations.harness.store.records import Records
-from reports.charts.declared import by_seed, left_out
 from reports.charts.pictures import Kept, Line, Row, corners, sheet
-from reports.charts.style import (
-    BLUE,
-    FAINT,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    RED,
-    Drawn,
-    legend,
-    panels,
-    save,
-    style,
-)
+from reports.charts.style import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, RED, Drawn, legend, panels, save
+from reports.charts.values import by_seed, finite, left_out
 
 Words = Mapping[str, str]
 COLOURS_OF = {"fcn": ORANGE, "cnn": PURPLE, "st_fcn": GREEN, "st_cnn": BLUE}
@@ -47,7 +35,7 @@ ROOM = 60  # points in a scatter above which they become fainter
 
 def draw(
     records: Records, folder: Path, paper: Mapping[str, float], names: Words, kinds: Words, transforms: Words,
-    posed: str, placed: Words, remaining: Words, pairs: Words,
+    posed: str, placed: Words, remaining: Words, pairs: Words
 ) -> list[Drawn]:  # fmt: skip
     """Every picture that the records and the files below `folder`/files allow.
 
@@ -79,26 +67,24 @@ def draw_table(records: Records, folder: Path, paper: Mapping[str, float], names
         return []
     networks = [network for network in names if any(arm.partition("_")[2] == network for arm in found)]
     kinds = {kind: words for kind, words in kinds.items() if any(arm.partition("_")[0] == kind for arm in found)}
-    with style():
-        figure, (ax,) = panels(1, 0.42 * len(networks) - 0.4)
-        ax.axis("off")
-        ax.set(xlim=(0, 1.45 + len(kinds)), ylim=(len(networks) - 0.5, -0.95))
+    figure, (ax,) = panels(1, 0.42 * len(networks) - 0.4)
+    ax.axis("off")
+    ax.set(xlim=(0, 1.45 + len(kinds)), ylim=(len(networks) - 0.5, -0.95))
+    for column, kind in enumerate(kinds):
+        ax.text(1.78 + column, -0.65, kind.upper(), weight="bold", ha="center", va="center")
+    for row, network in enumerate(networks):
+        family = network.rpartition("_")[0] if "st_" in network else network
+        ax.plot([0.0, 0.0], [row - 0.4, row + 0.4], color=COLOURS_OF[family], lw=4, solid_capstyle="butt")
+        ax.text(0.08, row, names[network], va="center", size=9)
+        ax.axhline(row - 0.5, color="#E4E4E4", lw=0.8)
         for column, kind in enumerate(kinds):
-            ax.text(1.78 + column, -0.65, kind.upper(), weight="bold", ha="center", va="center")
-        for row, network in enumerate(networks):
-            family = network.rpartition("_")[0] if "st_" in network else network
-            ax.plot([0.0, 0.0], [row - 0.4, row + 0.4], color=COLOURS_OF[family], lw=4, solid_capstyle="butt")
-            ax.text(0.08, row, names[network], va="center", size=9)
-            ax.axhline(row - 0.5, color="#E4E4E4", lw=0.8)
-            for column, kind in enumerate(kinds):
-                _cell(ax, 1.78 + column, row, found.get(f"{kind}_{network}", {}), paper.get(f"{kind}_{network}"))
-        save(figure, folder / "figures" / "table1.png")
+            _cell(ax, 1.78 + column, row, found.get(f"{kind}_{network}", {}), paper.get(f"{kind}_{network}"))
     caption = (
         "Test error in %: the mean over seeds, below it the half-width of its 95 % interval; in grey the paper's, of "
         "its table 1 (means of three seeds), for TC of its appendix A.4. "
         f"{', '.join(f'{kind.upper()}: {words}' for kind, words in kinds.items())}."
     )
-    return [Drawn("figures/table1.png", "Distorted digits", caption + left_out(top1_error, records, list(paper)))]
+    return [save(figure, folder, "table1", "Distorted digits", caption + left_out(top1_error, records, list(paper)))]
 
 
 def _cell(ax: Axes, x: float, row: int, found: Mapping[int, float], paper: float | None) -> None:
@@ -115,7 +101,7 @@ def _cell(ax: Axes, x: float, row: int, found: Mapping[int, float], paper: float
 
 def draw_gaps(
     records: Records, folder: Path, paper: Mapping[str, float], kinds: Words, transforms: Words, name: str, title: str,
-    comparisons: Mapping[str, tuple[str, str]], caption: str,
+    comparisons: Mapping[str, tuple[str, str]], caption: str
 ) -> list[Drawn]:  # fmt: skip
     """Differences of test errors, paired by seed, to `folder`/figures/`name`.png, a panel for each comparison.
 
@@ -125,52 +111,36 @@ def draw_gaps(
     def arm(kind: str, family: str, transform: str) -> str:
         return f"{kind}_{family}_{transform}" if family.startswith("st_") else f"{kind}_{family}"
 
-    pairs = {
-        panel: {
-            (kind, transform): (one, other)
-            for kind in kinds
-            for transform in transforms
-            if {one := arm(kind, first, transform), other := arm(kind, second, transform)} <= paper.keys()
-        }
-        for panel, (first, second) in comparisons.items()
-    }
-    gaps = {
-        panel: {
-            key: finite
-            for key, (one, other) in found.items()
-            if (gap := (top1_error(one) - top1_error(other)).by_seed(records))
-            and (finite := [value for value in gap.values() if math.isfinite(value)])
-        }
-        for panel, found in pairs.items()
-    }
-    shown = [panel for panel in pairs if gaps[panel]]
-    if not shown:
+    gaps: dict[str, dict[tuple[str, str], tuple[list[float], float]]] = {}  # of the seeds, and the paper's
+    asked: dict[str, None] = {}
+    for (panel, (first, second)), kind, transform in product(comparisons.items(), kinds, transforms):
+        one, other = arm(kind, first, transform), arm(kind, second, transform)
+        if {one, other} <= paper.keys():
+            asked |= dict.fromkeys((one, other))
+            if gap := finite((top1_error(one) - top1_error(other)).by_seed(records).values()):
+                gaps.setdefault(panel, {})[kind, transform] = gap, paper[one] - paper[other]
+    if not gaps:
         return []
-    used = [kind for kind in kinds if any(kind == key[0] for panel in shown for key in gaps[panel])]
+    keys = {key for found in gaps.values() for key in found}
+    used = [kind for kind in kinds if any(kind == key[0] for key in keys)]
     marks = dict(zip(transforms, MARKS, strict=True))
-    with style():
-        figure, axes = panels(len(shown), 2.3, "% points", sharex=True)
-        for ax, panel in zip(axes, shown, strict=True):
-            colour = COLOURS_OF[next(family for family in comparisons[panel] if family.startswith("st_"))]
-            for (kind, transform), found in gaps[panel].items():
-                x = used.index(kind) + 0.26 * (list(transforms).index(transform) - 1)
-                ax.scatter(
-                    [x] * len(found), found, s=20, marker=marks[transform], color=colour, alpha=0.6, linewidths=0
-                )
-                ax.plot([x - 0.09, x + 0.09], [fmean(found)] * 2, color=INK, lw=2, zorder=3)
-                plain, moved = (paper[each] for each in pairs[panel][kind, transform])
-                ax.plot(x, plain - moved, "x", color=FAINT, ms=6, mew=1.4, zorder=4)
-            ax.axhline(0, color=INK, lw=0.8)
-            ax.set_title(panel)
-        axes[-1].set_xticks(range(len(used)), [kind.upper() for kind in used])
-        axes[-1].set_xlim(-0.5, len(used) - 0.5)
-        drawn = [each for each in transforms if any(each == key[1] for panel in shown for key in gaps[panel])]
-        keys = [Line2D([], [], ls="", marker=marks[each], color=INK, label=transforms[each]) for each in drawn]
-        legend(figure, [*keys, Line2D([], [], ls="", marker="x", color=FAINT, label="the paper")])
-        save(figure, folder / "figures" / f"{name}.png")
-    named = dict.fromkeys(arm for found in pairs.values() for pair in found.values() for arm in pair)
+    figure, axes = panels(len(gaps), 2.3, "% points", sharex=True)
+    for ax, panel in zip(axes, gaps, strict=True):
+        colour = COLOURS_OF[next(family for family in comparisons[panel] if family.startswith("st_"))]
+        for (kind, transform), (found, published) in gaps[panel].items():
+            x = used.index(kind) + 0.26 * (list(transforms).index(transform) - 1)
+            ax.scatter([x] * len(found), found, s=20, marker=marks[transform], color=colour, alpha=0.6, linewidths=0)
+            ax.plot([x - 0.09, x + 0.09], [fmean(found)] * 2, color=INK, lw=2, zorder=3)
+            ax.plot(x, published, "x", color=FAINT, ms=6, mew=1.4, zorder=4)
+        ax.axhline(0, color=INK, lw=0.8)
+        ax.set_title(panel)
+    axes[-1].set_xticks(range(len(used)), [kind.upper() for kind in used])
+    axes[-1].set_xlim(-0.5, len(used) - 0.5)
+    drawn = [each for each in transforms if any(each == key[1] for key in keys)]
+    shown = [Line2D([], [], ls="", marker=marks[each], color=INK, label=transforms[each]) for each in drawn]
+    legend(figure, [*shown, Line2D([], [], ls="", marker="x", color=FAINT, label="the paper")])
     said = f"Differences of test errors. {caption} Marks are seeds, bars their means."
-    return [Drawn(f"figures/{name}.png", title, said + left_out(top1_error, records, list(named)))]
+    return [save(figure, folder, name, title, said + left_out(top1_error, records, list(asked)))]
 
 
 def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
@@ -182,32 +152,30 @@ def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
     shown = [what for what, (true, _) in poses.items() if np.ptp(true) > 0]
     if not shown:
         return []
-    with style():
-        figure, axes = panels(len(shown), 2.4)
-        for ax, what in zip(axes, shown, strict=True):
-            true, found = poses[what]
-            faint = 0.35 if len(true) > ROOM else 0.8
-            for column, colour in enumerate((BLUE, ORANGE)[: true[0].size]):
-                x, y = (each.reshape(len(true), -1)[:, column] for each in (true, found))
-                label = ("along x", "along y")[column] if what == "shift" else None
-                ax.scatter(x, y, s=9, color=colour, alpha=faint, linewidths=0, label=label)
-            # A window of twice the size shows the digit half as large, which a network may well prefer.
-            slope = float((true * found).sum() / (true * true).sum()) if what == "scale" else 1.0
-            ends = np.array([true.min(), true.max()])
-            ax.plot(ends, slope * ends, color=INK, lw=1, ls=(0, (4, 3)))
-            ax.set(xlabel=f"true {UNITS[what]}", ylabel=f"found {what}")
-            correlation = by_seed(Quantity(f"{what}/correlation", probe="pose"), records, arm)
-            if correlation:
-                seeds = "one seed" if len(correlation) == 1 else f"{len(correlation)} seeds"
-                ax.set_title(f"correlation {fmean(correlation.values()):.2f}, mean of {seeds}")
-            if what == "shift":
-                ax.legend(loc="upper left", markerscale=2)
-        save(figure, folder / "figures" / "poses.png")
+    figure, axes = panels(len(shown), 2.4)
+    for ax, what in zip(axes, shown, strict=True):
+        true, found = poses[what]
+        faint = 0.35 if len(true) > ROOM else 0.8
+        for column, colour in enumerate((BLUE, ORANGE)[: true[0].size]):
+            x, y = (each.reshape(len(true), -1)[:, column] for each in (true, found))
+            label = ("along x", "along y")[column] if what == "shift" else None
+            ax.scatter(x, y, s=9, color=colour, alpha=faint, linewidths=0, label=label)
+        # A window of twice the size shows the digit half as large, which a network may well prefer.
+        slope = float((true * found).sum() / (true * true).sum()) if what == "scale" else 1.0
+        ends = np.array([true.min(), true.max()])
+        ax.plot(ends, slope * ends, color=INK, lw=1, ls=(0, (4, 3)))
+        ax.set(xlabel=f"true {UNITS[what]}", ylabel=f"found {what}")
+        correlation = by_seed(Quantity(f"{what}/correlation", probe="pose"), records, arm)
+        if correlation:
+            seeds = "one seed" if len(correlation) == 1 else f"{len(correlation)} seeds"
+            ax.set_title(f"correlation {fmean(correlation.values()):.2f}, mean of {seeds}")
+        if what == "shift":
+            ax.legend(loc="upper left", markerscale=2)
     caption = (
         "ST-CNN Aff on test digits turned, scaled and moved; a dot is an image, of one seed. The dashed line "
         "would undo the distortion; of the scale only the proportion counts, because the size of what leaves is free."
     )
-    return [Drawn("figures/poses.png", "True and found poses", caption)]
+    return [save(figure, folder, "poses", "True and found poses", caption)]
 
 
 def draw_remaining(records: Records, folder: Path, arms: Words) -> list[Drawn]:
@@ -220,25 +188,23 @@ def draw_remaining(records: Records, folder: Path, arms: Words) -> list[Drawn]:
     if not found:
         return []
     bins = list(range(-180, 181, 15))
-    with style():
-        figure, axes = panels(len(found), 1.8, "test images (%)", sharex=True)
-        for ax, (arm, file) in zip(axes, found.items(), strict=True):
-            left, turned = file["left"], np.abs(file["true_angle"]) > 90
-            weights = np.full(len(left), 100 / len(left))
-            ax.hist([left[~turned], left[turned]], bins, weights=[weights[~turned], weights[turned]], stacked=True,
-                    color=[BLUE, RED], label=["came upright, within 90 degrees", "came upside down"])  # fmt: skip
-            ax.axvline(0, color=FAINT, lw=1, ls=(0, (4, 3)))
-            ax.set_title(f"{arms[arm]}{_numbers(records, arm)}")
-        axes[-1].set(xlabel="angle of the digit as it leaves (degrees)", xticks=range(-180, 181, 90), xlim=(-180, 180))
-        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper left", ncols=1)
-        save(figure, folder / "figures" / "remaining.png")
+    figure, axes = panels(len(found), 1.8, "test images (%)", sharex=True)
+    for ax, (arm, file) in zip(axes, found.items(), strict=True):
+        left, turned = file["left"], np.abs(file["true_angle"]) > 90
+        weights = np.full(len(left), 100 / len(left))
+        ax.hist([left[~turned], left[turned]], bins, weights=[weights[~turned], weights[turned]], stacked=True,
+                color=[BLUE, RED], label=["came upright, within 90 degrees", "came upside down"])  # fmt: skip
+        ax.axvline(0, color=FAINT, lw=1, ls=(0, (4, 3)))
+        ax.set_title(f"{arms[arm]}{_numbers(records, arm)}")
+    axes[-1].set(xlabel="angle of the digit as it leaves (degrees)", xticks=range(-180, 181, 90), xlim=(-180, 180))
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper left", ncols=1)
     caption = (
         "The angle at which test digits leave the transformer, the true one minus the one found, of one seed; numbers "
         "are means over seeds. Where angles are undone all digits of a class leave at one "
         "angle, whichever it is; 0 is how they stand in the data set."
     )
     said = left_out(top1_error, records, list(arms))
-    return [Drawn("figures/remaining.png", "The pose in which digits leave the transformer", caption + said)]
+    return [save(figure, folder, "remaining", "The pose in which digits leave the transformer", caption + said)]
 
 
 def _poses(records: Records, folder: Path, arm: str, *needed: str) -> Mapping[str, Any] | None:
@@ -269,22 +235,20 @@ def draw_removed(records: Records, folder: Path, arms: Words) -> list[Drawn]:
     if not found:
         return []
     low = min(value for parts in found.values() for each in parts.values() for value in each.values())
-    with style():
-        figure, (ax,) = panels(1, 0.6 * len(found))
-        for row, parts in enumerate(found.values()):
-            for place, (what, (colour, _)) in enumerate(REMOVED.items()):
-                if parts[what]:
-                    _dots(ax, row + 0.27 * (place - 1), list(parts[what].values()), colour)
-        ax.axvline(0, color=INK, lw=0.8)
-        ax.set_yticks(range(len(found)), [arms[arm] for arm in found])
-        ax.set_ylim(len(found) - 0.45, -0.55)
-        ax.set_xlim(max(LOWEST, min(0.0, low)) - 3, 103)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="y", visible=False)
-        ax.grid(axis="x")
-        ax.set_xlabel("variation within a class removed (%)")
-        legend(figure, [Line2D([], [], ls="", marker="o", ms=5, color=c, label=name) for c, name in REMOVED.values()])
-        save(figure, folder / "figures" / "removed.png")
+    figure, (ax,) = panels(1, 0.6 * len(found))
+    for row, parts in enumerate(found.values()):
+        for place, (what, (colour, _)) in enumerate(REMOVED.items()):
+            if parts[what]:
+                _dots(ax, row + 0.27 * (place - 1), list(parts[what].values()), colour)
+    ax.axvline(0, color=INK, lw=0.8)
+    ax.set_yticks(range(len(found)), [arms[arm] for arm in found])
+    ax.set_ylim(len(found) - 0.45, -0.55)
+    ax.set_xlim(max(LOWEST, min(0.0, low)) - 3, 103)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="x")
+    ax.set_xlabel("variation within a class removed (%)")
+    legend(figure, [Line2D([], [], ls="", marker="o", ms=5, color=c, label=name) for c, name in REMOVED.values()])
     beyond = f" An arrow stands for seeds below {LOWEST:.0f} %; a mean below it has no bar." if low < LOWEST else ""
     caption = (
         "How much of what was done to test digits, turned, scaled and moved, is gone behind the transformer: 100 where "
@@ -292,7 +256,7 @@ def draw_removed(records: Records, folder: Path, arms: Words) -> list[Drawn]:
         f"Dots are seeds, bars their means.{beyond}"
     )
     said = left_out(quantities["angle"], records, list(arms))
-    return [Drawn("figures/removed.png", "What the transformer takes away", caption + said)]
+    return [save(figure, folder, "removed", "What the transformer takes away", caption + said)]
 
 
 def _dots(ax: Axes, y: float, found: Sequence[float], colour: str) -> None:
@@ -320,10 +284,9 @@ def draw_pairs_found(records: Records, folder: Path, arms: Words) -> list[Drawn]
             rows.append(Row(said, file["images"][:, member], lines))
     if not rows:
         return []
-    sheet(rows, folder / "figures" / "pairs_found.png")
     caption = (
         "Each image and below it its partner, which shows the same digit, or any where the name says so. Dashed green: "
         "the box of the digit; orange: the box around the window of the trained transformer, whose size was given and "
         "whose place was found; where no orange is seen, the window lies outside the image. Test images of one seed."
     )
-    return [Drawn("figures/pairs_found.png", "Where the digits are found", caption)]
+    return [save(sheet(rows), folder, "pairs_found", "Where the digits are found", caption)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
+from ablations.harness.store.files import atomic_write_bytes
 from ablations.probes.filters import kernels
-from reports.charts.style import BLUE, FAINT, panels, save, style
+from reports.charts.style import BLUE, FAINT, as_png, panels, style
 from reports.filters_page import tiles
 from reports.filters_page.look import GIVEN, Group, Look, Row, Section, Table
 from reports.filters_page.tiles import Tile
@@ -94,7 +94,6 @@ def _streams_table(measured: Mapping[str, list[kernels.Kernel]]) -> Table:
 
 def _explained_plot(look: Look, measured: Mapping[str, list[kernels.Kernel]]) -> Tile:
     """The share of every kernel that its Gabor function explains, sorted, for both networks."""
-    path = Path(look.album.folder) / "explained.png"
     with style():
         figure, (ax,) = panels(1, 2.4)
         for (who, found), colour in zip(measured.items(), (BLUE, FAINT), strict=True):
@@ -104,6 +103,7 @@ def _explained_plot(look: Look, measured: Mapping[str, list[kernels.Kernel]]) ->
         ax.set_ylabel("explained by a Gabor function (%)")
         ax.set_ylim(0, 100)
         ax.legend(loc="lower right")
-        save(figure, path)
+        content = as_png(figure)
+    atomic_write_bytes(look.album.folder / "explained.png", content)
     alt = "Gabor fit of every kernel, sorted, for this network and for random weights"
-    return Tile(f"{look.album.folder.name}/{path.name}", data_uri(path.read_bytes()), alt, alt)
+    return Tile(f"{look.album.folder.name}/explained.png", data_uri(content), alt, alt)

@@ -25,9 +25,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     original = parquet.decode
 
-    def counted(count: int, *arguments: object, **named: object) -> torch.Tensor:
-        counts.append(count)
-        return original(count, *arguments, **named)  # type: ignore[arg-type]
+    def counted(images: list[object], *arguments: object) -> torch.Tensor:
+        counts.append(len(images))
+        return original(images, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(parquet, "decode", counted)
     return counts

@@ -33,8 +33,8 @@ def ablation(*claims, baseline=""):
 PLAN = Plan((Arm("resnet", "resnet20"), Arm("vgg", "vgg16", {"batch_norm": True}, {"epochs": 3})), seeds=8)
 
 
-def test_budgets_are_the_four_of_the_command_line():
-    assert BUDGETS == ("smoke", "laptop", "short", "paper")
+def test_budgets_are_the_five_of_the_command_line():
+    assert BUDGETS == ("smoke", "laptop", "hour", "short", "paper")
 
 
 @pytest.mark.parametrize("bounds", [{"at_least": None}, {"at_least": 0.0, "at_most": 1.0}])

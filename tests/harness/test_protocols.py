@@ -18,9 +18,12 @@ LARGE = {**LINEAR, "batch_size": 128, "warmup_steps": 100, "epochs": 1, "precisi
         ("short", CIFAR, {"momentum": 0.5, "epochs": 6}),
         ("laptop", DIGITS, {**LINEAR, "batch_size": 64, "warmup_steps": 40, "epochs": 12}),
         ("laptop", CIFAR, LARGE),
+        ("hour", DIGITS, {**LINEAR, "batch_size": 64, "warmup_steps": 40, "epochs": 40}),
+        ("hour", CIFAR, {**LARGE, "epochs": 40}),
         ("smoke", CIFAR, {**LARGE, "decay": "weights"}),
     ],
 )
 def test_each_budget_changes_what_the_larger_ones_say(budget, data, expected):
     changes = {"short": {"epochs": 6}, "cifar": {"warmup_steps": 100}, "smoke": {"decay": "weights"}}
+    changes["hour"] = {"epochs": 40}
     assert laptop_recipe(Scale(budget, *data), 12, {"momentum": 0.5}, **changes) == expected

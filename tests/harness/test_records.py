@@ -115,6 +115,15 @@ def test_records_are_narrowed_down():
     assert TABLE.seeds("plain") == ()
 
 
+def test_records_are_grouped_by_the_number_in_a_field():
+    rows = [replace(ROW, point=point("delete", position=at), value=float(at)) for at in (10, 9, 10)]
+    groups = Records(rows).over("position")
+    assert list(groups) == [9, 10], "by number, not by text"
+    assert groups[10] == (rows[0], rows[2])
+    with pytest.raises(KeyError, match="block"):
+        Records(rows).over("block")
+
+
 def test_values_are_grouped_by_ascending_seed():
     groups = TABLE.by_seed(arm="resnet", block="a")
     assert groups == {0: [12, 13], 2: [4, 5]}

@@ -84,6 +84,18 @@ def test_few_images_have_the_networks_of_digits_on_a_laptop_alone() -> None:
     assert at("paper", 16, 60_000).small
 
 
+def test_an_hour_is_a_laptop_with_changes_of_its_own() -> None:
+    for size, num_train in ((16, 1_212), (32, 45_000), (32, 1_819)):
+        hour, laptop = at("hour", size, num_train), at("laptop", size, num_train)
+        assert hour.small is laptop.small
+        for words in ({"paper": 1}, {"paper": 1, "laptop": 2, "smoke": 3}, {"paper": 1, "cifar": 2}):
+            assert hour(**words) == laptop(**words), "where nothing is said of it"
+        assert (hour(paper=1, cifar=2, hour=3), laptop(paper=1, hour=3)) == (3, 1)
+        assert hour.recipe(short={"epochs": 2}, laptop={"momentum": 0.5}) == {"momentum": 0.5}
+    for budget in ("smoke", "short", "paper"):
+        assert at(budget, 16, 1_212)(paper=1, hour=3) == 1
+
+
 def test_probes_are_bounded_by_the_number_of_images() -> None:
     assert at("laptop", 16, 1_212, 450).limit(600) is None
     assert at("laptop", 16, 1_212, 600).limit(600) is None

@@ -12,16 +12,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from torch.nn import Linear
 
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.ablation import Arm
 from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.search import SEED, Search, drawn
+from ablations.harness.store.files import write_json
+from ablations.harness.store.integrity import noted, sealed
 from ablations.harness.store.runs import final_loss
 from ablations.harness.trial import Trial
-from modules.weights import save_weights
 from reports.pages.page import write_page
 
 ARM = Arm(
@@ -152,12 +152,14 @@ def test_the_final_loss_is_read_from_the_table_of_epochs(tmp_path: Path) -> None
     assert final_loss(tmp_path) is None
     (tmp_path / "metrics.csv").write_text("epoch,train/loss\n1,0.9\n2,0.3\n")
     assert final_loss(tmp_path) is None, "still in training"
-    (tmp_path / "done").write_text('{"test/top1_error": 1.0, "seconds": 2.0, "epochs": 2}')
-    assert final_loss(tmp_path) is None, "its weights are missing"
-    save_weights(Linear(1, 1), tmp_path / "weights.safetensors")
+    files = [tmp_path / "metrics.csv", tmp_path / "weights.safetensors"]
+    files[1].write_bytes(b"weights")
+    write_json(tmp_path / "done", sealed({"test/top1_error": 1.0, "seconds": 2.0, "files": noted(tmp_path, files)}))
     assert final_loss(tmp_path) == 0.3
+    files[1].unlink()
+    assert final_loss(tmp_path) is None, "its weights are missing"
     (tmp_path / "done").unlink()
-    (tmp_path / "diverged").write_text('{"step": 7, "epoch": 3}')
+    write_json(tmp_path / "diverged", sealed({"step": 7, "epoch": 3, "files": noted(tmp_path, files[:1])}))
     assert final_loss(tmp_path) == math.inf
 
 
@@ -214,7 +216,7 @@ def test_a_diverged_candidate_is_not_a_failure(
 ) -> None:
     folder = prepared(module, tmp_path, 2).searches[0].runs[0].folder(tmp_path / "runs")
     folder.mkdir(parents=True)
-    (folder / "diverged").write_text('{"step": 3, "epoch": 1, "why": "loss is not finite"}')
+    write_json(folder / "diverged", sealed({"step": 3, "epoch": 1, "why": "loss is not finite", "files": {}}))
     code, _, err = command("--search", 2)
     assert code == 0, err
     assert prepared(module, tmp_path, 2).searches[0].best == 1

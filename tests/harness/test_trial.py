@@ -1,9 +1,13 @@
 """A whole trial in this process: nothing is done twice, and a run that diverges stops no other."""
 
 import json
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from test_training import FILES, poison
-from tiny_trial import carried_out
+from tiny_trial import TINY, Norm, carried_out, command, plan
+
+from ablations.harness.declare.probe import Measurement
 
 TWO = {"arms": ("preact_resnet", "original_resnet")}
 
@@ -62,6 +66,41 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     capsys.readouterr()
     assert carried_out(ablation, tmp_path, **TWO, fresh=True) is False
     assert {row["state"] for row in summary(tmp_path)["runs"]} == {"done"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Norm):
+    """Tells of the first seed what it tells of no other."""
+
+    units: ClassVar = {"shown": ""}
+    shows_first: ClassVar = True
+
+    def ask(self, subject):
+        if subject.is_first:
+            yield Measurement("picture", "shown", subject.seed)
+
+
+def test_seeds_are_counted_from_the_first_one(tmp_path):
+    shows = replace(TINY, plan=lambda at: replace(plan(at), probes=[Norm(), Shown()]))
+    words = ["--arms", "relu", "--claims", "T1"]
+    shown = {}
+    for first, number in ((100, 2), (101, 1)):
+        code, told, _ = command(
+            tmp_path, *words, "--first-seed", str(first), "--seeds", str(number), "--dry-run", ablation=shows
+        )
+        assert f"{number} seed{'s' * (number > 1)} from {first}" in told
+        code, told, _ = command(tmp_path, *words, "--first-seed", str(first), "--seeds", str(number), ablation=shows)
+        assert code == 0
+        folder = tmp_path / "ablations" / "tiny" / "smoke-digits"
+        found = json.loads((folder / "ablation.json").read_text())
+        assert found["seeds"] == [run["seed"] for run in found["runs"]] == [*range(first, first + number)]
+        (verdict,) = json.loads((folder / "verdicts.json").read_text())
+        assert verdict["seeds"] == number, "they are those that are judged"
+        shown[first] = [row for row in (folder / "records.csv").read_text().splitlines() if ",picture," in row]
+    assert "already trained" in told, "101 was the second before"
+    assert [len(rows) for rows in shown.values()] == [1, 1]
+    assert ",100.0," in shown[100][0]
+    assert ",101.0," in shown[101][0], "asked again, now that it is the first"
 
 
 def folder_of(out):

@@ -85,7 +85,7 @@ def test_the_probe_tells_layers_before_and_after_and_units_of_the_first_seed(dig
     files = {0: tmp_path / "before.safetensors", 2: tmp_path / "after"}
 
     def asked(seed: int, snapshots: dict[int, Path]) -> Records:
-        subject = Subject(net, digits, "any", seed, torch.device("cpu"), snapshots=snapshots)
+        subject = Subject(net, digits, "any", seed, torch.device("cpu"), snapshots=snapshots, is_first=seed == 0)
         return Records(Record("x", "any", seed, *each, "", "") for each in Gates(limit=50).ask(subject))
 
     rows = asked(0, files)

@@ -146,9 +146,9 @@ def test_probes_ask_training_images(digits):
     norms = block_norms(network, batches)
     assert found == {
         f"gradient epoch=0 position={position} block={name}": {
-            "gradient/activation": norm.activation, "gradient/parameters": norm.parameters
+            "gradient/activation": activation, "gradient/parameters": parameters
         }
-        for position, (name, norm) in enumerate(norms.items(), start=1)
+        for position, (name, (activation, parameters)) in enumerate(norms.items(), start=1)
     }  # fmt: skip
     found = asked(ResidualIdentity(identity_images=4, limit=16), network, digits)
     deviations = identity_deviations(network, *(tensor[:4] for tensor in batches[0]))

@@ -108,14 +108,15 @@ def test_mean_is_over_images_and_not_over_batches():
     assert far(Hessian(convolutional(), list(parts)).product(vector), matrix @ vector.double()) < 1e-5
 
 
-def test_named_parameters_are_a_block_of_the_whole():
+def test_weights_that_need_no_gradient_are_left_out():
     whole, matrix, _ = known()
     network = convolutional()
-    hessian = Hessian(network, batches(9), ["fc.bias", "norm1.weight"])
-    ones = {name: torch.ones_like(weight) for name, weight in network.named_parameters() if name in hessian.names}
-    places = whole.flat(ones).bool()
-    assert hessian.names == ("norm1.weight", "fc.bias")
-    assert far(dense(hessian), matrix[places][:, places]) < 1e-5
+    kept = {name: weight for name, weight in network.named_parameters() if name in ("norm1.weight", "fc.bias")}
+    network.requires_grad_(False)
+    for weight in kept.values():
+        weight.requires_grad_()
+    places = whole.flat({name: torch.ones_like(weight) for name, weight in kept.items()}).bool()
+    assert far(dense(Hessian(network, batches(9))), matrix[places][:, places]) < 1e-5
 
 
 def test_parameters_that_evaluation_does_not_use_are_flat():
@@ -199,8 +200,9 @@ def test_density_integrates_to_one_and_has_the_mean_of_the_spectrum():
     points = np.linspace(found.centres.min() - margin, found.centres.max() + margin, 20001)
     heights = found.at(points)
     assert np.trapezoid(heights, points) == pytest.approx(1, abs=1e-6)
-    assert np.trapezoid(points * heights, points) == pytest.approx(found.mean.mean, rel=1e-6)
-    assert abs(found.mean.mean - float(matrix.trace()) / 112) < 2 * found.mean.error
+    mean = float(found.weights @ found.centres)
+    assert np.trapezoid(points * heights, points) == pytest.approx(mean, rel=1e-6)
+    assert abs(mean - float(matrix.trace()) / 112) < 0.016  # two standard errors of 20 draws
     assert np.ptp(found.centres) == pytest.approx(np.ptp(eigenvalues.numpy()), rel=1e-3)
     assert found.weights @ found.centres**2 == pytest.approx(float((eigenvalues**2).mean()), rel=0.1)
 
@@ -274,8 +276,6 @@ def test_weights_that_change_under_a_kept_graph_are_refused():
     [
         (lambda network, data: Hessian(network.requires_grad_(False), data), "no parameters that need a gradient"),
         (lambda network, data: Hessian(nn.Flatten(), data), "no parameters that need a gradient"),
-        (lambda network, data: Hessian(network, data, []), "no parameters that need a gradient"),
-        (lambda network, data: Hessian(network, data, ["third"]), "no parameter 'third'.*first, second"),
         (lambda network, data: Hessian(network.bfloat16(), data), "bfloat16"),
         (lambda network, data: Hessian(network, []), "no images"),
         (lambda network, data: Hessian(network, [numbers()]), "no images"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablations.probes.imagenet_costs import MULTIPLY_ADDS, PARAMETERS, ImagenetCosts
+from ablations.probes.costs import MULTIPLY_ADDS, PARAMETERS, ImagenetCosts
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import datamodules
 from ablations.harness.declare.probe import Measurement, Subject
 from ablations.harness.store.records import Record, Records
 from ablations.probes.number_errors import NumberErrors, lengths
-from ablations.probes.timing.transformer_steps import NETWORKS, TransformerSteps
+from ablations.probes.timing.steps import NETWORKS, TransformerSteps
 from ablations.probes.transformers.number_windows import NumberWindows, true_boxes
 from datamodules.augment import Augment
 from datamodules.images import ImageData

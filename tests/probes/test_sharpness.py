@@ -41,9 +41,7 @@ def test_sharpness_of_a_separable_loss_is_that_of_the_best_corner(epsilon):
     corner = w.abs() + epsilon * (w.abs() + 1)
     here, there = (OFFSET + float(v @ matrix @ v) / 2 for v in (w, corner))
     found = epsilon_sharpness(network, data, epsilon, iterations=50, draws=8)
-    assert found.loss == pytest.approx(here, rel=1e-9)
-    assert max(found.draws) == found.value
-    assert found.value <= 100 * (there - here) / (1 + here) * (1 + 1e-9)
+    assert max(found.draws) <= 100 * (there - here) / (1 + here) * (1 + 1e-9)
     if epsilon < 0.1:  # no weight can change its sign, so that the ascent has one end
         assert found.draws == pytest.approx([100 * (there - here) / (1 + here)] * 8, rel=1e-6)
 
@@ -81,7 +79,6 @@ def test_sharpness_beats_every_random_point_of_the_box():
             signs = torch.randint(2, w.shape, generator=generator) * 2 - 1
             nn.utils.vector_to_parameters(w + 0.01 * signs * (w.abs() + 1), network.parameters())
             others.append(nn.functional.cross_entropy(network(images), labels).item())
-    assert found.loss == pytest.approx(loss, rel=1e-6)
     assert min(found.draws) > 100 * (max(others) - loss) / (1 + loss)
 
 
@@ -90,13 +87,16 @@ def test_same_seed_same_sharpness_and_the_network_untouched():
     network.norm2.eval()
     network.fc.bias.grad = torch.ones(3)
     before = footprint(network)
-    passes = []
-    found = [
-        epsilon_sharpness(network, batches(4, 2), draws=2, seed=s, on_pass=lambda: passes.append(1)) for s in (1, 1, 2)
-    ]
+    found = [epsilon_sharpness(network, batches(4, 2), draws=2, seed=s) for s in (1, 1, 2)]
     assert found[0] == found[1] != found[2]
-    assert len(passes) == 2 * sum(each.evaluations for each in found)
     assert unchanged(network, before)
+
+
+def test_every_pass_over_a_batch_is_told():
+    network, computed, told = convolutional(), [], []
+    network.register_forward_hook(lambda *_: computed.append(1))
+    epsilon_sharpness(network, batches(4, 2), draws=2, on_pass=lambda: told.append(1))
+    assert len(told) == len(computed) > 2 * 2 * 2
 
 
 def test_a_loss_that_is_not_finite_is_named():

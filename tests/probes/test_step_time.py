@@ -8,7 +8,7 @@ import torch
 from ablations.harness.declare.probe import Subject
 from ablations.harness.stopwatch import in_turns, training_steps
 from ablations.probes.survival import Survival
-from ablations.probes.timing.step_time import StepTime
+from ablations.probes.timing.steps import StepTime
 from datamodules.images import ImageData
 from modules import Network, build
 from modules.training.recipe import Recipe

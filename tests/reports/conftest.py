@@ -7,6 +7,8 @@ import sys
 import pytest
 from invented_ablation import make_folder
 
+from reports.charts.style import Drawn, style
+
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
@@ -29,9 +31,15 @@ def edit(tmp_path, finished):
 
 @pytest.fixture
 def figures(monkeypatch):
-    """What a test draws, by name: it is looked at instead of being written."""
+    """What a test draws in the house style, by name: it is looked at instead of being written."""
     made = {}
+
+    def keep(figure, folder, name, title, caption):
+        made[name] = figure
+        return Drawn(f"figures/{name}.png", title, caption)
+
     for name, module in list(sys.modules.items()):
         if name.startswith("reports.") and hasattr(module, "save"):
-            monkeypatch.setattr(module, "save", lambda figure, path: made.update({path.stem: figure}))
-    return made
+            monkeypatch.setattr(module, "save", keep)
+    with style():
+        yield made

@@ -10,7 +10,7 @@ from ablations.harness.declare.measure import computed
 from ablations.harness.judging.verdict import judge
 from ablations.harness.store.files import write_json
 from ablations.harness.store.records import Record, Records, point, write_csv
-from reports.drawings.remove_layers import draw
+from reports.charts.declared import draw_all
 
 # Arm: blocks, those that change the shape, error (%) when intact, how much one deletion hurts, has shortcuts.
 ARMS = {
@@ -172,5 +172,8 @@ def make_folder(folder, seeds=range(8), diverged=(("vgg_bn", 4),)):
     records = synthetic_records(seeds, diverged=diverged)
     write_csv(folder / "records.csv", records)
     write_json(folder / "verdicts.json", judge(CLAIMS, records, list(seeds), "laptop", "digits"))
-    write_json(folder / "ablation.json", _ablation(seeds, draw(records, folder), diverged))
+    write_json(
+        folder / "ablation.json",
+        _ablation(seeds, draw_all([written(Drawing())], "remove_layers", records, folder), diverged),
+    )
     return folder

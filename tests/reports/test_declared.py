@@ -10,7 +10,8 @@ from ablations.harness.declare import chart as declared
 from ablations.harness.declare.chart import Against, AgainstField, Animation, ArmTable, Looks, Pairs, Strips
 from ablations.harness.declare.measure import Quantity, top1_error
 from ablations.harness.store.records import Record, Records, point
-from reports.charts.declared import draw, draw_all, left_out
+from reports.charts.declared import draw, draw_all
+from reports.charts.values import left_out
 
 COST = Quantity("cost", "M", probe="network")
 SEEN = Quantity("seen", "%", probe="window")

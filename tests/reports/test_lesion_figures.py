@@ -6,7 +6,9 @@ import pytest
 from invented_ablation import ARMS, synthetic_records
 from PIL import Image
 
+from ablations.harness.declare.chart import Drawing, written
 from ablations.harness.store.records import Record, Records
+from reports.charts.declared import draw_all
 from reports.charts.style import STYLE, number, panels, save, strip, style
 from reports.drawings import remove_layers
 from reports.drawings.remove_layers import draw
@@ -26,10 +28,11 @@ def names(drawn):
 
 
 def test_every_figure_is_drawn_in_the_same_bytes(records, tmp_path):
-    drawn = draw(records, tmp_path / "a")
+    said = [written(Drawing())]
+    drawn = draw_all(said, "remove_layers", records, tmp_path / "a")
     mpl.rcParams["font.size"] = 30  # a user's own settings must not reach the picture, and must survive
     try:
-        assert draw(records, tmp_path / "b") == drawn
+        assert draw_all(said, "remove_layers", records, tmp_path / "b") == drawn
         assert mpl.rcParams["font.size"] == 30
     finally:
         mpl.rcdefaults()
@@ -99,14 +102,15 @@ def test_one_seed_and_one_draw_without_an_intact_record(tmp_path):
 def test_save_is_atomic_and_styled(tmp_path):
     with style():
         figure, axes = panels(2, 1.0, "label")
-        save(figure, tmp_path / "x.png")
+        drawn = save(figure, tmp_path, "x", "Title", "Caption.")
         with pytest.raises(OSError, match=r"x\.png"):
-            save(figure, tmp_path / "x.png" / "y.png")
-        save(figure, tmp_path / "new" / "x.png")
+            save(figure, tmp_path / drawn.file, "y", "", "")
+        save(figure, tmp_path / "new", "x", "Title", "Caption.")
+    assert drawn == ("figures/x.png", "Title", "Caption.")
     assert len(axes) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "x.png"], "nothing unfinished stays behind"
-    assert (tmp_path / "new" / "x.png").read_bytes() == (tmp_path / "x.png").read_bytes()
-    with Image.open(tmp_path / "x.png") as image:
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["x.png"], "nothing unfinished stays behind"
+    assert (tmp_path / "new" / drawn.file).read_bytes() == (tmp_path / drawn.file).read_bytes()
+    with Image.open(tmp_path / drawn.file) as image:
         assert image.height == round(2.9 * STYLE["savefig.dpi"])
 
 

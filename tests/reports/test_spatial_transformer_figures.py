@@ -13,8 +13,8 @@ from ablations.harness.judging.statistics import t_interval
 from ablations.harness.store.files import write_npz
 from ablations.harness.store.records import Record, Records, point
 from ablations.spatial_transformer import ABLATION
-from reports.charts.declared import by_seed
 from reports.charts.style import BLUE, GREEN, INK, ORANGE
+from reports.charts.values import by_seed
 from reports.drawings.spatial_transformer import (
     draw,
     draw_gaps,

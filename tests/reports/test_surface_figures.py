@@ -7,19 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from reports.charts import surfaces as surface_figures
+from reports.charts.style import style
 from reports.charts.surface_view import View, levels, notes, policies, view_of
 from reports.charts.surfaces import contours, heat_map, slices, trajectory
 
 WORDS = ("name", "Title", "Caption.")
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were saved, still open to questions."""
-    saved = []
-    monkeypatch.setattr(surface_figures, "save", lambda figure, path: saved.append(figure))
-    return saved
 
 
 def texts(figure: Figure):
@@ -37,8 +29,9 @@ def texts(figure: Figure):
     ids=["contours", "slices", "trajectory", "heat_map"],
 )
 def test_every_picture_is_a_png_of_the_same_bytes(draw, tmp_path):
-    drawn = draw(tmp_path / "one")
-    assert draw(tmp_path / "two") == drawn
+    with style():
+        drawn = draw(tmp_path / "one")
+        assert draw(tmp_path / "two") == drawn
     assert drawn[:2] == ("figures/name.png", "Title")
     assert drawn.caption.startswith("Caption.")
     content = (tmp_path / "one" / drawn.file).read_bytes()
@@ -50,7 +43,7 @@ def test_every_picture_is_a_png_of_the_same_bytes(draw, tmp_path):
 
 def test_panels_share_axes_levels_and_colours(figures, tmp_path):
     contours([("smooth", bowl(span=(-2.0, 1.0))), ("rough", rough())], LOSS, tmp_path, *WORDS)
-    smooth, uneven, bar = figures[0].axes
+    smooth, uneven, bar = figures["name"].axes
     assert smooth.get_xlim() == uneven.get_xlim() == (-2.0, 1.0)
     assert smooth.get_ylim() == uneven.get_ylim() == (-1.0, 1.0)
     filled = [ax.collections[0] for ax in (smooth, uneven)]
@@ -62,7 +55,7 @@ def test_panels_share_axes_levels_and_colours(figures, tmp_path):
 
 def test_the_figure_names_its_policies_and_its_centre(figures, tmp_path):
     contours([("a", bowl()), ("b", bowl(images=64))], LOSS, tmp_path, *WORDS)
-    shown = " ".join(texts(figures[0]).split())
+    shown = " ".join(texts(figures["name"]).split())
     assert "normalisation: filter; biases and batch norm: fixed; batch-norm statistics: keep;" in shown
     assert "seeds of directions: 3, 4. a - images: 512. b - images: 64" in shown
     assert "centre" in shown
@@ -74,8 +67,8 @@ def test_holes_are_hatched_and_counted(figures, tmp_path):
     assert drawn.caption == (
         "Caption. holed: of 63 points 2 have no finite value (hatched), 2 are interpolated between computed neighbours."
     )
-    assert "no finite value" in texts(figures[0])
-    assert all(ax.patches[0].get_hatch() for ax in figures[0].axes[:2])
+    assert "no finite value" in texts(figures["name"])
+    assert all(ax.patches[0].get_hatch() for ax in figures["name"].axes[:2])
 
 
 def test_a_surface_without_any_value_is_drawn_as_a_hole(tmp_path):
@@ -94,7 +87,7 @@ def test_points_that_are_open_are_not_called_holes():
 
 def test_slices_have_bands_and_gaps(figures, tmp_path):
     drawn = slices([("a", line()), ("b", line(0.2, broken=[3, 4]))], LOSS, tmp_path, *WORDS)
-    (ax,) = figures[0].axes
+    (ax,) = figures["name"].axes
     assert np.isnan(ax.lines[1].get_ydata()).sum() == 2
     assert len(ax.collections) == 2, "a band each"
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
@@ -110,11 +103,11 @@ def test_slices_have_bands_and_gaps(figures, tmp_path):
 def test_a_trajectory_that_leaves_the_surface_is_shown_whole(figures, tmp_path):
     points = np.array([[-3.0, 0.5], [-1.0, 0.2], [0.0, 0.0]])
     trajectory(bowl(), LOSS, points, [0, 30, 60], tmp_path, *WORDS, axis_labels=("first (60 %)", "second (10 %)"))
-    ax = figures[0].axes[0]
+    ax = figures["name"].axes[0]
     assert ax.get_xlim()[0] < -3.0
     assert ax.get_xlim()[1] >= 1.0
-    assert "first (60 %)" in texts(figures[0])
-    assert "epoch 0" in texts(figures[0])
+    assert "first (60 %)" in texts(figures["name"])
+    assert "epoch 0" in texts(figures["name"])
     assert any(np.array_equal(each.get_xydata(), points) for each in ax.lines)
     with pytest.raises(ValueError, match="one finite point of 2 for each epoch"):
         trajectory(bowl(), LOSS, points, [0, 30], tmp_path, *WORDS)
@@ -125,7 +118,7 @@ def test_a_trajectory_that_leaves_the_surface_is_shown_whole(figures, tmp_path):
 def test_a_heat_map_reaches_from_0_to_1_and_counts_what_does_not(figures, tmp_path):
     ratios = np.array([[0.0, 0.5, 1.5], [np.nan, 0.2, 0.3]])
     drawn = heat_map({"net": ratios}, (np.arange(2.0), np.arange(3.0)), tmp_path, *WORDS)
-    mesh = figures[0].axes[0].collections[0]
+    mesh = figures["name"].axes[0].collections[0]
     assert mesh.get_clim() == (0, 1)
     assert mesh.get_array().shape == (3, 2), "alpha lies to the right"
     assert drawn.caption.endswith("net: 1 of 6 points without a finite value (hatched). net: 1 of 6 points above 1.")

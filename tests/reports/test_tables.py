@@ -2,11 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
+from ablations.harness.declare.chart import AgainstField, Curves, Pairs, written
+from ablations.harness.declare.measure import Quantity
 from ablations.harness.store.records import Record, Records, point
-from reports.charts.curves import curves, draw_against, draw_curves
+from reports.charts.against import draw_against_field
+from reports.charts.curves import curves, draw_curves
+from reports.charts.declared import draw_all
 from reports.charts.paired_seeds import draw_pairs
 from reports.charts.tables import write_table
 from reports.pages.page import write_page
@@ -23,6 +28,11 @@ RECORDS = Records(
 )
 
 
+CURVES = Curves("curves", "Title", {"train/loss": "loss"})
+LOSS = Quantity("train/loss", probe="epoch")
+AGAINST = AgainstField("against", "Title", LOSS, "y", "epoch", "x", references={"r": 1.5})
+
+
 def test_curves_are_by_arm_seed_and_epoch():
     found = curves(RECORDS, "train/loss", ["b", "a", "c"])
     assert list(found) == ["b", "a"]
@@ -31,27 +41,22 @@ def test_curves_are_by_arm_seed_and_epoch():
 
 
 def test_drawn_figures_are_files_and_the_same_each_time(tmp_path):
-    drawn = draw_curves(RECORDS, tmp_path, "curves", "Title", {"train/loss": "loss"}, logarithmic=True)
-    drawn += draw_against(
-        tmp_path, "against", "Title", "x", "y", {"one": {0.5: [1.0, math.nan], 1.0: [2.0]}}, {"r": 1.5}
-    )
+    charts = [written(chart) for chart in (replace(CURVES, logarithmic=True), AGAINST)]
+    drawn = draw_all(charts, "x", RECORDS, tmp_path)
     names = ["curves.png", "curves.plotly.json", "against.png"]
     assert [figure.file for figure in drawn] == [f"figures/{name}" for name in names]
     assert "cross" in drawn[0].caption
     assert "1 runs without a finite value" in drawn[2].caption
     before = [(tmp_path / figure.file).read_bytes() for figure in drawn]
-    draw_curves(RECORDS, tmp_path, "curves", "Title", {"train/loss": "loss"}, logarithmic=True)
-    draw_against(tmp_path, "against", "Title", "x", "y", {"one": {0.5: [1.0, math.nan], 1.0: [2.0]}}, {"r": 1.5})
+    draw_all(charts, "x", RECORDS, tmp_path)
     assert [(tmp_path / figure.file).read_bytes() for figure in drawn] == before
 
 
-def test_arms_are_called_by_their_names(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr("reports.charts.curves.save", lambda figure, path: made.append(figure))
+def test_arms_are_called_by_their_names(tmp_path, figures):
     names = {"b": "the second", "c": "of no record"}
-    arguments = (tmp_path, "curves", "Title", {"train/loss": "loss"})
-    draw_curves(RECORDS, *arguments)
-    _, chart = draw_curves(RECORDS, *arguments, ["b", "a"], names=names)
+    draw_curves(CURVES, RECORDS, tmp_path)
+    _, chart = draw_curves(replace(CURVES, name="named", arms=["b", "a"], names=names), RECORDS, tmp_path)
+    made = list(figures.values())
     keys = [{key.get_label(): key.get_color() for key in figure.legends[0].get_lines()} for figure in made]
     assert [list(each) for each in keys] == [["a", "b"], ["the second", "a"]], "else as the records do"
     means = [line for line in made[1].axes[0].lines if line.get_linewidth() == 1.8]
@@ -59,30 +64,32 @@ def test_arms_are_called_by_their_names(tmp_path, monkeypatch):
         keys[1]["the second"]: pytest.approx([(2 + 3 + 3) / 3, 1.5, 2 / 3 + 0.5]),
         keys[1]["a"]: pytest.approx([2.5, 1.5, 2 / 3 + 0.5]),
     }
+    crosses = [line.get_xydata().tolist() for line in made[1].axes[0].lines if line.get_marker() == "x"]
+    assert crosses == [[[1, 3.0]]], "where seed 2 of b ended"
     traces = json.loads((tmp_path / chart.file).read_text())["data"]
     shown = {trace["name"]: trace["y"] for trace in traces if trace.get("showlegend")}
     assert list(shown) == ["the second", "a"]
     assert [shown["the second"][0], shown["a"][0]] == pytest.approx([8 / 3, 2.5], rel=1e-4)
 
 
-def test_ticks_of_pairs_are_the_names_of_the_arms(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr("reports.charts.paired_seeds.save", lambda figure, path: made.append(figure.axes[0]))
+@pytest.mark.parametrize(("names", "shown"), [({"p": "plain"}, ["qq", "plain"]), ({}, ["qq", "p"])])
+def test_ticks_of_pairs_are_the_names_of_the_arms(tmp_path, figures, names, shown):
     rows = [
         Record("x", arm, seed, "test", "error", 10.0 * len(arm) + seed, "%", "run")
         for arm in ("p", "qq")
         for seed in (0, 1)
     ]
-    for names in ({"p": "plain"}, None):
-        draw_pairs(Records(rows), tmp_path, ["qq", "p"], "error", "error in %", names)
-    assert [[tick.get_text() for tick in ax.get_xticklabels()] for ax in made] == [["qq", "plain"], ["qq", "p"]]
-    for ax in made:
-        assert [dots.get_offsets().tolist() for dots in ax.collections] == [[[0, 20], [0, 21]], [[1, 10], [1, 11]]]
+    draw_pairs(Pairs(("qq", "p"), "error in %", Quantity("error"), names=names), Records(rows), tmp_path)
+    (ax,) = figures["pairs"].axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == shown
+    assert [dots.get_offsets().tolist() for dots in ax.collections] == [[[0, 20], [0, 21]], [[1, 10], [1, 11]]]
 
 
 def test_nothing_is_drawn_from_nothing(tmp_path):
-    assert draw_curves(Records(), tmp_path, "curves", "Title", {"train/loss": "loss"}) == []
-    assert draw_against(tmp_path, "against", "Title", "x", "y", {"one": {1.0: [math.nan]}}) == []
+    assert draw_curves(CURVES, Records(), tmp_path) == []
+    assert draw_curves(replace(CURVES, arms=["c"]), RECORDS, tmp_path) == []
+    lost = RECORDS.where("b", 2).where(metric="train/loss", epoch=2)
+    assert draw_against_field(AGAINST, lost, tmp_path) == []
     assert not list(tmp_path.rglob("figures/*"))
 
 

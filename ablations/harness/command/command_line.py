@@ -30,6 +30,7 @@ from datamodules import NAMES
 PROBE = "--probe."
 REFUSED = {f"trainer.{name}": why for name, why in trainer_options.REFUSED.items()}
 LARGEST_IMAGE = 8192  # pixels of a side
+LAST_FIRST_SEED = 1_000_000
 MOST_CANDIDATES = 1000  # of a search; each is a training
 LONGEST = 500  # characters of an error
 TYPES = r"(?:Expected a .*?|Does not validate .*? Subtypes: (\[.*\]) Errors: .*?)(?:\. Got|Given) value: (.*)"
@@ -50,6 +51,7 @@ class Options:
     out: Path
     workers: int | None = None
     seeds: int | None = None
+    first_seed: int | None = None
     arms: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
     search: int = 0
@@ -114,8 +116,8 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     add = parser.add_argument
     add("--config", action="config", help="read options from this YAML file")
     add("--budget", choices=list(BUDGETS), default="laptop",
-        help="smoke: seconds, proves the machinery; laptop: minutes on 2 CPU cores; short: one GPU, an hour; "
-        "paper: the paper's own schedule")  # fmt: skip
+        help="smoke: seconds, proves the machinery; laptop: minutes on 2 CPU cores; hour: one to two hours on two "
+        "cores; short: one GPU, an hour; paper: the paper's own schedule")  # fmt: skip
     add("--data", choices=list(NAMES), default="digits", help="what to train on; digits is embedded")
     add("--data-root", type=str, default="data",
         help="where the data lies: torchvision's layout, a folder of parquet files, or class folders")  # fmt: skip
@@ -123,6 +125,8 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     switch: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False, "metavar": "yes|no"}
     add("--download", **switch, help="let torchvision download missing data")
     add("--seeds", type=int, default=None, help="seeds per arm (default: the budget's)")
+    add("--first-seed", type=int, default=None,
+        help="seeds are counted from this one on, so that pilots and evidence share none (default: 0)")  # fmt: skip
     add("--arms", nargs="+", type=str, default=[], help="only these arms (default: all)")
     add("--claims", nargs="+", type=str, default=[], help="only these claims (default: all)")
     add("--search", type=int, default=0,
@@ -187,6 +191,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     cores = os.cpu_count() or 1
     for flag, value, least, most, why in (
         ("--seeds", found.seeds, 1, sys.maxsize, ""),
+        ("--first-seed", found.first_seed, 0, LAST_FIRST_SEED, ""),
         ("--image-size", found.image_size, 1, LARGEST_IMAGE, " pixels"),
         ("--workers", found.workers, 1, max(16, 4 * cores), f", as this machine has {cores} cores"),
         ("--search", found.search, 0, MOST_CANDIDATES, ", as each candidate is trained"),

@@ -49,7 +49,8 @@ class Subject:
     arm, seed: of the run; a probe draws from generators seeded by the seed, and an arm is no more than a word for the
     user. on_pass: to be called after each pass over a batch, for the progress bar. snapshots: epoch -> weights after
     it, as many as the probe wants, none for a foreign network. folder: where a probe may keep files while it works and
-    for the figures. processes: how many it may use.
+    for the figures. processes: how many it may use. is_first: whether the seed is the first of its arm, of which alone
+    a probe may keep what figures show of one seed; such a probe says `shows_first`.
     """
 
     network: Network
@@ -61,6 +62,7 @@ class Subject:
     snapshots: Mapping[int, Path] = field(default_factory=dict)
     folder: Path = Path("probes")
     processes: int = 1
+    is_first: bool = True
 
     def at(self, epoch: int) -> Network:
         """A copy of the network with its weights after that epoch; raises KeyError for one that was not kept."""
@@ -79,6 +81,7 @@ class Probe(ABC):
     what a probe with the same settings answers. units: metric -> unit, "" for a pure number. passes: how often
     it computes each test image, where `evaluations` does not say more. needs_blocks: whether it
     asks for blocks, and not just for logits. asks_foreign: whether networks that were not trained here are asked too.
+    shows_first: whether the first seed answers more than others.
     A subclass raises ValueError, in `__post_init__`, for settings that make no sense.
     """
 
@@ -88,6 +91,7 @@ class Probe(ABC):
     passes: ClassVar[float] = 0.0
     needs_blocks: ClassVar[bool] = True
     asks_foreign: ClassVar[bool] = True
+    shows_first: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -3,8 +3,9 @@
     depth = at(paper=110, short=56, laptop=38, smoke=14)
     recipe = at.recipe(HUANG2016_CIFAR, laptop={"epochs": at.epochs(18, 64)}, smoke={"epochs": 1})
 
-A laptop or short plan names epochs of the data it was calibrated on, digits or CIFAR-10, and trains as many steps on
-other data. A smoke plan is one epoch; the schedules of the papers are in epochs, as they are printed.
+A laptop, hour or short plan names epochs of the data it was calibrated on, digits or CIFAR-10, and trains as many steps
+on other data. An hour is a laptop's plan where nothing else is said of it. A smoke plan is one epoch; the schedules of
+the papers are in epochs, as they are printed.
 Plans of images that scripts make, and of birds, are lengths in steps themselves.
 """
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from datamodules.images import ImageData
     from modules.training.recipe import Recipe
 
-Budget = Literal["smoke", "laptop", "short", "paper"]
+Budget = Literal["smoke", "laptop", "hour", "short", "paper"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 DIGITS, CIFAR = 1_212, 45_000  # training images of the two calibrations
@@ -69,18 +70,19 @@ class Scale:
     @property
     def small(self) -> bool:
         """Whether the calibration is that of the digits: narrow networks, batches of 64."""
-        is_few = self.budget in ("smoke", "laptop") and self.num_train < FEW
+        is_few = self.budget in ("smoke", "laptop", "hour") and self.num_train < FEW
         return is_few or not self.large
 
     def __call__(
-        self, *, paper: T, short: T = _NOT_GIVEN, laptop: T = _NOT_GIVEN, cifar: T = _NOT_GIVEN, smoke: T = _NOT_GIVEN
-    ) -> T:
-        """The value for this budget; where none is given, that of the next larger budget.
+        self, *, paper: T, short: T = _NOT_GIVEN, laptop: T = _NOT_GIVEN, cifar: T = _NOT_GIVEN, hour: T = _NOT_GIVEN,
+        smoke: T = _NOT_GIVEN,
+    ) -> T:  # fmt: skip
+        """The value for this budget; where none is given, that of the next one in `paper`, `short`, `laptop`, `hour`.
 
-        cifar: of a laptop where the calibration is that of CIFAR-10 and not that of the digits, see `small`; a smoke
-        plan takes it too, where it has no value of its own.
+        cifar: of a laptop where the calibration is that of CIFAR-10 and not that of the digits, see `small`; an hour
+        and a smoke plan take it too, where they have no value of their own. A smoke plan takes none of an hour's.
         """
-        given = {"paper": paper, "short": short, "laptop": laptop, "cifar": cifar, "smoke": smoke}
+        given = {"paper": paper, "short": short, "laptop": laptop, "cifar": cifar, "hour": hour, "smoke": smoke}
         return next(given[word] for word in reversed(self._ladder) if given[word] is not _NOT_GIVEN)
 
     def recipe(
@@ -89,7 +91,7 @@ class Scale:
         """What differs from a network's default recipe: base, and over it the changes for this budget.
 
         changes: words as above -> fields of `Recipe`. `short` changes the base alone; `laptop` changes the base,
-        `cifar` that, and `smoke` changes what a laptop would take.
+        `cifar` that, and `hour` and `smoke` each change what a laptop would take.
         """
         fields: dict[str, Any] = {} if base is None else dict(base) if isinstance(base, Mapping) else asdict(base)
         for word in self._ladder:
@@ -100,12 +102,13 @@ class Scale:
     @property
     def _ladder(self) -> tuple[str, ...]:
         """The words whose values this budget may take, the nearest last."""
-        cifar = () if self.small else ("cifar",)
+        laptop = ("paper", "short", "laptop", *(() if self.small else ("cifar",)))
         return {
             "paper": ("paper",),
             "short": ("paper", "short"),
-            "laptop": ("paper", "short", "laptop", *cifar),
-            "smoke": ("paper", "short", "laptop", *cifar, "smoke"),
+            "laptop": laptop,
+            "hour": (*laptop, "hour"),
+            "smoke": (*laptop, "smoke"),
         }[self.budget]
 
     def epochs(self, number: int, batch_size: int = 128) -> int:

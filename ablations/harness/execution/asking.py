@@ -20,6 +20,7 @@ class Asked:
 
     ablation, arm, seed, run: what a record says of itself. folder: of the run. weights: digest of the network's, ""
     where it is not known. shown: what answers depend on beside a probe's settings, of a foreign network.
+    is_first: see `Subject`.
     """
 
     ablation: str
@@ -29,10 +30,13 @@ class Asked:
     folder: Path
     weights: str = ""
     shown: Mapping[str, Any] = field(default_factory=dict)
+    is_first: bool = True
 
     def file(self, probe: Probe) -> Path:
         """Where the answers to a probe lie."""
-        return answers.answers_file(self.folder, probe.name, probe.version, {**probe.settings, **self.shown})
+        # Seed 0 is the first wherever it occurs; of another one the same network may have answered with less.
+        more = {"first_seed": True} if probe.shows_first and self.is_first and self.seed else {}
+        return answers.answers_file(self.folder, probe.name, probe.version, {**probe.settings, **self.shown, **more})
 
     def has(self, probes: Iterable[Probe]) -> bool:
         """Whether all of them were answered, and nothing of it is damaged."""

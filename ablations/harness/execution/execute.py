@@ -43,7 +43,7 @@ def carry_out(trial: Trial, report: Callable[[Path], bool], engine: Engine | Non
     this process or several of this machine.
     """
     if trial.searches:
-        options = replace(trial.options, search=0, arms=(), claims=(), seeds=None, probe={})
+        options = replace(trial.options, search=0, arms=(), claims=(), seeds=None, first_seed=None, probe={})
         _carry_out(prepare(trying(trial.searches, trial.ablation), options), report, engine)
         if not trial.options.dry_run:  # prepared anew, because what is found decides the arms
             trial = prepare(trial.ablation, trial.options)

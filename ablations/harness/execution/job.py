@@ -27,7 +27,8 @@ class Job:
 
     ablation, budget, claims: what trackers are told. load, make: arguments of `datamodules.load` and, unless empty,
     `datamodules.make`. out: root of everything written. fresh: a finished run is trained again. processes: how many
-    a probe may use. trains_only: the run is told by its training loss, its test error is not looked at.
+    a probe may use. trains_only: the run is told by its training loss, its test error is not looked at. is_first: its
+    seed is the first of the plan's, see `Subject`.
     """
 
     ablation: str
@@ -44,6 +45,7 @@ class Job:
     fresh: bool = False
     processes: int = 1
     trains_only: bool = False
+    is_first: bool = True
 
     @property
     def label(self) -> str:
@@ -69,7 +71,9 @@ class Job:
     def asked(self) -> Asked:
         """Where the answers of its network are kept."""
         weights = weights_noted(self.folder)
-        return Asked(self.ablation, self.arm, self.run.seed, self.run.name, self.folder, weights)
+        return Asked(
+            self.ablation, self.arm, self.run.seed, self.run.name, self.folder, weights, is_first=self.is_first
+        )
 
     @property
     def snapshots(self) -> tuple[int, ...]:

@@ -156,7 +156,7 @@ def _asked(job: Job, tracked: Tracker | None) -> list[Record]:
     with tqdm(desc=f"{job.label}: probing", unit="pass", disable=hidden, leave=False, position=line) as bar:
         subject = Subject(
             evaluating(network, job.device), data, job.arm, job.run.seed, job.device, bar.update,
-            job.snapshot_files(folder), processes=job.processes,
+            job.snapshot_files(folder), processes=job.processes, is_first=job.is_first,
         )  # fmt: skip
         rows, new = ask(replace(job.asked, weights=sha256(folder / WEIGHTS)), job.probes, subject)
     last_step = next((int(row["step"]) for row in reversed(epochs_of(folder))), 0)

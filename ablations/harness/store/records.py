@@ -128,6 +128,13 @@ class Records(tuple[Record, ...]):
             groups.setdefault(row.seed, []).append(row.value)
         return dict(sorted(groups.items()))
 
+    def over(self, field: str) -> dict[int, Records]:
+        """The records by the whole number in a field of their points, ascending; raises KeyError for one without."""
+        groups: dict[int, list[Record]] = {}
+        for row in self:
+            groups.setdefault(int(row.fields[field]), []).append(row)
+        return {number: Records(groups[number]) for number in sorted(groups)}
+
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms in order of appearance."""

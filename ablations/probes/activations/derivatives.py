@@ -40,7 +40,6 @@ class ActivationDerivatives(Probe):
         refuse_below(self, batch_size=1, limit=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """Asks the network with its weights at each of the epochs."""
         batches = list(subject.data.evaluation_batches("train", self.batch_size, subject.device, limit=self.limit))
         for epoch in subject.snapshots:
             for module, slopes in activation_derivatives(subject.at(epoch), batches, subject.on_pass).items():

@@ -24,12 +24,13 @@ class Gates(Probe):
     """Bias and mean of the transform gates of each layer, before and after training, on training images.
 
     limit: so many of them, None for all. A network that was not trained here has no before. Layers count from the stem,
-    which is layer 1. Of seed 0 there is every unit too, with its gate and output for the first image.
+    which is layer 1. Of the first seed there is every unit too, with its gate and output for the first image.
     """
 
     limit: int | None = None
     snapshots: int = 2
     units = {"gate/bias": "", "gate/mean": "", "gate/fell": "%", "gate/first": "", "output": ""}
+    shows_first = True
 
     def __post_init__(self) -> None:
         refuse_below(self, limit=1, snapshots=2)
@@ -49,7 +50,7 @@ class Gates(Probe):
             if "before" in found:
                 fell = (gate.bias < found["before"][name].bias).double().mean()
                 yield Measurement(point("layer", **places[name], when="after"), "gate/fell", 100.0 * float(fell))
-            for unit in range(len(gate.bias)) if subject.seed == 0 else ():
+            for unit in range(len(gate.bias)) if subject.is_first else ():
                 where = point("unit", **places[name], unit=unit)
                 yield Measurement(where, "gate/bias", float(gate.bias[unit]))
                 yield Measurement(where, "gate/mean", float(gate.mean[unit]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below
 from ablations.harness.store.records import point
@@ -29,30 +29,20 @@ class TrainingFit(Probe):
         refuse_below(self, train_images=1)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """One pass over these images."""
         images = subject.data.evaluation_batches("train", device=subject.device, limit=self.train_images)
-        found = fit(subject.network, images, subject.on_pass)
-        yield Measurement(point("trained_on"), "train/loss", found.loss)
-        yield Measurement(point("trained_on"), "train/top1_error", found.error)
+        for metric, value in zip(self.units, fit(subject.network, images, subject.on_pass), strict=True):
+            yield Measurement(point("trained_on"), metric, value)
 
     def evaluations(self, blocks: int, num_test: int) -> float:
-        """An evaluation of each image."""
         return self.train_images
-
-
-class Fit(NamedTuple):
-    """loss: mean cross-entropy in nats; error: top-1 error in percent."""
-
-    loss: float
-    error: float
 
 
 def fit(
     network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], on_pass: Callable[[], object] = lambda: None
-) -> Fit:
-    """Of the network in evaluation mode over all batches of (images (N, C, H, W), labels (N,)).
+) -> tuple[float, float]:
+    """Mean cross-entropy in nats and top-1 error in percent over all batches of (images (N, C, H, W), labels (N,)).
 
-    on_pass: called after each batch. Raises ValueError if there are no samples.
+    In evaluation mode. on_pass: called after each batch. Raises ValueError if there are no samples.
     """
     import torch
 
@@ -68,4 +58,4 @@ def fit(
             on_pass()
     if not total:
         raise ValueError("no samples to evaluate on")
-    return Fit(loss / total, 100.0 * wrong / total)
+    return loss / total, 100.0 * wrong / total

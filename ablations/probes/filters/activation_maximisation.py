@@ -46,7 +46,6 @@ def maximise(
     normalise: Callable[[Tensor], Tensor],
     seed: int,
     steps: int = STEPS,
-    on_step: Callable[[], object] = lambda: None,
 ) -> Maximised:
     """Climbs the mean activation of each channel of a layer, from noise.
 
@@ -81,7 +80,6 @@ def maximise(
             objective = activation(torch.roll(picture(), shifts=by, dims=(2, 3))).sum()
             (spectrum.grad,) = torch.autograd.grad(-objective, spectrum)
             optimiser.step()
-            on_step()
         with torch.no_grad():
             images = picture()
             after = activation(images)

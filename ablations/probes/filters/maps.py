@@ -6,7 +6,7 @@ A layer is the stem or a block of the chain, by its name; a block that ends in f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,12 +55,7 @@ def outputs(network: Network, names: Iterable[str], x: Tensor) -> dict[str, Tens
     return captured(network, {name: layer(network, name) for name in names}, x)
 
 
-def peaks(
-    network: Network,
-    names: Sequence[str],
-    batches: Iterable[tuple[Tensor, Tensor]],
-    on_pass: Callable[[], object] = lambda: None,
-) -> dict[str, Peaks]:
+def peaks(network: Network, names: Sequence[str], batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Peaks]:
     """The peaks of the named layers over batches of (images, labels), on the CPU."""
     parts: dict[str, list[Peaks]] = {name: [] for name in names}
     with torch.no_grad(), evaluating(network):
@@ -69,7 +64,6 @@ def peaks(
                 values, places = y.flatten(2).max(dim=2)
                 width = y.shape[3]
                 parts[name].append(Peaks(values.cpu(), (places // width).cpu(), (places % width).cpu()))
-            on_pass()
     return {name: Peaks(*(torch.cat(column) for column in zip(*rows, strict=True))) for name, rows in parts.items()}
 
 

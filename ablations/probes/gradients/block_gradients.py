@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below
 from ablations.harness.store.records import point
@@ -38,26 +38,18 @@ class BlockGradients(Probe):
         refuse_below(self, batch_size=1, limit=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """Asks the network with its weights at each of the epochs."""
         batches = list(subject.data.evaluation_batches("train", self.batch_size, subject.device, limit=self.limit))
         for epoch in subject.snapshots or (0,):
             network = subject.at(epoch) if subject.snapshots else subject.network
             norms = block_norms(network, batches, subject.on_pass)
             for position, (name, found) in enumerate(norms.items(), start=1):
                 where = point("gradient", epoch=epoch, position=position, block=name)
-                yield Measurement(where, ACTIVATION_NORM, found.activation)
-                yield Measurement(where, PARAMETER_NORM, found.parameters)
+                for metric, norm in zip(self.units, found, strict=True):
+                    yield Measurement(where, metric, norm)
 
     def evaluations(self, blocks: int, num_test: int) -> float:
         """Forward and backward are worth three."""
         return 3.0 * self.snapshots * self.limit
-
-
-class Norms(NamedTuple):
-    """L2 norms of the gradient of a batch's mean loss: by a block's output (all images at once), and by its weights."""
-
-    activation: float
-    parameters: float
 
 
 def forward(network: Network, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -72,9 +64,10 @@ def forward(network: Network, images: Tensor) -> tuple[dict[str, Tensor], Tensor
 
 def block_norms(
     network: Network, batches: Iterable[tuple[Tensor, Tensor]], on_pass: Callable[[], object] = lambda: None
-) -> dict[str, Norms]:
-    """Block of the chain -> its norms, each the mean over the batches of (images (N, C, H, W), labels (N,)).
+) -> dict[str, tuple[float, float]]:
+    """Block of the chain -> L2 norms of the gradient of a batch's mean loss, the mean over batches (images, labels).
 
+    The first is that by the block's output (all images at once), the second that by its weights.
     Raises ValueError if there are no batches.
     """
     import torch
@@ -97,4 +90,4 @@ def block_norms(
         on_pass()
     if not count:
         raise ValueError("no batches to take gradients of")
-    return {name: Norms(*(total / count for total in totals)) for name, totals in sums.items()}
+    return {name: (output / count, own / count) for name, (output, own) in sums.items()}

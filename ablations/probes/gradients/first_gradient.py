@@ -35,7 +35,6 @@ class FirstGradient(Probe):
         refuse_below(self, batch_size=1, limit=self.batch_size)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """Asks the network with its weights at each of the epochs."""
         found = subject.data.evaluation_batches("train", self.batch_size, subject.device, self.limit)
         batches = [batch for batch in found if len(batch[1]) == self.batch_size]
         for epoch in subject.snapshots:

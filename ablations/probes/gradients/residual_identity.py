@@ -40,7 +40,6 @@ class ResidualIdentity(Probe):
         refuse_below(self, identity_images=1, limit=1, snapshots=2)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """Asks the network with its weights at each of the epochs."""
         if subject.network.block(subject.network.order[0]).merge != "add":
             return
         batches = subject.data.evaluation_batches("train", self.identity_images, subject.device, limit=self.limit)

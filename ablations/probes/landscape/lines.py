@@ -40,7 +40,6 @@ class Lines(SurfaceProbe):
         refuse_below(self, draws=1)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """A line of each kind for each draw."""
         batches = self.batches(subject, "train")
         reaches = {self.normalise: self.line_span, "none": self.raw_span}
         for normalise, reach in reaches.items():

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ablations.probes.landscape.curvature.hessian import Hessian
-    from ablations.probes.landscape.curvature.sharpness import Sharpness
     from ablations.probes.landscape.curvature.spectrum import Estimate
     from ablations.probes.landscape.directions import Direction
     from ablations.probes.landscape.point_losses import Batches
@@ -50,6 +49,7 @@ class Plane(SurfaceProbe):
         "excess_variation": "",
         "holes": "points",
     }
+    shows_first = True
     steps: int = 51
     span: float = 1.0
     draws: int = 10
@@ -168,7 +168,7 @@ class Plane(SurfaceProbe):
                 yield Measurement(point("curvature", draw=number), "curvature/along", along)
             steps, draws = self.lanczos_steps, max(2, self.sharpness_draws)
             seeds = range(subject.seed * draws, (subject.seed + 1) * draws)
-            estimates: dict[str, Callable[[], Estimate | Sharpness]] = {
+            estimates: dict[str, Callable[[], Estimate]] = {
                 "hessian/trace": lambda: trace(hessian, self.trace_draws, subject.seed),
                 "hessian/largest": lambda: summary(
                     [extremes(hessian, steps, LANCZOS_TOLERANCE, seed).largest for seed in seeds]
@@ -181,7 +181,7 @@ class Plane(SurfaceProbe):
                 found = estimate()
                 yield Measurement(point("centre"), metric, found.mean)
                 yield Measurement(point("centre"), f"{metric}_standard_error", found.error)
-            if subject.seed == 0:
+            if subject.is_first:
                 spectrum = density(hessian, steps, 1, subject.seed)
                 write_npz(
                     subject.folder / "spectrum.npz", centres=spectrum.centres, weights=spectrum.weights,

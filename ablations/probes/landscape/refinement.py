@@ -52,13 +52,12 @@ def unneeded(
     checked = [index for index in new_points(surface.state.shape, coarser, above) if surface.state[index] == COMPUTED]
     off: NDArray[np.bool_] = np.zeros(surface.state.shape, bool)
     if checked:
-        values = surface.values[metric]
-        found = np.array([values[index] for index in checked])
-        expected = predicted(surface, values, above, checked)
+        where = tuple(np.transpose(checked))
+        found = surface.values[metric][where]
+        expected = predicted(surface, surface.values[metric], above, checked)
         with np.errstate(invalid="ignore", divide="ignore"):
             error = np.abs(found - expected) / np.maximum(np.abs(found), np.abs(expected))
-        for index, is_off in zip(checked, ~(error <= tolerance), strict=True):
-            off[index] = is_off
+        off[where] = ~(error <= tolerance)
     return [index for index in points if not off[_around(index, stride)].any()]
 
 
@@ -71,8 +70,7 @@ def interpolate(surface: Surface, points: Sequence[Index], coarser: int) -> None
     open_points = [index for index in points if surface.state[index] == OPEN]
     if not open_points:
         return
+    where = tuple(np.transpose(open_points))
     for values in surface.values.values():
-        for index, value in zip(open_points, predicted(surface, values, coarser, open_points), strict=True):
-            values[index] = value
-    for index in open_points:
-        surface.state[index] = INTERPOLATED
+        values[where] = predicted(surface, values, coarser, open_points)
+    surface.state[where] = INTERPOLATED

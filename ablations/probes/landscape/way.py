@@ -18,11 +18,12 @@ from ablations.probes.landscape.surface_probe import SurfaceProbe
 class Way(SurfaceProbe):
     """Shares and coordinates of the way in its two principal components and in two random directions, see `trajectory`.
 
-    Beside them the share of a random walk. steps: points along each side of the surfaces, which only seed 0 draws.
+    Beside them the share of a random walk. steps: points along each side of the surfaces, of the first seed alone.
     """
 
     units = {"share/principal": "%", "share/random": "%", "share/random_walk": "%", "x": "", "y": ""}
     asks_foreign = False
+    shows_first = True
     steps: int = 51
     snapshots: int = 31
 
@@ -48,7 +49,7 @@ class Way(SurfaceProbe):
             for epoch, place in zip(subject.snapshots, plane.coordinates.tolist(), strict=True):
                 for metric, value in zip("xy", place, strict=True):
                     yield Measurement(point("way", plane=kind, epoch=epoch), metric, value)
-            if subject.seed == 0:
+            if subject.is_first:
                 self.drawn(
                     subject, f"way_{kind}", self.batches(subject, "train"), plane.directions, self.steps,
                     spans(plane.coordinates), normalise="principal components" if kind == "principal" else "filter",

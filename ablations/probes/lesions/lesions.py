@@ -66,12 +66,7 @@ def chain(network: Network, routes: Mapping[str, Route] | None = None, order: Se
 
 def shared_prefix(first: Chain, second: Chain) -> int:
     """The number of steps that two chains have in common from the start."""
-    length = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def logits_of_chains(network: Network, chains: Sequence[Chain], images: Tensor) -> Iterable[tuple[int, Tensor]]:

@@ -11,7 +11,7 @@ costs one backward pass through it instead of forward pass, gradient and product
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -59,18 +59,12 @@ def double(x: Tensor) -> Tensor:
     return x.cpu().double() if x.device.type == "mps" else x.double()
 
 
-def chosen(network: nn.Module, parameters: Collection[str] | None) -> dict[str, nn.Parameter]:
-    """Name -> parameter, of all that need a gradient or of those that are named, in the network's order.
+def chosen(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, of all that need a gradient, in the network's order.
 
-    Raises ValueError if there are none, for a name that is not there or needs no gradient, and unless all of them are
-    float32, or all float64.
+    Raises ValueError if there are none, and unless all of them are float32, or all float64.
     """
     found = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-    if parameters is not None:
-        for name in parameters:
-            if name not in found:
-                raise ValueError(f"no parameter {name!r} that needs a gradient; there are {', '.join(found) or 'none'}")
-        found = {name: weight for name, weight in found.items() if name in parameters}
     if not found:
         raise ValueError("the network has no parameters that need a gradient, so its loss has no curvature")
     dtypes = {weight.dtype for weight in found.values()}
@@ -112,10 +106,10 @@ def share_of_loss(network: nn.Module, batches: Batches, index: int, total: int) 
 class Hessian:
     """The Hessian (n, n) of a network's mean cross-entropy over all images, by its products with vectors.
 
-    parameters: names of those it is taken over; default all that need a gradient. n counts their entries, in the
-    network's order, each parameter row by row. keep_graph: hold the gradient's graph of all batches, which takes
-    two to three times the activations of a training step on all images at once; False computes it anew in every
-    product, one batch at a time. on_pass: called after each batch of each product.
+    It is taken over all parameters that need a gradient; n counts their entries, in the network's order, each parameter
+    row by row. keep_graph: hold the gradient's graph of all batches, which takes two to three times the activations of
+    a training step on all images at once; False computes it anew in every product, one batch at a time. on_pass: called
+    after each batch of each product.
     The network is left as it is, weights, buffers, modes, `.grad` and `requires_grad`. A kept graph belongs to the
     weights of its time: after they have changed, products raise RuntimeError (changes through `.data` go unseen).
     Raises ValueError without parameters or images, FloatingPointError if the loss is not finite.
@@ -125,15 +119,13 @@ class Hessian:
         self,
         network: nn.Module,
         batches: Batches,
-        parameters: Collection[str] | None = None,
         *,
         keep_graph: bool = True,
         on_pass: Callable[[], object] = lambda: None,
     ) -> None:
         self._network, self._batches, self._on_pass = network, batches, on_pass
-        self._chosen = chosen(network, parameters)
+        self._chosen = chosen(network)
         self._weights = tuple(self._chosen.values())
-        self.names = tuple(self._chosen)
         self._total = num_images(batches)
         self._kept: list[tuple[Tensor, ...]] = []
         self.size = sum(weight.numel() for weight in self._weights)
@@ -279,7 +271,6 @@ def density(hessian: Hessian, steps: int = 80, draws: int = 10, seed: int = 0, w
         centres.numpy(),
         (torch.cat([run.weights for run in runs]) / draws).numpy(),
         width * ((high - low) or abs(high) or 1.0),  # a single eigenvalue has no range but itself
-        summary([float(run.values @ run.weights) for run in runs]),
     )
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ablations.probes.landscape.curvature.hessian import Hessian, chosen, double, exactly, num_images, share_of_loss
-from ablations.probes.landscape.curvature.spectrum import summary
+from ablations.probes.landscape.curvature.spectrum import Estimate, summary
 from ablations.probes.landscape.directions import Direction
 from ablations.probes.landscape.point_losses import Batches
 
@@ -32,21 +31,6 @@ def curvature(hessian: Hessian, direction: Direction) -> float:
     return float(double(hessian.product(flat)) @ double(flat))
 
 
-class Sharpness(NamedTuple):
-    """phi of equation 4, in percent, and how it was found.
-
-    value: the largest of the draws, so the best lower bound. mean, error: over the draws, with its standard error.
-    loss: f(x), at the weights themselves. evaluations: of loss and gradient, in all draws.
-    """
-
-    value: float
-    mean: float
-    error: float
-    draws: tuple[float, ...]
-    loss: float
-    evaluations: int
-
-
 def epsilon_sharpness(
     network: nn.Module,
     batches: Batches,
@@ -56,8 +40,8 @@ def epsilon_sharpness(
     draws: int = 5,
     seed: int = 0,
     on_pass: Callable[[], object] = lambda: None,
-) -> Sharpness:
-    """The sharpness of a network's mean cross-entropy over all images, in evaluation mode, over all its parameters.
+) -> Estimate:
+    """phi in percent of a network's mean cross-entropy over all images, in evaluation mode, over all its parameters.
 
     iterations: of L-BFGS-B, per draw; each takes one or a few evaluations. on_pass: called after each batch of each
     evaluation. The network is not touched: a copy is moved. Memory: about 25 float64 numbers per parameter.
@@ -88,8 +72,7 @@ def epsilon_sharpness(
             options={"maxiter": iterations, "ftol": 0.0, "gtol": 0.0},
         )
         found.append(100 * (-descent.lowest - loss) / (1 + loss))
-    over = summary(found)
-    return Sharpness(max(found), over.mean, over.error, over.draws, loss, descent.evaluations)
+    return summary(found)
 
 
 class _Descent:
@@ -100,11 +83,10 @@ class _Descent:
 
     def __init__(self, network: nn.Module, batches: Batches, on_pass: Callable[[], object]) -> None:
         self._network, self._batches, self._on_pass = copy.deepcopy(network), batches, on_pass
-        self._weights = tuple(chosen(self._network, None).values())
+        self._weights = tuple(chosen(self._network).values())
         self._total = num_images(batches)
         self.start = _flat(self._weights)
         self.lowest = np.inf
-        self.evaluations = 0
 
     def __call__(self, offset: np.ndarray) -> tuple[float, np.ndarray]:
         self._move_to(torch.from_numpy(self.start + offset))
@@ -116,7 +98,6 @@ class _Descent:
                 loss += share.item()
                 self._on_pass()
         self.lowest = min(self.lowest, -loss)
-        self.evaluations += 1
         return -loss, -gradient
 
     @torch.no_grad()

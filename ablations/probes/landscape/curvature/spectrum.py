@@ -24,15 +24,11 @@ def summary(draws: Sequence[float]) -> Estimate:
 
 
 class Density(NamedTuple):
-    """A spectrum as a mixture of Gaussians: centres (m,), weights (m,) of sum 1, one standard deviation `width`.
-
-    mean: of the spectrum, which is trace / n, before it is smoothed; None where a figure needs the curve alone.
-    """
+    """A spectrum as a mixture of Gaussians: centres (m,), weights (m,) of sum 1, one standard deviation `width`."""
 
     centres: np.ndarray
     weights: np.ndarray
     width: float
-    mean: Estimate | None = None
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """The density at each of the points (p,); it integrates to 1."""

@@ -1,4 +1,4 @@
-"""What the networks of He et al. 2015, arXiv:1512.03385, and single blocks of theirs cost on ImageNet."""
+"""What networks cost: the one that is asked, and those of He et al. 2015, arXiv:1512.03385, with blocks of theirs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,23 @@ BLOCKS = {
     "bottleneck_256": ("bottleneck", 64, 256),
     "basic_block_256": ("basic", 256, 256),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCost(Probe):
+    """Parameters, and millions of multiply-adds of convolutions and linear layers on one test image."""
+
+    units = {MULTIPLY_ADDS: "M", PARAMETERS: ""}
+    needs_blocks = False
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        """Counts on the meta device, which takes neither memory nor time."""
+        from modules.blocks.cost import cost
+
+        data = subject.data
+        counted = cost(subject.network, (data.in_channels, data.image_size, data.image_size))
+        yield Measurement(point("network"), MULTIPLY_ADDS, counted.multiply_adds / 1e6)
+        yield Measurement(point("network"), PARAMETERS, counted.parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
