@@ -41,9 +41,12 @@ class Trial:
 
     @property
     def folder(self) -> Path:
-        """Where the ablation's files lie."""
-        what = f"{self.options.budget}-{self.data.name}" if self.foreign is None else self.foreign.folder_name
-        return self.options.out / "ablations" / self.ablation.name / what
+        """Where the ablation's files lie; named after the data, as the budget or else the command wants them."""
+        options = self.options
+        what = f"{options.budget}-{self.data.name}" if self.foreign is None else self.foreign.folder_name
+        what += "" if options.image_size is None else f"-{options.image_size}px"
+        what += "" if options.train_images is None else f"-{options.train_images}-images"
+        return options.out / "ablations" / self.ablation.name / what
 
     @property
     def seeds(self) -> range:
