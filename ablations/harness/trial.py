@@ -68,9 +68,9 @@ class Trial:
         return [job for job in self.jobs if job.arm == arm.name]
 
     @cached_property
-    def groups(self) -> list[list[int]]:
-        """Indices of the jobs, those that share a run together, in the order of the jobs."""
-        by_run: dict[str, list[int]] = {}
+    def groups(self) -> list[list[tuple[int, Job]]]:
+        """The jobs with their indices, those that share a run together, in the order of the jobs."""
+        by_run: dict[str, list[tuple[int, Job]]] = {}
         for index, job in enumerate(self.jobs):
-            by_run.setdefault(job.run.name, []).append(index)
+            by_run.setdefault(job.run.name, []).append((index, job))
         return list(by_run.values())
