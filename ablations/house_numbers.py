@@ -60,15 +60,8 @@ def plan(at: Scale) -> Plan:
         },
     )  # fmt: skip
     arms = [
-        Arm(
-            name,
-            "st_svhn",
-            {**arguments, "transformers": transformers},
-            recipe,
-            NOTES[name],
-            data={} if is_numbers else made,
-        )
-        for name, transformers in NETWORKS.items()
+        Arm(name, "st_svhn", {**arguments, "transformers": moved}, recipe, NOTES[name], data={} if is_numbers else made)
+        for name, moved in NETWORKS.items()
     ]
     steps = TransformerSteps(
         of=(MULTI,),
@@ -129,8 +122,8 @@ WINDOW = {
 CHARTS = (
     Strips(
         "errors", "Numbers read wrong", top1_error, "numbers read wrong, in %",
-        {"no transformer": CNN, "one in front": SINGLE, "four inside": MULTI},
-        {"no transformer": (4.0, 5.6), "one in front": (3.7, 3.9), "four inside": (3.6, 3.9)},
+        {name: arm for arm, name in NAMES.items()},
+        {NAMES[CNN]: (4.0, 5.6), NAMES[SINGLE]: (3.7, 3.9), NAMES[MULTI]: (3.6, 3.9)},
         "Crosses: the paper, SVHN at 64 and at 128 pixels.",
     ),
     AgainstField(

@@ -45,13 +45,17 @@ def load(
     download: bool = False,
     image_size: int | None = None,
     cache: bool = True,
+    train_images: int | None = None,
+    split_seed: int | None = None,
 ) -> "ImageData":
     """The data set `name` of NAMES, from the files below `root`, decoded (once, if cached) into memory.
 
     seed: order and augmentation of the training images. batch_size: images over all processes. augment: None is the
     usual one for this data. validation: fraction of the training files set aside. download: fetch missing files with
-    torchvision. image_size: resize and crop every image to this square, in pixels. cache: keep the decoded pixels. The
-    digits are embedded and need no root. LightningCLI takes `jsonargparse.typing.class_from_function(load, ImageData)`.
+    torchvision. image_size: resize and crop every image to this square, in pixels. cache: keep the decoded pixels.
+    train_images: so many images for training, every class in proportion; validation and test splits stay whole.
+    split_seed: chooses them. The digits are embedded and need no root.
+    LightningCLI takes `jsonargparse.typing.class_from_function(load, ImageData)`.
     Raises DataError, in one line, if the name is unknown, files are missing or damaged, or they hold something else;
     ValueError for an argument out of range.
     """
@@ -66,6 +70,10 @@ def load(
         _check_number("image_size", image_size, "1 or more pixels", least=1)
     _check_number("batch_size", batch_size, "1 or more images", least=1)
     _check_number("seed", seed, "a whole number")
+    if train_images is not None:
+        _check_number("train_images", train_images, "1 or more images", least=1)
+    if split_seed is not None:
+        _check_number("split_seed", split_seed, "a whole number")
     _check_number("validation", validation, "a fraction in [0, 1)", kind=Real, least=0)
     source, root = find(name), Path(root)
     try:
@@ -89,6 +97,8 @@ def load(
         batch_size=batch_size,
         seed=seed,
         validation=validation,
+        split_seed=split_seed,
+        train_images=train_images,
     )
 
 

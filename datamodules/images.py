@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.augment import Augment, normalise
 from datamodules.order import Batches, BatchIndex, EvaluationBatches, generator
 from datamodules.sources.pixels import Decoded, Pixels
+from datamodules.splits import stratified_part, stratified_split
 
 EVALUATION_BATCH_SIZE = 500
 
@@ -58,9 +59,11 @@ class ImageData(lightning.LightningDataModule):
     Under a Trainer of several processes each loader gives the process's share: every image of an evaluation once.
     name: the name that records carry. digest: hash of the decoded data. batch_size: images over all processes. seed:
     orders and augments the training images, nothing else. validation: fraction of every class of the training files
-    that is set aside, in [0, 1); the split depends on split_seed alone, so that all runs share it.
-    mean and std are per channel, 0..1 scale, over the training split as it remains.
-    Raises ValueError if validation is out of range or leaves no training images.
+    that is set aside, in [0, 1), the same for all runs. train_images: so many of what remains, every class in
+    proportion, chosen by split_seed; None for all.
+    mean and std are per channel, 0..1 scale, over the training split as it remains. whole_train: how many images it
+    would have without train_images.
+    Raises ValueError if validation or train_images is out of range.
     """
 
     def __init__(
@@ -73,10 +76,15 @@ class ImageData(lightning.LightningDataModule):
         batch_size: int = 128,
         seed: int = 0,
         validation: float = 0.1,
-        split_seed: int = 0,
+        split_seed: int | None = None,
+        train_images: int | None = None,
     ) -> None:
         super().__init__()
-        train_rows, val_rows = stratified_split(decoded.train.labels, decoded.num_classes, validation, split_seed)
+        self.split_seed = 0  # of the validation split
+        train_rows, val_rows = stratified_split(decoded.train.labels, decoded.num_classes, validation, self.split_seed)
+        self.whole_train = len(train_rows)
+        if train_images is not None:
+            train_rows = train_rows[stratified_part(decoded.train.labels[train_rows], train_images, split_seed or 0)]
         self.train, self.val, self.test = decoded.train[train_rows], decoded.train[val_rows], decoded.test
         self.name = name
         self.num_classes = decoded.num_classes
@@ -86,7 +94,6 @@ class ImageData(lightning.LightningDataModule):
         self.augment = augment
         self.batch_size = batch_size
         self.seed = seed
-        self.split_seed = split_seed
         self.identity: dict[str, Any] = {
             "name": name,
             "digest": digest,
@@ -97,11 +104,19 @@ class ImageData(lightning.LightningDataModule):
             "in_channels": self.in_channels,
             "image_size": self.image_size,
             "validation": validation,
-            "split_seed": split_seed,
+            "split_seed": self.split_seed,
             "augment": asdict(augment),
         }
         """Everything about the data that can change a number; batch size and seed belong to the run."""
+        if train_images is not None:
+            self.identity["train_images"] = train_images
+        if split_seed is not None:
+            self.identity = self.identity_of(split_seed)
         self._constants: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def identity_of(self, split_seed: int) -> dict[str, Any]:
+        """The identity of the same data loaded with another split seed; the same one where that changes no split."""
+        return self.identity | ({"drawn_by": split_seed} if "train_images" in self.identity else {})
 
     def train_dataloader(self) -> DataLoader[Any] | FixedBatches:
         """One epoch of this process's share of the global batches.
@@ -203,25 +218,6 @@ class ImageData(lightning.LightningDataModule):
             std = torch.tensor(self.std, dtype=torch.float32)
             self._constants[device] = (fill.to(device), mean.to(device), std.to(device))
         return self._constants[device]
-
-
-def stratified_split(labels: Tensor, num_classes: int, validation: float, split_seed: int) -> tuple[Tensor, Tensor]:
-    """Rows for training and for validation, both sorted; of every class the same fraction, rounded, is validation.
-
-    labels: int64 (N,), or (N, D), whose first place then is the class. split_seed chooses the rows. Raises ValueError
-    if validation is outside [0, 1) or leaves nothing for training.
-    """
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation is {validation}; allowed: a fraction in [0, 1)")
-    labels = labels if labels.ndim == 1 else labels[:, 0]
-    held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for label in range(num_classes):
-        rows = (labels == label).nonzero().flatten()
-        order = torch.randperm(len(rows), generator=generator("split", split_seed, label))
-        held_out[rows[order[: round(len(rows) * validation)]]] = True
-    if held_out.all():
-        raise ValueError(f"validation is {validation}; nothing of {len(labels)} images is left for training")
-    return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -143,7 +143,8 @@ def _of_run(request: Namespace, folder: Path) -> tuple[str, Network, ImageData]:
         raise WrongInput(f"{folder} was trained on {trained_on['name']}; give its --data and --data-root")
     data = datamodules.load(
         name, request.data_root, validation=trained_on["validation"], download=request.download,
-        image_size=_size(name, trained_on),
+        image_size=_size(name, trained_on), train_images=trained_on.get("train_images"),
+        split_seed=trained_on.get("drawn_by"),
     )  # fmt: skip
     if data.identity["digest"] != trained_on["digest"]:
         raise WrongInput(f"{folder} was trained on {trained_on['name']}, and {name} in {request.data_root} is not that")

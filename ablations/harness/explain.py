@@ -24,22 +24,23 @@ KNOWN = {
 WIDTH = 110
 
 
-def explanation(ablation: Ablation, data: str, image_size: int | None = None) -> str:
+def explanation(ablation: Ablation, data: str, image_size: int | None = None, train_images: int | None = None) -> str:
     """Claims with their rules, and for every budget on the data its arms, seeds and probes.
 
-    data: one of KNOWN. image_size: in pixels, where images are resized. Raises KeyError for other data.
+    data: one of KNOWN. image_size: in pixels, where images are resized. train_images: where not all are trained
+    on. Raises KeyError for other data.
     """
-    return "\n".join(_lines(ablation, data, image_size)) + "\n"
+    return "\n".join(_lines(ablation, data, image_size, train_images)) + "\n"
 
 
-def _lines(ablation: Ablation, data: str, image_size: int | None) -> Iterator[str]:
+def _lines(ablation: Ablation, data: str, image_size: int | None, train_images: int | None) -> Iterator[str]:
     yield from (ablation.title, ablation.question, "")
     for claim in ablation.claims:
         yield from _claim(claim)
     before: tuple[str, ...] = ()
     pixels, num_train, num_test, channels = KNOWN[data]
     for budget in BUDGETS:
-        at = Scale(budget, data, image_size or pixels, num_train, num_test, channels)
+        at = Scale(budget, data, image_size or pixels, min(train_images or num_train, num_train), num_test, channels)
         try:
             plan = ablation.plan(at)
         except ValueError as error:

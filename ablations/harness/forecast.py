@@ -31,8 +31,7 @@ def expected(trial: Trial, estimates: Mapping[str, Estimate]) -> list[float]:
     """Seconds that each job will take; a run that several share is trained once."""
     seconds = [0.0] * len(trial.jobs)
     for group in trial.groups:
-        for number, index in enumerate(group):
-            job = trial.jobs[index]
+        for number, (index, job) in enumerate(group):
             found = estimates[job.arm]
             if number == 0 and not is_finished(job):
                 seconds[index] += found.training

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from ablations.harness.declare.probe import Probe
 from ablations.harness.declare.scale import Scale
 from ablations.harness.estimate import count, describe
 from ablations.harness.execution.distributed import in_one_process, num_processes
-from ablations.harness.execution.job import Job, loaded
+from ablations.harness.execution.job import Job, loaded, source
 from ablations.harness.foreign import network as foreign_network
 from ablations.harness.judging.reach import out_of_sight
 from ablations.harness.probe_settings import with_settings
@@ -42,10 +41,11 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     runtime.quiet()
     runtime.keep_freed_memory()
     _check_writable(options.out)
-    loaded.cache_clear()  # what lies in a folder may have changed since the last trial of this process
+    source.cache_clear()  # what lies in a folder may have changed since the last trial of this process
     if options.download:
         datamodules.load(options.data, options.data_root, download=True, image_size=options.image_size)
-    data = _data(options, {})
+    load = _load(options)
+    data = loaded(load, {})
     bf16_is_fast = precision.bf16_is_fast(options.trainer)
     wished = ablation.plan(Scale.of(options.budget, data))
     plan = precision.granted(wished, bf16_is_fast)
@@ -62,9 +62,10 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     if options.network is not None:
         plan = replace(plan, arms=(), seeds=1, first_seed=0)
     chosen = _chosen(ablation, plan, options)
+    loads = {seed: _of_seed(load, data, seed) for seed in range(plan.first_seed, plan.first_seed + plan.seeds)}
     searches: tuple[Search, ...] = ()
     if options.search:
-        searches = tuple(_search(arm, options) for arm in chosen if arm.search)
+        searches = tuple(_search(arm, loads[plan.first_seed], options) for arm in chosen if arm.search)
         if not searches:
             raise WrongInput(f"--search: no arm of {ablation.name} declares what may be searched; leave it out")
         best = {found.arm.name: found.chosen for found in searches}
@@ -83,19 +84,22 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     )
     judged = ablation.claims if options.network is None else ()
     claims = tuple(claim for claim in judged if not options.claims or claim.id in options.claims)
-    jobs = _jobs(ablation, plan, chosen, options)
+    jobs = _jobs(ablation, plan, chosen, options, loads)
     return Trial(
         ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), foreign, searches,
-        (*_remarks(wished, jobs, bf16_is_fast, smaller, options, len(data.train)), *_unseen(ablation, claims, plan)),
+        (*_remarks(wished, jobs, bf16_is_fast, smaller, options, data), *_unseen(ablation, claims, plan)),
     )  # fmt: skip
 
 
-def _data(options: Options, make: Mapping[str, Any]) -> ImageData:
-    return loaded(json.dumps(_load(options), sort_keys=True), json.dumps(dict(make), sort_keys=True))
-
-
 def _load(options: Options) -> dict[str, Any]:
-    return {"name": options.data, "root": str(options.data_root), "image_size": options.image_size}
+    """Arguments of `datamodules.load`, for the split that the data come with."""
+    load: dict[str, Any] = {"name": options.data, "root": str(options.data_root), "image_size": options.image_size}
+    return load if options.train_images is None else {**load, "train_images": options.train_images}
+
+
+def _of_seed(load: Mapping[str, Any], data: ImageData, seed: int) -> dict[str, Any]:
+    """The arguments by which a seed loads what it draws for itself; the same for all seeds where that is nothing."""
+    return {**load, "split_seed": seed} if data.identity_of(seed) != data.identity else dict(load)
 
 
 def _chosen(ablation: Ablation, plan: Plan, options: Options) -> list[Arm]:
@@ -107,19 +111,22 @@ def _chosen(ablation: Ablation, plan: Plan, options: Options) -> list[Arm]:
     return [arm for arm in plan.arms if not options.arms or arm.name in options.arms]
 
 
-def _jobs(ablation: Ablation, plan: Plan, arms: Sequence[Arm], options: Options) -> list[Job]:
-    """Seed by seed the jobs of these arms, of which the first seed's are looked at."""
+def _jobs(
+    ablation: Ablation, plan: Plan, arms: Sequence[Arm], options: Options, loads: Mapping[int, Mapping[str, Any]]
+) -> list[Job]:
+    """Seed by seed the jobs of these arms, of which the first seed's are looked at; loads: seed -> `_of_seed`."""
+    first, *_ = loads.values()
 
     def job(arm: Arm, seed: int) -> Job:
         asked: tuple[Probe, ...] = tuple(probe for probe in plan.probes if probe.asks(arm.name))
         return Job(
             ablation.name, options.budget, tuple(claim.id for claim in ablation.claims), arm.name,
-            _run(arm, _data(options, arm.data), seed, options), _load(options), dict(arm.data), asked, options.out,
+            _run(arm, loaded(first, arm.data), seed, options), loads[seed], dict(arm.data), asked, options.out,
             options.wandb, options.wandb_weights, options.fresh, options.workers or 1, ablation.trains_only,
             seed == plan.first_seed,
         )  # fmt: skip
 
-    jobs = [job(arm, seed) for seed in range(plan.first_seed, plan.first_seed + plan.seeds) for arm in arms]
+    jobs = [job(arm, seed) for seed in loads for arm in arms]
     for each in jobs[: len(arms)]:
         _check_batch(each, options.trainer)
         _check_labels(each)
@@ -133,15 +140,16 @@ def _remarks(
     bf16_is_fast: bool,
     smaller: Mapping[str, tuple[int, int]],
     options: Options,
-    num_train: int,
+    data: ImageData,
 ) -> list[str]:
-    """What a reader must know of precision and lengths."""
+    """What a reader must know of data, precision and lengths."""
     runs = {job.arm: job.run for job in reversed(jobs)}
     wished = replace(wished, arms=tuple(arm for arm in wished.arms if arm.name in runs))
     return [
+        *_taken(data, options),
         *precision.remarks(wished, {run.precision for run in runs.values()}, bf16_is_fast, options.trainer),
         *lengths.remarks(
-            options.budget, num_train, dict(smaller[name] for name in runs if name in smaller),
+            options.budget, len(data.train), dict(smaller[name] for name in runs if name in smaller),
             {name: steps(run) for name, run in runs.items()},
         ),
     ]  # fmt: skip
@@ -155,18 +163,25 @@ def _unseen(ablation: Ablation, claims: Sequence[Claim], plan: Plan) -> Iterator
             yield f"{unseen}."
 
 
+def _taken(data: ImageData, options: Options) -> list[str]:
+    """What of the data was taken, if not all."""
+    size = [] if options.image_size is None else [f"{data.image_size} px"]
+    number = [f"{len(data.train):,} of {data.whole_train:,} training images"] if options.train_images else []
+    return [f"Data: {', '.join(found)}."] if (found := size + number) else []
+
+
 def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:
     recipe = with_overrides(recipe_for(arm.network), dict(arm.recipe))
     arguments = fitted(arm.network, arm.arguments, data.image_size)
-    run = Run(arm.network, arguments, recipe, data.identity, seed, options.trainer)
+    run = Run(arm.network, arguments, recipe, data.identity_of(seed), seed, options.trainer)
     with_overrides(recipe, {"precision": run.precision})  # refuses a --trainer.precision that no recipe may have
     return run
 
 
-def _search(arm: Arm, options: Options) -> Search:
+def _search(arm: Arm, load: Mapping[str, Any], options: Options) -> Search:
     """The arm's candidates, and the losses of those that are trained."""
     candidates = drawn(arm, options.search)
-    runs = tuple(_run(candidate, _data(options, arm.data), SEED, options) for candidate in candidates)
+    runs = tuple(_run(candidate, loaded(load, arm.data), SEED, options) for candidate in candidates)
     return Search(arm, candidates, runs, tuple(final_loss(run.folder(options.out)) for run in runs))
 
 

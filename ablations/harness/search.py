@@ -51,12 +51,10 @@ class Search:
 
     def __str__(self) -> str:
         if self.best is None:
-            waiting = None in self.losses
-            return f"{self.arm.name}: " + (
-                f"not yet, the script's own values until its {len(self.candidates)} candidates are trained"
-                if waiting
-                else "every candidate diverged, so the script's own values"
-            )
+            why = "every candidate diverged, so the script's own values"
+            if None in self.losses:
+                why = f"not yet, the script's own values until its {len(self.candidates)} candidates are trained"
+            return f"{self.arm.name}: {why}"
         values = ", ".join(f"{k} {v}" for k, v in _varied(self.arm, self.candidates[self.best]).items())
         return (
             f"{self.arm.name}: {values}, the best of {len(self.candidates)}, training loss {self.losses[self.best]:.3g}"

@@ -41,9 +41,12 @@ class Trial:
 
     @property
     def folder(self) -> Path:
-        """Where the ablation's files lie."""
-        what = f"{self.options.budget}-{self.data.name}" if self.foreign is None else self.foreign.folder_name
-        return self.options.out / "ablations" / self.ablation.name / what
+        """Where the ablation's files lie; named after the data, as the budget or else the command wants them."""
+        options = self.options
+        what = f"{options.budget}-{self.data.name}" if self.foreign is None else self.foreign.folder_name
+        what += "" if options.image_size is None else f"-{options.image_size}px"
+        what += "" if options.train_images is None else f"-{options.train_images}-images"
+        return options.out / "ablations" / self.ablation.name / what
 
     @property
     def seeds(self) -> range:
@@ -65,9 +68,9 @@ class Trial:
         return [job for job in self.jobs if job.arm == arm.name]
 
     @cached_property
-    def groups(self) -> list[list[int]]:
-        """Indices of the jobs, those that share a run together, in the order of the jobs."""
-        by_run: dict[str, list[int]] = {}
+    def groups(self) -> list[list[tuple[int, Job]]]:
+        """The jobs with their indices, those that share a run together, in the order of the jobs."""
+        by_run: dict[str, list[tuple[int, Job]]] = {}
         for index, job in enumerate(self.jobs):
-            by_run.setdefault(job.run.name, []).append(index)
+            by_run.setdefault(job.run.name, []).append((index, job))
         return list(by_run.values())

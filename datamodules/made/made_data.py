@@ -26,6 +26,7 @@ from datamodules.sources.decoding import resized
 from datamodules.sources.pixels import Decoded, Pixels
 
 VERSION = 1  # raised when a maker makes something else of the same numbers
+SPLIT_KEYS = ("validation", "split_seed", "train_images", "drawn_by")  # of an identity; the source's
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Description = dict[str, Tensor]
@@ -99,13 +100,13 @@ class MadeData(ImageData):
             batch_size=source.batch_size,
             seed=source.seed,
             validation=0.0,
-            split_seed=source.split_seed,
         )
+        self.split_seed, self.whole_train = source.split_seed, source.whole_train
         self.val = painted.get("val", self.train[torch.arange(0)])
         self.maker, self.fresh, self.truth = maker, fresh, truth
         self.identity |= {
+            **{key: source.identity[key] for key in SPLIT_KEYS if key in source.identity},
             "num_val": len(self.val),
-            "validation": source.identity["validation"],
             "source": source.identity["digest"],
             "made": {**made, "fresh": fresh},
         }

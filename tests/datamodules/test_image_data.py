@@ -10,8 +10,9 @@ from recorder import fit
 
 from datamodules import Augment, ImageData
 from datamodules.augment import normalise
-from datamodules.images import channel_statistics, stratified_split
+from datamodules.images import channel_statistics
 from datamodules.sources.pixels import Decoded, Pixels
+from datamodules.splits import stratified_part, stratified_split
 
 
 def invented(train: int = 110, test: int = 33, size: int = 6) -> Decoded:
@@ -47,8 +48,43 @@ def test_split_that_leaves_nothing_is_refused(validation: float) -> None:
         stratified_split(torch.tensor([0, 1, 1]), 2, validation, 0)
 
 
+@pytest.mark.parametrize(
+    ("number", "counts"), [(3, [1, 0, 1, 1]), (4, [2, 0, 1, 1]), (15, [9, 0, 5, 1]), (151, [100, 0, 50, 1])]
+)
+def test_a_part_has_every_class_in_proportion_and_one_image_at_least(number: int, counts: list[int]) -> None:
+    labels = torch.tensor([0, 2] * 50 + [0] * 50 + [3])
+    for seed in (0, 1):
+        rows = stratified_part(labels, number, seed)
+        assert labels[rows].bincount(minlength=4).tolist() == counts
+        assert rows.tolist() == sorted(set(rows.tolist()))
+    assert number == 151 or not torch.equal(rows, stratified_part(labels, number, 0))
+    assert torch.equal(stratified_part(torch.stack([labels, labels], 1), number, 1), rows), "of sequences the first"
+
+
+@pytest.mark.parametrize("number", [-1, 0, 3, 100])
+def test_more_images_than_there_are_or_fewer_than_classes_are_refused(number: int) -> None:
+    with pytest.raises(ValueError, match=rf"train_images is {number}; allowed: 4 \(one of each class\) to 98"):
+        image_data(train_images=number)
+
+
+def test_a_part_of_the_training_images_leaves_the_other_splits_whole() -> None:
+    whole, part, other = image_data(), image_data(train_images=20), image_data(train_images=20, split_seed=7)
+    assert (len(part.train), part.whole_train, len(whole.train)) == (20, len(whole.train), whole.whole_train)
+    seen = {tuple(image.flatten().tolist()) for image in whole.train.images}
+    for data in (part, other):
+        assert {tuple(image.flatten().tolist()) for image in data.train.images} < seen
+        assert torch.equal(data.val.images, whole.val.images)
+        assert torch.equal(data.test.images, whole.test.images)
+        assert data.mean != whole.mean
+        assert data.identity["num_train"] == data.identity["train_images"] == 20
+    assert not torch.equal(part.train.images, other.train.images)
+    assert other.identity == part.identity_of(7) == part.identity | {"drawn_by": 7}
+    assert "train_images" not in whole.identity
+    assert whole.identity_of(7) == whole.identity == image_data(split_seed=7).identity, "no split depends on it"
+
+
 def test_statistics_are_those_of_the_training_split() -> None:
-    data = image_data(validation=0.5)
+    data = image_data(validation=0.5, train_images=21)
     values = data.train.images.double() / 255
     torch.testing.assert_close(torch.tensor(data.mean).double(), values.mean((0, 1, 2)), rtol=0, atol=1e-7)
     torch.testing.assert_close(torch.tensor(data.std).double(), values.std((0, 1, 2), correction=0), rtol=0, atol=1e-7)

@@ -19,7 +19,7 @@ FLAGS = sorted(
     if flag[:2] == "--"
 )
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
-TYPED = ("--seeds", "--first-seed", "--image-size", "--workers", "--search")
+TYPED = ("--seeds", "--first-seed", "--image-size", "--train-images", "--workers", "--search")
 
 
 def is_no_number(text: str) -> bool:
@@ -70,6 +70,7 @@ def test_numbers_that_are_none(flag: str, value: str) -> None:
 @given(
     st.tuples(st.just("--seeds"), st.integers(max_value=0) | st.integers(min_value=41))
     | st.tuples(st.just("--first-seed"), st.integers(max_value=-1) | st.integers(min_value=10**7))
+    | st.tuples(st.just("--train-images"), st.integers(max_value=9) | st.integers(min_value=1212))
     | st.tuples(st.just("--image-size"), st.integers(max_value=0) | st.integers(min_value=10**6))
     | st.tuples(st.just("--workers"), st.integers(max_value=0) | st.integers(min_value=10**9))
     | st.tuples(st.just("--search"), st.integers(max_value=-1) | st.integers(min_value=10**9))

@@ -4,10 +4,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from test_training import FILES, poison
 from tiny_trial import TINY, Norm, carried_out, command, plan
 
 from ablations.harness.declare.probe import Measurement
+from ablations.harness.training.train import train
 
 TWO = {"arms": ("preact_resnet", "original_resnet")}
 
@@ -66,6 +68,34 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     capsys.readouterr()
     assert carried_out(ablation, tmp_path, **TWO, fresh=True) is False
     assert {row["state"] for row in summary(tmp_path)["runs"]} == {"done"}
+
+
+def test_each_seed_trains_on_images_of_its_own_of_which_files_tell(tmp_path, monkeypatch):
+    """Seeds of one arm differ in their images, arms of one seed do not."""
+    seen = {}
+
+    def remember(run, data, *_, **__):
+        seen.setdefault(run.seed, []).append(data.train.images.clone())
+        return train(run, data, *_, **__)
+
+    monkeypatch.setattr("ablations.harness.execution.perform.train", remember)
+    words = ["--train-images", "40", "--image-size", "12", "--seeds", "2", "--workers", "1"]
+    code, told, _ = command(tmp_path, *words)
+    assert code == 0
+    assert "Data: 12 px, 40 of 1,211 training images." in told
+    (first, again), (second, _) = seen[0], seen[1]
+    assert torch.equal(first, again)
+    assert (first.shape, second.shape) == ((40, 12, 12, 1),) * 2
+    assert not torch.equal(first, second)
+    (folder,) = (tmp_path / "ablations" / "tiny").iterdir()
+    assert folder.name == "smoke-digits-12px-40-images"
+    found = json.loads((folder / "ablation.json").read_text())
+    assert found["data"] == "digits"
+    assert "Data: 12 px, 40 of 1,211 training images." in found["not_done"]
+    for file in (tmp_path / "trained").glob("*/config.json"):
+        data = json.loads(file.read_text())["data"]
+        assert (data["train_images"], data["num_train"], data["num_test"]) == (40, 40, 450)
+        assert data["drawn_by"] == json.loads(file.read_text())["seed"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,7 @@ class Options:
     weights: str | None = None
     normalisation: Normalisation | None = None
     image_size: int | None = None
+    train_images: int | None = None
     download: bool = False
     wandb: str = "offline"
     wandb_weights: bool = False
@@ -122,6 +123,8 @@ def parser_for(ablation: Ablation, with_trainer: bool) -> Parser:
     add("--data-root", type=str, default="data",
         help="where the data lies: torchvision's layout, a folder of parquet files, or class folders")  # fmt: skip
     add("--image-size", type=int, default=None, help="resize and crop images to this square, in pixels")
+    add("--train-images", type=int, default=None,
+        help="train on so many images, drawn by the seed and of every class in proportion (default: all)")  # fmt: skip
     switch: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False, "metavar": "yes|no"}
     add("--download", **switch, help="let torchvision download missing data")
     add("--seeds", type=int, default=None, help="seeds per arm (default: the budget's)")
@@ -180,7 +183,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
     if found.explain:
         if found.data not in KNOWN:
             raise WrongInput(f"--explain knows the sizes of {', '.join(KNOWN)}; --dry-run looks at {found.data}")
-        print(explanation(ablation, found.data, found.image_size), end="")
+        print(explanation(ablation, found.data, found.image_size, found.train_images), end="")
         raise SystemExit(0)
     given = {}
     if with_trainer:
@@ -193,6 +196,7 @@ def parse(ablation: Ablation, argv: Sequence[str]) -> Options:
         ("--seeds", found.seeds, 1, sys.maxsize, ""),
         ("--first-seed", found.first_seed, 0, LAST_FIRST_SEED, ""),
         ("--image-size", found.image_size, 1, LARGEST_IMAGE, " pixels"),
+        ("--train-images", found.train_images, 1, sys.maxsize, ""),
         ("--workers", found.workers, 1, max(16, 4 * cores), f", as this machine has {cores} cores"),
         ("--search", found.search, 0, MOST_CANDIDATES, ", as each candidate is trained"),
     ):

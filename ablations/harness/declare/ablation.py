@@ -184,10 +184,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a budget means on given data: the arms, the number of seeds per arm, and what their networks are asked.
-
-    first_seed: of each arm.
-    """
+    """What a budget means on given data: arms, so many seeds of each from the first on, and what networks are asked."""
 
     arms: Sequence[Arm]
     seeds: int

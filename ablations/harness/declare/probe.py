@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -152,11 +153,7 @@ def written(probe: Probe) -> dict[str, Any]:
     Its class is named by its module, or by the file of the script that declares it, which no import finds.
     """
     kind = type(probe)
-    where = (
-        kind.__module__
-        if _is_found(kind.__module__)
-        else str(Path(sys.modules[kind.__module__].__file__ or "").resolve())
-    )
+    where = kind.__module__ if _is_found(kind.__module__) else Path(inspect.getfile(kind)).resolve()
     return {"class": f"{where}:{kind.__qualname__}", "of": list(probe.of), "settings": probe.settings}
 
 

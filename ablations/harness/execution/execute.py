@@ -51,8 +51,7 @@ def carry_out(trial: Trial, report: Callable[[Path], bool], engine: Engine | Non
 
 
 def _carry_out(trial: Trial, report: Callable[[Path], bool], engine: Engine | None) -> bool:
-    groups: list[engines.Group] = [[(index, trial.jobs[index]) for index in group] for group in trial.groups]
-    workers = engines.worth(groups, trial.options.workers, trial.device)
+    workers = engines.worth(trial.groups, trial.options.workers, trial.device)
     with runtime.threads(1 if workers > 1 else None):
         estimates = forecast.estimates(trial)
     expected = forecast.expected(trial, estimates)
@@ -61,7 +60,7 @@ def _carry_out(trial: Trial, report: Callable[[Path], bool], engine: Engine | No
         return False
     started, spent = time.perf_counter(), 0.0
     answers: dict[int, Answer] = {}
-    for index, answer in _answers(groups, workers, engine):
+    for index, answer in _answers(trial.groups, workers, engine):
         answers[index] = answer
         spent += expected[index] / workers
         rest = forecast.time_left(left, spent, time.perf_counter() - started)
@@ -80,7 +79,7 @@ def _carry_out(trial: Trial, report: Callable[[Path], bool], engine: Engine | No
     return bool(failures) or failed_report
 
 
-def _answers(groups: list[engines.Group], workers: int, engine: Engine | None) -> Iterator[tuple[int, Answer]]:
+def _answers(groups: Sequence[engines.Group], workers: int, engine: Engine | None) -> Iterator[tuple[int, Answer]]:
     """(index of the job, answer) as they are ready: what was asked before is read here, the rest goes to an engine."""
     if workers == 1 and engine is None:
         yield from engines.here(groups)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ class Job:
 
     @property
     def data(self) -> ImageData:
-        """What the network is trained, tested and asked on; loaded once in a process."""
-        return loaded(json.dumps(dict(self.load), sort_keys=True), json.dumps(dict(self.make), sort_keys=True))
+        """What the network is trained, tested and asked on."""
+        return loaded(self.load, self.make)
 
     @property
     def device(self) -> torch.device:
@@ -112,12 +112,16 @@ def write(job: Job, file: Path, **more: Any) -> None:
     write_json(file, {"job": job.written(), **more})
 
 
-@cache
-def loaded(load: str, make: str) -> ImageData:
-    """The data of jobs, by the arguments of `datamodules.load` and `datamodules.make` as JSON text."""
-    if make != "{}":
-        return datamodules.make(loaded(load, "{}"), **json.loads(make))
-    return datamodules.load(**json.loads(load))
+def loaded(load: Mapping[str, Any], make: Mapping[str, Any]) -> ImageData:
+    """The data of jobs, by the arguments of `datamodules.load` and `datamodules.make`."""
+    return source(json.dumps(dict(load), sort_keys=True))(json.dumps(dict(make), sort_keys=True))
+
+
+@lru_cache(maxsize=1)  # jobs come seed by seed: of what a seed draws for itself, one seed's is enough to hold
+def source(load: str) -> Callable[[str], ImageData]:
+    """What gives the data that are made of others, each made once, as long as no others are loaded."""
+    data = datamodules.load(**json.loads(load))
+    return cache(lambda make: data if make == "{}" else datamodules.make(data, **json.loads(make)))
 
 
 def probing_device(trainer: Mapping[str, Any]) -> torch.device:

@@ -51,24 +51,19 @@ def asked(mean: Sequence[str | float], std: Sequence[str | float]) -> Normalisat
 
     Raises ValueError for one flag without the other, another word, and numbers that no pixels of 0..1 can have.
     """
-    means, deviations = [str(each) for each in mean], [str(each) for each in std]
-    return _asked(means, deviations) if means or deviations else None
-
-
-def _asked(mean: list[str], std: list[str]) -> Normalisation:
+    if not mean and not std:
+        return None
     if not mean:
         raise ValueError("--std goes with --mean, which is missing")
-    word = mean[0] if len(mean) == 1 and mean[0] in WORDS else None
-    means = WORDS[word][0] if word else _numbers("--mean", mean, 0.0, 1.0, "from 0 to 1, as pixels are")
-    if not std:
-        if word is None:
-            raise ValueError(f"--mean {' '.join(mean)} goes with --std, which is missing")
-        return Normalisation(means, WORDS[word][1], f"--mean {word}")
-    least = f"above 0 (from {LEAST_STD:g} to {LARGEST_STD:g})"
-    deviations = (
-        WORDS[std[0]][1] if len(std) == 1 and std[0] in WORDS else _numbers("--std", std, LEAST_STD, LARGEST_STD, least)
-    )
-    return Normalisation(means, deviations, f"--mean {' '.join(mean)} --std {' '.join(std)}")
+    centre, spread = " ".join(map(str, mean)), " ".join(map(str, std))
+    means = _values("--mean", 0, centre, 0.0, 1.0, "from 0 to 1, as pixels are")
+    if std:
+        least = f"above 0 (from {LEAST_STD:g} to {LARGEST_STD:g})"
+        deviations = _values("--std", 1, spread, LEAST_STD, LARGEST_STD, least)
+        return Normalisation(means, deviations, f"--mean {centre} --std {spread}")
+    if centre not in WORDS:
+        raise ValueError(f"--mean {centre} goes with --std, which is missing")
+    return Normalisation(means, WORDS[centre][1], f"--mean {centre}")
 
 
 def as_trained(network: str) -> Normalisation | None:
@@ -84,9 +79,12 @@ def as_trained(network: str) -> Normalisation | None:
     return None if config is None else Normalisation(tuple(config.mean), tuple(config.std), f"timm's own for {name}")
 
 
-def _numbers(flag: str, words: Sequence[str], least: float, most: float, allowed: str) -> tuple[float, ...]:
+def _values(flag: str, place: int, text: str, least: float, most: float, allowed: str) -> tuple[float, ...]:
+    """The numbers that a flag is given, or those at this place of its word in WORDS."""
+    if text in WORDS:
+        return WORDS[text][place]
     values = []
-    for word in " ".join(words).replace(",", " ").split():
+    for word in text.replace(",", " ").split():
         try:
             value = float(word)
         except ValueError:

@@ -11,12 +11,24 @@ import json
 import stat
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 Found = TypeVar("Found")
 Notes = Mapping[str, Mapping[str, Any]]  # name below a folder -> bytes, sha256
+
+
+def remembered(look: Callable[[Path], Found]) -> Callable[[Path], Found]:
+    """A look at a file that is looked up where this process has looked before and the file was not written since."""
+    once = cache(lambda file, _state: look(file))
+
+    @wraps(look)
+    def looked(file: Path) -> Found:
+        state = file.stat()
+        return once(file, (state.st_ino, state.st_size, state.st_mtime_ns))
+
+    return looked
 
 
 def digest(value: object) -> str:
@@ -38,13 +50,14 @@ def read_sealed(file: Path) -> dict[str, Any]:
     try:
         if stat.S_ISFIFO(file.stat().st_mode):
             raise ValueError("a pipe, which would be waited for")
-        return dict(remembered(_read_sealed, file))
+        return dict(_read_sealed(file))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError):  # also a link to itself, a file where its folder should be
         raise ValueError(f"{file.name} is damaged") from None
 
 
+@remembered
 def _read_sealed(file: Path) -> dict[str, Any]:
     found = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
@@ -84,22 +97,16 @@ def changed(folder: Path, notes: Notes, contents: bool = True) -> str:
     return ""
 
 
+@remembered
 def sha256(file: Path) -> str:
     """Digest of the file's contents, in hexadecimal digits."""
-    return remembered(_sha256, file)
-
-
-def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@remembered
 def weights_open(file: Path) -> bool:
     """Whether the file is safetensors of the size that its header gives; the values are not looked at."""
-    return file.is_file() and remembered(_weights_open, file)
-
-
-def _weights_open(file: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -116,15 +123,3 @@ def archive_is_whole(file: Path) -> bool:
             return archive.testzip() is None
     except Exception:  # damage can make the reader stumble anywhere
         return False
-
-
-def remembered(look: Callable[[Path], Found], file: Path) -> Found:
-    """`look(file)`, looked up where this process has looked before and the file was not written since."""
-    state = file.stat()
-    found: Found = _remembered(look, file, (state.st_ino, state.st_size, state.st_mtime_ns))
-    return found
-
-
-@cache
-def _remembered(look: Callable[[Path], Any], file: Path, _state: tuple[int, int, int]) -> Any:
-    return look(file)

@@ -188,7 +188,10 @@ def read_csv(path: str | Path) -> Records:
             raise ValueError(f"the header is {','.join(header)!r} instead of {','.join(COLUMNS)!r}")
         line = 2
         for cells in reader:
-            rows.append(_record(cells))
+            if len(cells) != len(COLUMNS):
+                raise ValueError(f"{len(cells)} cells instead of {len(COLUMNS)}")
+            ablation, arm, seed, where, metric, value, unit, run = cells
+            rows.append(Record(ablation, arm, int(seed), where, metric, float(value), unit, run))
             line = reader.line_num + 1
         if not text.endswith("\n"):  # the last cell may have lost its end and would still look sound
             line -= 1
@@ -196,14 +199,6 @@ def read_csv(path: str | Path) -> Records:
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}, line {line}: {error}") from error
     return Records(rows)
-
-
-def _record(cells: list[str]) -> Record:
-    """The record of one row of the file; raises ValueError saying what is wrong."""
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"{len(cells)} cells instead of {len(COLUMNS)}")
-    ablation, arm, seed, where, metric, value, unit, run = cells
-    return Record(ablation, arm, int(seed), where, metric, float(value), unit, run)
 
 
 def write_parquet(path: str | Path, records: Iterable[Record]) -> None:

@@ -172,7 +172,8 @@ def snapshot_damage(folder: Path, files: Iterable[Path], contents: bool = False)
         if name in notes:
             wrong = changed(folder, {name: notes[name]}, contents)
         else:
-            wrong = "" if weights_open(file) else f"{name} is {'damaged' if file.exists() else 'missing'}"
+            is_whole = file.is_file() and weights_open(file)
+            wrong = "" if is_whole else f"{name} is {'damaged' if file.exists() else 'missing'}"
         if wrong:
             return wrong
     return ""

@@ -10,10 +10,7 @@ from typing import Any
 
 _LENGTH = "the recipe says how long a run trains; --budget chooses among plans"
 REFUSED = {
-    "max_epochs": _LENGTH,
-    "min_epochs": _LENGTH,
-    "max_steps": _LENGTH,
-    "min_steps": _LENGTH,
+    **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps"), _LENGTH),
     "max_time": "a run would depend on the clock; " + _LENGTH,
     "fast_dev_run": "it leaves nothing to judge; --budget smoke proves the machinery",
     "overfit_batches": "it validates on what it trains on; limit_train_batches trains on less",
