@@ -1,7 +1,5 @@
 """What the control of `bird_parts` costs beside transformers, in made images and in photographs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """What only the questions about very deep networks hold: the papers' networks, equal sizes, counts, failures."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

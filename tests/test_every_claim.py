@@ -4,8 +4,6 @@ What a measure is made of says which records its values would come from. The val
 tests lie on the claimed side, or one of them on the other.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """The front page tells the truth: its table, commands, flags, code and links exist, and the house is as it says."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

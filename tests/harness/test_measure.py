@@ -1,7 +1,5 @@
 """Measures compute what they say: pairing, runs that diverged, words, units and arms of an expression."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

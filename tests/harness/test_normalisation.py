@@ -1,7 +1,5 @@
 """`--mean` and `--std`: what their words mean, and that everything else is refused in one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

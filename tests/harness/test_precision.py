@@ -1,7 +1,5 @@
 """bf16 where the device computes it fast: what the device is asked, what a plan's wish comes to, and who is told."""
 
-from __future__ import annotations
-
 import json
 import platform
 import sys

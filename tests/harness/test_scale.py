@@ -1,7 +1,5 @@
 """Plans train for steps, whatever the number of images; what is short or does not fit is told or made to fit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Random search: what is drawn and chosen, and that every process and repetition arrives at the same plan."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import math

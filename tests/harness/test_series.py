@@ -1,7 +1,5 @@
 """Series compute what they say: order, pairing, reductions, and values that are no numbers."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

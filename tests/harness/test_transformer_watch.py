@@ -1,7 +1,5 @@
 """The watch of spatial transformers: what whole runs log, exactness of training and resume, shares of two processes."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The table of every registered network: what is published of it, and how to make it small enough to compute with."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 

@@ -1,7 +1,5 @@
 """Every name of the registry: counts and costs, shapes, gradients, deletable blocks, checkpoints, sizes."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any

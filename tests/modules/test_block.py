@@ -1,7 +1,5 @@
 """The block equation: routes of the three merges, and the parameter-free shortcut."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

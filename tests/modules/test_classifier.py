@@ -1,7 +1,5 @@
 """The Classifier as users of Lightning use it: validate, fit and test in any order, auxiliary heads, sequences."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning

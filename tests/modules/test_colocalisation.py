@@ -1,7 +1,5 @@
 """Co-localisation: the triplets, the module around them, and the measure of what is found."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

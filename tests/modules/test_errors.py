@@ -1,7 +1,5 @@
 """The words of other people's errors: one line, and never none."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

@@ -1,7 +1,5 @@
 """Highway networks: gates, routes, layouts and what probes read."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

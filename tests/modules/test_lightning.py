@@ -1,7 +1,5 @@
 """The LightningModules as users of Lightning expect them: by name alone, under any Trainer, with its tools."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Chains with blocks inside blocks, paths side by side, auxiliary heads, recomputation, sizes, features."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """What is special to the networks without shortcuts: MLP, LeNet-5, AlexNet, VGG, Network in Network."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Our networks against torchvision and timm with the same weights: the same logits, and the same training step."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

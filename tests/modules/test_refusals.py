@@ -1,7 +1,5 @@
 """Arguments that no network can have: one line that names the value and what is allowed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What is special to residual networks: shortcut forms against plain formulas, equal forms of one block, identities."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

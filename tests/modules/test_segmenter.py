@@ -1,7 +1,5 @@
 """Segmentation: boundaries against loops over pixels, the metrics of an epoch, training by name, a checkpoint alone."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, replace
 from pathlib import Path

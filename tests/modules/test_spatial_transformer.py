@@ -1,7 +1,5 @@
 """Spatial transformers: transforms, sampling and its gradients, deletion, and the networks around them."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any

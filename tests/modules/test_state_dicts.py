@@ -1,7 +1,5 @@
 """Weights that other programs saved: found in their checkpoints, renamed, converted, or refused in one line."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

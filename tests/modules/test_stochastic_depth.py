@@ -1,7 +1,5 @@
 """Stochastic depth: both rules in training and at test time, skipped branches, survival over a network."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

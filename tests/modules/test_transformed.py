@@ -1,7 +1,5 @@
 """Networks with spatial transformers: arms of equal size, several transformers, deletion, arguments."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

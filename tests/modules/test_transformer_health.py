@@ -1,7 +1,5 @@
 """Failures of spatial transformers: each is counted where it is, and nowhere else."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

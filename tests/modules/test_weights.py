@@ -1,7 +1,5 @@
 """Weights in files: round trips, one clear line for every file that does not fit, and no code from a file."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from argparse import Namespace

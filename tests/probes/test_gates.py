@@ -1,7 +1,5 @@
 """The gates of highway layers against the layer's formula, and how a probe asks for them before and after training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

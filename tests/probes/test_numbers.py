@@ -1,7 +1,5 @@
 """What is asked of networks that read numbers of several digits: errors, windows, and what a step costs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path

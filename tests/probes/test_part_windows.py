@@ -1,7 +1,5 @@
 """At which parts windows look: by hand, of transformers that were put on parts, and of photographs with lists."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Lengths of paths: which of them carry the gradient, and what the probes ask of whom."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Paths: counts against binomials, single routes against plain autograd, and all of them summed to the gradient."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Collection

@@ -1,7 +1,5 @@
 """What `spatial_transformer` asks networks, of networks that know where the digits are."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
