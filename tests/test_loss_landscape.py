@@ -64,16 +64,12 @@ def exit_of(capsys, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(
-    ("words", "part"),
-    [
-        (["--probe.steps", "1"], "an axis of 1 points shows no surface"),
-        (["--probe.stepps", "3"], "--probe.stepps: loss_landscape has the settings limit, batch_size, normalise"),
-        (["--probe.normalise", "filters"], "--probe.normalise must be one of filter, layer, weight, none"),
-        (["--probe.towards", "x"], "--probe.towards and --probe.along go with --network"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
+@pytest.mark.parametrize(("words", "part"), [
+    (["--probe.steps", "1"], "an axis of 1 points shows no surface"),
+    (["--probe.stepps", "3"], "--probe.stepps: loss_landscape has the settings limit, batch_size, normalise"),
+    (["--probe.normalise", "filters"], "--probe.normalise must be one of filter, layer, weight, none"),
+    (["--probe.towards", "x"], "--probe.towards and --probe.along go with --network"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")  # fmt: skip
 def test_bad_settings_are_one_line(exit_of, tmp_path, words, part):
     code, err = exit_of(*words)
     assert code == 2

@@ -104,16 +104,13 @@ def test_verdicts_come_from_the_published_files_in_order_of_scale(tmp_path: Path
     assert "contradicted (cifar10, paper budget, 7 seeds)" in as_text(ablations, found)
 
 
-@pytest.mark.parametrize(
-    ("folder", "content", "named"),
-    [
-        ("remove_layers/laptop-digits", "{", "verdicts.json"),
-        ("remove_layers/laptop-digits", json.dumps([entry("laptop", "digits", claim="RL9")]), "RL9"),
-        ("remove_layers/laptop-digits", json.dumps([entry("week", "digits")]), "week"),
-        ("no_script/laptop-digits", json.dumps([entry("laptop", "digits")]), "no_script"),
-        ("remove_layers", "[]", "<budget>-<data>"),
-    ],
-)
+@pytest.mark.parametrize(("folder", "content", "named"), [
+    ("remove_layers/laptop-digits", "{", "verdicts.json"),
+    ("remove_layers/laptop-digits", json.dumps([entry("laptop", "digits", claim="RL9")]), "RL9"),
+    ("remove_layers/laptop-digits", json.dumps([entry("week", "digits")]), "week"),
+    ("no_script/laptop-digits", json.dumps([entry("laptop", "digits")]), "no_script"),
+    ("remove_layers", "[]", "<budget>-<data>"),
+])  # fmt: skip
 def test_published_files_that_cannot_be_right_are_named(tmp_path: Path, folder: str, content: str, named: str) -> None:
     write_verdicts(tmp_path, folder).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(named)):

@@ -127,18 +127,15 @@ def test_heads_and_bodies(source: ImageData) -> None:
     assert 0.4 < before[1] < 0.6, "above or below"
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "message"),
-    [
-        ("digit_addition", {"scale": (1.0, 1.6)}, "room is 42; digits of 44.8 pixels have no place in it"),
-        ("same_digits", {"patches": -1}, "patches is -1; allowed: 0 or more"),
-        ("same_digits", {"size": 3}, "size is 3; too small for a digit"),
-        ("digit_sequences", {"longest": 0}, "longest is 0; allowed: 1 or more digits"),
-        ("digit_sequences", {"wide": (0.5, 1.5)}, r"wide is \(0.5, 1.5\); allowed: two fractions in \(0, 1\]"),
-        ("digit_sequences", {"size": 4}, "size is 4; allowed: 8 or more pixels"),
-        ("two_parts", {"room": 50}, "room 50 at size 29: parts of 16 pixels; allowed: 2 to half the size"),
-    ],
-)
+@pytest.mark.parametrize(("name", "arguments", "message"), [
+    ("digit_addition", {"scale": (1.0, 1.6)}, "room is 42; digits of 44.8 pixels have no place in it"),
+    ("same_digits", {"patches": -1}, "patches is -1; allowed: 0 or more"),
+    ("same_digits", {"size": 3}, "size is 3; too small for a digit"),
+    ("digit_sequences", {"longest": 0}, "longest is 0; allowed: 1 or more digits"),
+    ("digit_sequences", {"wide": (0.5, 1.5)}, r"wide is \(0.5, 1.5\); allowed: two fractions in \(0, 1\]"),
+    ("digit_sequences", {"size": 4}, "size is 4; allowed: 8 or more pixels"),
+    ("two_parts", {"room": 50}, "room 50 at size 29: parts of 16 pixels; allowed: 2 to half the size"),
+])  # fmt: skip
 def test_refusals(source: ImageData, name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         datamodules.make(source, name, **arguments)

@@ -251,16 +251,13 @@ def test_a_description_that_is_none_is_not_believed(table: Path, described: byte
 # --- arguments that came from a file of options ---
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("root", value) for value in (None, 3)),
-        *(("image_size", value) for value in (True, 2.5, "32", 0)),
-        *(("seed", value) for value in (None, "0")),
-        *(("batch_size", value) for value in (None, 0, 2.0)),
-        *(("validation", value) for value in (None, "0.1", float("nan"), 1)),
-    ],
-)
+@pytest.mark.parametrize(("name", "value"), [
+    *(("root", value) for value in (None, 3)),
+    *(("image_size", value) for value in (True, 2.5, "32", 0)),
+    *(("seed", value) for value in (None, "0")),
+    *(("batch_size", value) for value in (None, 0, 2.0)),
+    *(("validation", value) for value in (None, "0.1", float("nan"), 1)),
+])  # fmt: skip
 def test_arguments_of_another_kind(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{name} is {value!r}; allowed: "):
         datamodules.load("digits", **{name: value})  # type: ignore[arg-type]

@@ -46,18 +46,15 @@ def test_a_processor_without_bf16_instructions_is_not_fast(python: Callable[...,
     assert answer in ("False none", "False jit_bf16:avx512_core")
 
 
-@pytest.mark.parametrize(
-    ("implementation", "fast"),
-    [
-        ("brg_conv_fwd:avx512_core_bf16", True),
-        ("jit_bf16:avx512_core_bf16", True),
-        ("brg_conv_fwd:avx10_1_512_amx", True),
-        ("brgconv:sve_256", True),
-        ("jit_bf16:avx512_core", False),
-        ("ref:any", False),
-        ("", False),
-    ],
-)
+@pytest.mark.parametrize(("implementation", "fast"), [
+    ("brg_conv_fwd:avx512_core_bf16", True),
+    ("jit_bf16:avx512_core_bf16", True),
+    ("brg_conv_fwd:avx10_1_512_amx", True),
+    ("brgconv:sve_256", True),
+    ("jit_bf16:avx512_core", False),
+    ("ref:any", False),
+    ("", False),
+])  # fmt: skip
 def test_an_implementation_tells_whether_it_has_instructions(
     monkeypatch: pytest.MonkeyPatch, implementation: str, fast: bool
 ) -> None:
@@ -70,17 +67,14 @@ def test_an_implementation_tells_whether_it_has_instructions(
     assert asked() is False, "torch would not give the convolution to oneDNN"
 
 
-@pytest.mark.parametrize(
-    ("cuda", "trainer", "fast"),
-    [
-        (True, {}, True),
-        (False, {}, False),
-        (True, {"accelerator": "gpu"}, True),
-        (True, {"accelerator": "cpu"}, None),
-        (None, {"accelerator": "mps"}, False),
-        (None, {}, None),
-    ],
-)
+@pytest.mark.parametrize(("cuda", "trainer", "fast"), [
+    (True, {}, True),
+    (False, {}, False),
+    (True, {"accelerator": "gpu"}, True),
+    (True, {"accelerator": "cpu"}, None),
+    (None, {"accelerator": "mps"}, False),
+    (None, {}, None),
+])  # fmt: skip
 def test_the_device_that_trains_is_asked(
     monkeypatch: pytest.MonkeyPatch, cuda: bool | None, trainer: dict[str, Any], fast: bool | None
 ) -> None:

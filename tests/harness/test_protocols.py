@@ -11,18 +11,15 @@ LINEAR = {"momentum": 0.5, "schedule": "linear", "nesterov": True, "warmup_rate"
 LARGE = {**LINEAR, "batch_size": 128, "warmup_steps": 100, "epochs": 1, "precision": FAST_TRAINING}
 
 
-@pytest.mark.parametrize(
-    ("budget", "data", "expected"),
-    [
-        ("paper", CIFAR, {"momentum": 0.5}),
-        ("short", CIFAR, {"momentum": 0.5, "epochs": 6}),
-        ("laptop", DIGITS, {**LINEAR, "batch_size": 64, "warmup_steps": 40, "epochs": 12}),
-        ("laptop", CIFAR, LARGE),
-        ("hour", DIGITS, {**LINEAR, "batch_size": 64, "warmup_steps": 40, "epochs": 40}),
-        ("hour", CIFAR, {**LARGE, "epochs": 40}),
-        ("smoke", CIFAR, {**LARGE, "decay": "weights"}),
-    ],
-)
+@pytest.mark.parametrize(("budget", "data", "expected"), [
+    ("paper", CIFAR, {"momentum": 0.5}),
+    ("short", CIFAR, {"momentum": 0.5, "epochs": 6}),
+    ("laptop", DIGITS, {**LINEAR, "batch_size": 64, "warmup_steps": 40, "epochs": 12}),
+    ("laptop", CIFAR, LARGE),
+    ("hour", DIGITS, {**LINEAR, "batch_size": 64, "warmup_steps": 40, "epochs": 40}),
+    ("hour", CIFAR, {**LARGE, "epochs": 40}),
+    ("smoke", CIFAR, {**LARGE, "decay": "weights"}),
+])  # fmt: skip
 def test_each_budget_changes_what_the_larger_ones_say(budget, data, expected):
     changes = {"short": {"epochs": 6}, "cifar": {"warmup_steps": 100}, "smoke": {"decay": "weights"}}
     changes["hour"] = {"epochs": 40}

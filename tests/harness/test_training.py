@@ -188,16 +188,13 @@ def test_a_resumed_run_has_the_same_weights_to_the_last_bit(
     ]
 
 
-@pytest.mark.parametrize(
-    ("file", "number", "before"),
-    [
-        ("last.ckpt", 2, True),  # the second checkpoint is written, but not yet in its place
-        ("last.ckpt", 2, False),  # it is in its place, but the table is one epoch behind
-        ("metrics.csv", 2, False),  # everything is trained, nothing tested
-        ("weights.safetensors", 1, True),  # everything is tested
-        ("done", 1, True),  # only `done` is missing
-    ],
-)
+@pytest.mark.parametrize(("file", "number", "before"), [
+    ("last.ckpt", 2, True),  # the second checkpoint is written, but not yet in its place
+    ("last.ckpt", 2, False),  # it is in its place, but the table is one epoch behind
+    ("metrics.csv", 2, False),  # everything is trained, nothing tested
+    ("weights.safetensors", 1, True),  # everything is tested
+    ("done", 1, True),  # only `done` is missing
+])  # fmt: skip
 def test_an_end_between_two_files_costs_nothing(tiny, digits, finished, tmp_path, monkeypatch, file, number, before):
     run = tiny(epochs=2)
     folder, done = finished(run, digits)

@@ -108,17 +108,14 @@ def test_sign_flip_at_its_edges():
         sign_flip_p([1.0], 0, "two-sided")
 
 
-@pytest.mark.parametrize(
-    ("raw", "adjusted"),
-    [
-        ([], []),
-        ([0.03], [0.03]),
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
-        ([0.02, 0.02, 0.02], [0.06, 0.06, 0.06]),
-        ([0.5, 0.4, 0.9], [1, 1, 1]),
-        ([0.01, 0.02, 1], [0.03, 0.04, 1]),
-    ],
-)
+@pytest.mark.parametrize(("raw", "adjusted"), [
+    ([], []),
+    ([0.03], [0.03]),
+    ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+    ([0.02, 0.02, 0.02], [0.06, 0.06, 0.06]),
+    ([0.5, 0.4, 0.9], [1, 1, 1]),
+    ([0.01, 0.02, 1], [0.03, 0.04, 1]),
+])  # fmt: skip
 def test_holm_by_hand(raw, adjusted):
     assert holm(raw) == pytest.approx(adjusted)
 
@@ -126,18 +123,15 @@ def test_holm_by_hand(raw, adjusted):
 # --- the rules ---
 
 
-@pytest.mark.parametrize(
-    ("gaps", "bound", "verdict", "why"),
-    [
-        (AROUND_40, {"at_least": 30}, "reproduced", "needs at least 30, Holm-adjusted p = 0.0039"),
-        (AROUND_40, {"at_least": 50}, "contradicted", "needs at least 50, Holm-adjusted p = 0.0039"),
-        (WIDE, {"at_least": 30}, "undecided", "needs at least 30, which lies inside the interval"),
-        (AROUND_40, {"at_least": None, "at_most": 50}, "reproduced", "needs at most 50"),
-        (AROUND_40, {"at_least": None, "at_most": 30}, "contradicted", "needs at most 30"),
-        (WIDE, {"at_least": None, "at_most": 30}, "undecided", "lies inside"),
-        ([30.0] * 8, {"at_least": 30}, "undecided", "p = 1 is not below 0.05"),
-    ],
-)
+@pytest.mark.parametrize(("gaps", "bound", "verdict", "why"), [
+    (AROUND_40, {"at_least": 30}, "reproduced", "needs at least 30, Holm-adjusted p = 0.0039"),
+    (AROUND_40, {"at_least": 50}, "contradicted", "needs at least 50, Holm-adjusted p = 0.0039"),
+    (WIDE, {"at_least": 30}, "undecided", "needs at least 30, which lies inside the interval"),
+    (AROUND_40, {"at_least": None, "at_most": 50}, "reproduced", "needs at most 50"),
+    (AROUND_40, {"at_least": None, "at_most": 30}, "contradicted", "needs at most 30"),
+    (WIDE, {"at_least": None, "at_most": 30}, "undecided", "lies inside"),
+    ([30.0] * 8, {"at_least": 30}, "undecided", "p = 1 is not below 0.05"),
+])  # fmt: skip
 def test_each_rule_gives_each_verdict(gaps, bound, verdict, why):
     found = judge_one([gap_test(**bound)], gap_records(gaps))
     assert found["verdict"] == found["tests"][0]["outcome"] == verdict
@@ -253,15 +247,12 @@ def test_a_nan_that_the_estimate_made_itself_is_named():
     assert judge_one([broken], gap_records(AROUND_40))["why"] == "the gap: seed 0 gives nan"
 
 
-@pytest.mark.parametrize(
-    ("bounds", "verdict"),
-    [
-        ((30, 35), "reproduced"),
-        ((30, 40), "undecided"),
-        ((30, 50), "contradicted"),
-        ((50, 40), "contradicted"),
-    ],
-)
+@pytest.mark.parametrize(("bounds", "verdict"), [
+    ((30, 35), "reproduced"),
+    ((30, 40), "undecided"),
+    ((30, 50), "contradicted"),
+    ((50, 40), "contradicted"),
+])  # fmt: skip
 def test_a_claim_needs_all_its_tests(bounds, verdict):
     found = judge_one([gap_test(f"gap {bound}", bound) for bound in bounds], gap_records(AROUND_40))
     assert found["verdict"] == verdict
@@ -304,15 +295,12 @@ def test_an_exact_count_is_one_finite_value():
         judge_one([count_test(5)], Records(errors("resnet", [5, 5])))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"budget": "Smoke"}, "budget 'Smoke'"),
-        ({"num_claims": 0}, "num_claims is 0"),
-        ({"seeds": [1, 1]}, "none twice"),
-        ({"seeds": []}, "at least one"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"budget": "Smoke"}, "budget 'Smoke'"),
+    ({"num_claims": 0}, "num_claims is 0"),
+    ({"seeds": [1, 1]}, "none twice"),
+    ({"seeds": []}, "at least one"),
+])  # fmt: skip
 def test_nonsense_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         judge_one([gap_test()], gap_records(AROUND_40), **changes)

@@ -310,14 +310,10 @@ def fail(error):
     return failing
 
 
-@pytest.mark.parametrize(
-    ("where", "error", "said"),
-    [
-        ("wandb.init", ConnectionError("no route to host\nand more"), "ConnectionError: no route to host"),
-        (f"{Tracker.__module__}.Tracker.__init__", AttributeError("numpy has no float_"), "AttributeError"),
-    ],
-    ids=["start", "make"],
-)
+@pytest.mark.parametrize(("where", "error", "said"), [
+    ("wandb.init", ConnectionError("no route to host\nand more"), "ConnectionError: no route to host"),
+    (f"{Tracker.__module__}.Tracker.__init__", AttributeError("numpy has no float_"), "AttributeError"),
+], ids=["start", "make"])  # fmt: skip
 def test_a_tracker_that_cannot_begin_loses_no_run(carried_out, monkeypatch, where, error, said):
     monkeypatch.setattr(where, fail(error))
     printed, out = carried_out("offline")

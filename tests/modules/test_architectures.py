@@ -185,25 +185,22 @@ def test_a_checkpoint_alone_restores_the_network(name: str, trainer: lightning.T
         assert torch.equal(module(images), restored(images))
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (("resnet20", {}), ("resnet_cifar", {"depth": 20})),
-        (("preact_resnet56", {}), ("resnet56", {"order": "full_preactivation"})),
-        (
-            ("preact_resnet164", {}),
-            ("resnet_cifar", {"depth": 164, "block": "bottleneck", "order": "full_preactivation", "shortcut": "B"}),
-        ),
-        (("vgg15", {}), ("vgg_cifar", {})),
-        (("vgg15_bn", {}), ("vgg15", {"batch_norm": True})),
-        (("vgg16_bn", {}), ("vgg16", {"batch_norm": True})),
-        (("resnet18", {"width": 64}), ("resnet18", {})),
-        (("lenet5_relu", {}), ("lenet5", {"activation": "relu"})),
-        (("lenet5_relu_max", {}), ("lenet5_relu", {"pool": "max"})),
-        (("mlp20", {}), ("mlp", {"depth": 20, "width": 71})),
-        (("vgg13_5x5", {}), ("vgg13", {"kernel_size": 5})),
-    ],
-)
+@pytest.mark.parametrize(("one", "other"), [
+    (("resnet20", {}), ("resnet_cifar", {"depth": 20})),
+    (("preact_resnet56", {}), ("resnet56", {"order": "full_preactivation"})),
+    (
+        ("preact_resnet164", {}),
+        ("resnet_cifar", {"depth": 164, "block": "bottleneck", "order": "full_preactivation", "shortcut": "B"}),
+    ),
+    (("vgg15", {}), ("vgg_cifar", {})),
+    (("vgg15_bn", {}), ("vgg15", {"batch_norm": True})),
+    (("vgg16_bn", {}), ("vgg16", {"batch_norm": True})),
+    (("resnet18", {"width": 64}), ("resnet18", {})),
+    (("lenet5_relu", {}), ("lenet5", {"activation": "relu"})),
+    (("lenet5_relu_max", {}), ("lenet5_relu", {"pool": "max"})),
+    (("mlp20", {}), ("mlp", {"depth": 20, "width": 71})),
+    (("vgg13_5x5", {}), ("vgg13", {"kernel_size": 5})),
+])  # fmt: skip
 def test_two_names_of_one_network_resolve_alike(one: tuple[str, dict], other: tuple[str, dict]) -> None:
     assert resolve(*one) == resolve(*other)
 

@@ -94,31 +94,25 @@ def test_what_is_unknown_is_named(data: ImageData) -> None:
 # -- how long it is trained -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fields", "rates"),
-    [
-        ({"milestones": (0.5, 0.75)}, [0.4, 0.4, 0.04, 0.004]),
-        ({"schedule": "linear"}, [0.4, 0.3, 0.2, 0.1]),
-        ({"schedule": "cosine"}, [0.4, 0.2 + 0.1 * 2**0.5, 0.2, 0.2 - 0.1 * 2**0.5]),
-        ({"schedule": "exponential", "final_fraction": 0.0001}, [0.4, 0.04, 0.004, 0.0004]),
-        ({"schedule": "linear", "warmup_steps": 4}, [0.1, 0.3, 0.4, 0.2]),
-        ({"schedule": "linear", "warmup_steps": 4, "warmup_rate": 0.01}, [0.01, 0.01, 0.4, 0.2]),
-    ],
-)
+@pytest.mark.parametrize(("fields", "rates"), [
+    ({"milestones": (0.5, 0.75)}, [0.4, 0.4, 0.04, 0.004]),
+    ({"schedule": "linear"}, [0.4, 0.3, 0.2, 0.1]),
+    ({"schedule": "cosine"}, [0.4, 0.2 + 0.1 * 2**0.5, 0.2, 0.2 - 0.1 * 2**0.5]),
+    ({"schedule": "exponential", "final_fraction": 0.0001}, [0.4, 0.04, 0.004, 0.0004]),
+    ({"schedule": "linear", "warmup_steps": 4}, [0.1, 0.3, 0.4, 0.2]),
+    ({"schedule": "linear", "warmup_steps": 4, "warmup_rate": 0.01}, [0.01, 0.01, 0.4, 0.2]),
+])  # fmt: skip
 def test_schedules(fields: dict[str, Any], rates: list[float]) -> None:
     recipe = Recipe(epochs=1, learning_rate=0.4, **fields)
     assert [learning_rate(recipe, step, 8) for step in (0, 2, 4, 6)] == pytest.approx(rates)
 
 
-@pytest.mark.parametrize(
-    ("options", "steps"),
-    [
-        ({"max_epochs": 2, "limit_train_batches": 4}, 8),
-        ({"max_epochs": 4, "overfit_batches": 2}, 8),
-        ({"max_epochs": -1, "max_steps": 8}, 8),
-        ({"max_epochs": 4, "limit_train_batches": 4, "accumulate_grad_batches": 2}, 8),
-    ],
-)
+@pytest.mark.parametrize(("options", "steps"), [
+    ({"max_epochs": 2, "limit_train_batches": 4}, 8),
+    ({"max_epochs": 4, "overfit_batches": 2}, 8),
+    ({"max_epochs": -1, "max_steps": 8}, 8),
+    ({"max_epochs": 4, "limit_train_batches": 4, "accumulate_grad_batches": 2}, 8),
+])  # fmt: skip
 @pytest.mark.filterwarnings("error:training has no end")
 def test_the_schedule_is_as_long_as_the_trainer_trains(data: ImageData, options: dict[str, Any], steps: int) -> None:
     module, rates = Classifier("resnet20", SMALL, {"schedule": "linear"}), Rates()

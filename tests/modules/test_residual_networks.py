@@ -208,17 +208,14 @@ def test_three_forms_of_a_block_are_one_function(form: str, order: str) -> None:
     torch.testing.assert_close(other.eval()(images), grouped.eval()(images), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("resnext_cifar", {"depth": 11, "cardinality": 2}),
-        ("resnext_cifar", {"depth": 11, "cardinality": 2, "form": "split"}),
-        ("resnet_cifar", {"depth": 8, "gate": "exclusive"}),
-        ("resnet_cifar", {"depth": 8, "gate": "shortcut"}),
-        ("resnet_cifar", {"depth": 8, "shortcut_scale": 0.5}),
-        ("wide_resnet_cifar", {"depth": 10, "widening": 2}),
-    ],
-)
+@pytest.mark.parametrize(("name", "arguments"), [
+    ("resnext_cifar", {"depth": 11, "cardinality": 2}),
+    ("resnext_cifar", {"depth": 11, "cardinality": 2, "form": "split"}),
+    ("resnet_cifar", {"depth": 8, "gate": "exclusive"}),
+    ("resnet_cifar", {"depth": 8, "gate": "shortcut"}),
+    ("resnet_cifar", {"depth": 8, "shortcut_scale": 0.5}),
+    ("wide_resnet_cifar", {"depth": 10, "widening": 2}),
+])  # fmt: skip
 @pytest.mark.parametrize("per", ["batch", "sample"])
 def test_stochastic_depth(name: str, arguments: dict[str, Any], per: str) -> None:
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ TRANSFORMS = ("affine", "attention", "translation", "projective", "tps")
 def grid(transform: str, scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0), size: int = SIZE) -> Grid:
     if transform == "tps":
         return SplineGrid(size, 4, scale, offset)
-    return MatrixGrid(size, transform, scale, offset)  # type: ignore[arg-type]
+    return MatrixGrid(size, transform, scale, offset)
 
 
 def found(where: Grid, theta: Tensor) -> tuple[list[bool], list[bool], list[bool]]:

@@ -96,16 +96,13 @@ def test_missing_file_and_folder(network: Network, tmp_path: Path) -> None:
     assert "is no file" in refused(network, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("w.safetensors", b"", "not a readable safetensors file"),
-        ("w.safetensors", b"garbage, not a header", "not a readable safetensors file"),
-        ("w.pt", b"", "empty or damaged"),
-        ("w.pt", b"garbage", "no plain state dict"),
-        ("w.pt", b"PK\x03\x04 not much of a zip file", "empty or damaged"),
-    ],
-)
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("w.safetensors", b"", "not a readable safetensors file"),
+    ("w.safetensors", b"garbage, not a header", "not a readable safetensors file"),
+    ("w.pt", b"", "empty or damaged"),
+    ("w.pt", b"garbage", "no plain state dict"),
+    ("w.pt", b"PK\x03\x04 not much of a zip file", "empty or damaged"),
+])  # fmt: skip
 def test_damaged_files(network: Network, tmp_path: Path, name: str, content: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert says in refused(network, tmp_path / name)

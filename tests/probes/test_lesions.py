@@ -184,14 +184,11 @@ def test_no_chains_have_no_errors():
     assert lesions.error_rates(make("vgg"), [], BATCHES) == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"routes": {"stage9_block9": "shortcut"}}, "stage9_block9"),
-        ({"order": ["stage1_block1"]}, "order must name each"),
-        ({"order": ["stage1_block1"] * 9}, "order must name each"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"routes": {"stage9_block9": "shortcut"}}, "stage9_block9"),
+    ({"order": ["stage1_block1"]}, "order must name each"),
+    ({"order": ["stage1_block1"] * 9}, "order must name each"),
+])  # fmt: skip
 def test_a_chain_refuses_what_the_network_lacks(arguments, message):
     with pytest.raises(ValueError, match=message):
         lesions.chain(make("resnet"), **arguments)

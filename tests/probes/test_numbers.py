@@ -124,14 +124,11 @@ def test_steps_of_three_networks_take_turns(numbers: MadeData, tmp_path: Path) -
     assert counted["cnn"] < counted["single"]
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("precision", "fp32", "--probe.precision must be one of 32-true, bf16-mixed, got 'fp32'"),
-        ("timed_size", 8, "--probe.timed_size 8: give 16 or more"),
-        ("rounds", 0, "--probe.rounds 0: give 1 or more"),
-    ],
-)
+@pytest.mark.parametrize(("name", "value", "told"), [
+    ("precision", "fp32", "--probe.precision must be one of 32-true, bf16-mixed, got 'fp32'"),
+    ("timed_size", 8, "--probe.timed_size 8: give 16 or more"),
+    ("rounds", 0, "--probe.rounds 0: give 1 or more"),
+])  # fmt: skip
 def test_what_cannot_be_timed_is_refused(name: str, value: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         replace(STEPS, **{name: value})
