@@ -281,10 +281,8 @@ def test_templates_and_scripts_are_packaged() -> None:
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.relative_to(ROOT).as_posix())
-def test_module_is_documented_and_short(file: Path) -> None:
-    text = file.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 400
-    tree = ast.parse(text)
+def test_module_is_documented(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     assert not tree.body or ast.get_docstring(tree)
 
 
