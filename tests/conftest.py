@@ -147,6 +147,18 @@ def tiny(digits):
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """Below --out of the command of tiny_trial.py that nothing disturbed; tests work on copies."""
+    from tiny_trial import carry_on, make_cheap
+
+    out = tmp_path_factory.mktemp("tiny") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        make_cheap(patch)
+        carry_on(out)
+    return out
+
+
 SMALL_SCRIPT = """
 from dataclasses import replace
 from ablations.harness.launch import main

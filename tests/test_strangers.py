@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from class_folders import write_folder
+from written_files import write_folder
 
 from ablations.activation_order import ABLATION as activation_order
 from ablations.harness.command.command_line import Options

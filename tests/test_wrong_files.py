@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from class_folders import write_folder
-from PIL import Image
 from refusals import is_refused
+from written_files import encoded, random_images, write_folder, write_parquet
 
 from ablations.harness.command.command_line import parse
 from ablations.remove_layers import ABLATION
@@ -22,15 +21,8 @@ from modules.weights import save_weights
 # --- data ---
 
 
-def write_parquet(file, labels, size=(16, 16)):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    stream = io.BytesIO()
-    Image.new("RGB", size).save(stream, "PNG")
-    images = [{"bytes": stream.getvalue(), "path": f"{row}.png"} for row in range(len(labels))]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"image": images, "label": labels}), file)
+def write_labels(file, labels):
+    write_parquet(file, [encoded(random_images(1, 16)[0])] * len(labels), labels)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "svhn", "folder", "parquet"])
@@ -48,17 +40,17 @@ def test_a_data_root_that_is_a_file_is_no_folder(tmp_path):
 @pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"no parquet at all", lambda _: b""])
 def test_damaged_parquet_is_named(tmp_path, damage):
     for split in ("train", "test"):
-        write_parquet(tmp_path / f"{split}-0.parquet", [0, 1] * 40)
+        write_labels(tmp_path / f"{split}-0.parquet", [0, 1] * 40)
     file = tmp_path / "train-0.parquet"
     file.write_bytes(damage(file.read_bytes()))
     is_refused(["--data", "parquet", "--data-root", tmp_path], str(file), "not a readable parquet file")
 
 
 def test_a_label_out_of_range_is_named(tmp_path):
-    write_parquet(tmp_path / "train-0.parquet", [0, 1] * 40)
-    write_parquet(tmp_path / "test-0.parquet", [0, 1, 7])
+    write_labels(tmp_path / "train-0.parquet", [0, 1] * 40)
+    write_labels(tmp_path / "test-0.parquet", [0, 1, 7])
     is_refused(["--data", "parquet", "--data-root", tmp_path], "test-0.parquet, row 2", "label 7 is outside 0..1")
-    write_parquet(tmp_path / "test-0.parquet", [0, -1])
+    write_labels(tmp_path / "test-0.parquet", [0, -1])
     is_refused(["--data", "parquet", "--data-root", tmp_path], "row 1", "label -1 is outside 0..1")
 
 

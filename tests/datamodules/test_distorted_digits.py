@@ -24,11 +24,6 @@ TOLD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def source() -> ImageData:
-    return datamodules.load("digits", cache=False)
-
-
 def described(source: ImageData, kind: str, num: int, **arguments: Any) -> tuple[DistortedDigits, dict[str, Tensor]]:
     maker = distorted_digits(source, kind, **arguments)
     draws = torch.rand(num, maker.num_draws, generator=torch.Generator().manual_seed(0))

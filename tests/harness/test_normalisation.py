@@ -23,7 +23,6 @@ NETWORK = ["--network", "resnet20", "--weights", "random"]
 ])  # fmt: skip
 def test_numbers_and_words(words: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     found = parse(ABLATION, [*NETWORK, *words.split()]).normalisation
-    assert found is not None
     assert (found.mean, found.std) == (mean, std)
     assert found.source == words.replace("=", " ")
 
@@ -34,7 +33,6 @@ def test_numbers_and_words(words: str, mean: tuple[float, ...], std: tuple[float
 def test_a_file_of_options_holds_numbers(tmp_path: Path, text: str, mean: tuple[float, ...]) -> None:
     (tmp_path / "options.yaml").write_text(text)
     found = parse(ABLATION, [*NETWORK, "--config", str(tmp_path / "options.yaml")]).normalisation
-    assert found is not None
     assert found.mean == mean
 
 
@@ -71,19 +69,15 @@ def test_trained_networks_have_statistics_of_their_own() -> None:
 
 def test_a_number_for_every_channel_or_one_for_all() -> None:
     found = asked(["half"], [])
-    assert found is not None
     assert found.for_channels(3).mean == (0.5, 0.5, 0.5)
     assert found.for_channels(1).std == (0.5,)
     found = asked(["imagenet"], [])
-    assert found is not None
     with pytest.raises(ValueError, match=r"--mean has 3 numbers \(--mean imagenet\), and the images have 1 channel"):
         found.for_channels(1)
 
 
 def test_libraries_say_how_they_train() -> None:
     vit, resnet = as_trained("timm:vit_tiny_patch16_224"), as_trained("torchvision:resnet18")
-    assert vit is not None
-    assert resnet is not None
     assert vit.mean == (0.5, 0.5, 0.5)
     assert "timm's own for vit_tiny_patch16_224" in vit.source
     assert (resnet.mean, resnet.std) == IMAGENET

@@ -7,6 +7,8 @@ import os
 import pickle
 import struct
 from dataclasses import replace
+from itertools import product
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -30,16 +32,8 @@ from ablations.harness.store.records import (
 
 ROW = Record("remove_layers", "resnet", 0, "delete block=a position=3", "top1_error", 7.25, "%", "resnet20-s0-ab12")
 TABLE = Records(
-    Record(
-        "remove_layers", arm, seed, point("delete", block=block, skip=skip), "top1_error", value, "%", f"{arm}{seed}"
-    )
-    for value, (seed, arm, block, skip) in enumerate(
-        (seed, arm, block, skip)
-        for seed in (2, 0)
-        for arm in ("vgg", "resnet")
-        for block in "ab"
-        for skip in (True, False)
-    )
+    replace(ROW, arm=arm, seed=seed, point=point("delete", block=block, skip=skip), value=value, run=f"{arm}{seed}")
+    for value, (seed, arm, block, skip) in enumerate(product((2, 0), ("vgg", "resnet"), "ab", (True, False)))
 )
 
 
@@ -240,12 +234,8 @@ def test_a_missing_file_is_not_an_empty_table(tmp_path):
 def test_a_failing_writer_leaves_the_old_file(tmp_path, monkeypatch, broken):
     path = tmp_path / "records.csv"
     write_csv(path, TABLE)
-
-    def fail(*arguments):
-        raise OSError("no space left")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, broken, fail)
+        patch.setattr(os, broken, Mock(side_effect=OSError("no space left")))
         with pytest.raises(OSError, match="no space left"):
             write_csv(path, [ROW])
     assert read_csv(path) == TABLE

@@ -5,6 +5,7 @@ import csv
 import json
 import math
 import os
+from unittest.mock import Mock
 
 import lightning
 import pytest
@@ -235,11 +236,7 @@ def test_ctrl_c_in_training_and_in_testing_is_no_error(tiny, digits, finished, t
     folder, _ = finished(run, digits)
     for hook in ("on_train_epoch_start", "on_test_epoch_start"):
         with monkeypatch.context() as patch:
-
-            def press(*_):
-                raise KeyboardInterrupt
-
-            patch.setattr(Classifier, hook, press)
+            patch.setattr(Classifier, hook, Mock(side_effect=KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 quietly(run, digits, tmp_path)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the next Ctrl-C works too"

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from test_foreign import IMAGES, NARROW, run
 from torch import Tensor, nn
 
 from ablations.probes.landscape.curvature.hessian import Hessian
@@ -22,16 +23,6 @@ from modules.blocks.network import evaluating
 from modules.foreign.adoption import adopt, build_foreign
 from modules.listing import keys
 from modules.weights import load_weights, save_weights
-
-IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-NARROW = {"channels": (64, 64, 96, 128)}  # timm's argument; the structure stays, the time goes
-
-
-@torch.no_grad()
-def run(network: nn.Module) -> Tensor:
-    found: Tensor = network(IMAGES)
-    return found
-
 
 # What is built.
 

@@ -148,13 +148,13 @@ def test_overfitting_learns_its_batches_by_heart(data: ImageData) -> None:
 def test_predictions_are_the_networks_logits_in_order(data: ImageData) -> None:
     module = Classifier("resnet20", SMALL)
     loop = trainer(precision="bf16-mixed")
-    logits = torch.cat(loop.predict(module, data))  # type: ignore[arg-type]
+    logits = torch.cat(loop.predict(module, data))
     assert logits.dtype == torch.float32
     with torch.no_grad():
         expected = [module.network.eval()(images) for images, _ in data.evaluation_batches("test")]
     assert torch.equal(logits, torch.cat(expected))
     images = torch.cat([images for images, _ in data.test_dataloader()])
-    (alone,) = loop.predict(module, DataLoader(images, batch_size=len(images)))  # type: ignore[misc, arg-type]
+    (alone,) = loop.predict(module, DataLoader(images, batch_size=len(images)))
     torch.testing.assert_close(alone, logits)
 
 
@@ -169,7 +169,6 @@ def test_the_rate_that_lightning_finds_is_trained_with_and_saved(data: ImageData
     module = Classifier("resnet20", SMALL, {"schedule": "linear"})
     loop = trainer(max_epochs=2, limit_val_batches=1, callbacks=[rates := Rates()], default_root_dir=tmp_path)
     found = Tuner(loop).lr_find(module, datamodule=data, num_training=25, early_stop_threshold=None)
-    assert found is not None
     assert module.lr == module.recipe.learning_rate == found.suggestion() != recipe_for("resnet20").learning_rate
     rates.found.clear()
     loop.fit(module, data)

@@ -4,6 +4,7 @@ import os
 import pickle
 from argparse import Namespace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -60,11 +61,7 @@ def test_interrupted_write_leaves_the_old_file(
     path = tmp_path / "weights.safetensors"
     save_weights(network, path)
     before = path.read_bytes()
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_weights(other, path)
     assert path.read_bytes() == before
