@@ -178,17 +178,13 @@ small_ablation = replace(ABLATION, plan=small)
 """
 
 
-def small_script(recipe, extra=""):
-    start = 'if __name__ == "__main__":\n    main(small_ablation)\n'
-    return f"RECIPE = {recipe!r}\n{SMALL_SCRIPT}\n{extra}\n{start}"
-
-
 @pytest.fixture
 def script(tmp_path):
     """Writes a script as `remove_layers.py` with tiny arms, `recipe` over theirs, and `extra` code before it starts."""
 
     def write(recipe, extra=""):
-        (tmp_path / "small.py").write_text(small_script(recipe, extra))
+        start = 'if __name__ == "__main__":\n    main(small_ablation)\n'
+        (tmp_path / "small.py").write_text(f"RECIPE = {recipe!r}\n{SMALL_SCRIPT}\n{extra}\n{start}")
         return tmp_path / "small.py"
 
     return write
@@ -199,8 +195,8 @@ def small_ablation():
     """The ablation that `script` declares, in this process: `small_ablation(epochs=2)`."""
 
     def make(**recipe):
-        space = {"__name__": "small"}
-        exec(small_script({"epochs": 1, **recipe}), space)
+        space = {"__name__": "small", "RECIPE": {"epochs": 1, **recipe}}
+        exec(SMALL_SCRIPT, space)
         return space["small_ablation"]
 
     return make

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from file_operations import put_back, states_of
@@ -15,21 +16,13 @@ def cheap(monkeypatch):
     make_cheap(monkeypatch)
 
 
-def nothing(out):
-    out.mkdir()
-
-
-def finished(out):
-    carry_on(out)
-
-
 def finished_without_snapshots(out):
     """The run is then trained again beside what stands, which it replaces at the end."""
     assert command(out, ablation=WITHOUT_SNAPSHOTS)[0] == 0
 
 
 def damaged(out):
-    finished(out)
+    carry_on(out)
     (table,) = out.glob("trained/*/metrics.csv")
     table.write_text(table.read_text()[:-20])
     (answers,) = out.glob("trained/*/probes/*.csv")
@@ -38,7 +31,7 @@ def damaged(out):
 
 @pytest.mark.parametrize(
     ("start", "more", "least"),
-    [(nothing, (), 60), (finished_without_snapshots, (), 30), (damaged, (), 12), (finished, ("--fresh",), 30)],
+    [(Path.mkdir, (), 60), (finished_without_snapshots, (), 30), (damaged, (), 12), (carry_on, ("--fresh",), 30)],
     ids=["first run", "replaced", "damaged", "fresh"],
 )
 def test_every_kill_ends_alike(tmp_path, monkeypatch, start, more, least):
@@ -50,7 +43,7 @@ def test_every_kill_ends_alike(tmp_path, monkeypatch, start, more, least):
     make_cheap(monkeypatch)
     expected = left_by(out)
     assert any(state.half for state in states)
-    if start is not nothing:  # temporary files, and what is written after the runs, are written as in a first run
+    if start is not Path.mkdir:  # temporary files, and what is written after the runs, are written as in a first run
         runs = {repr([(k, v) for k, v in s.content.items() if not k.startswith("ablations/")]): s for s in states}
         states = [state for state in runs.values() if not state.half.endswith(".tmp")]
     assert len(states) >= least

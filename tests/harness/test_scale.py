@@ -16,7 +16,6 @@ from ablations.harness.declare.precision import FAST_TRAINING
 from ablations.harness.declare.protocols import laptop_recipe
 from ablations.harness.declare.scale import LEAST_STEPS, Scale
 from ablations.harness.declare.scripts import scripts
-from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.training.lengths import steps
 from ablations.harness.trial import Trial
@@ -184,11 +183,9 @@ def test_arms_that_are_left_out_are_not_told_of(
     assert all(part in told for part in ("in place of 64", "in place of 128", "fp32 where"))
 
 
-def test_the_plan_shows_steps_beside_epochs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(ABLATIONS["training_precision"], ["--dry-run", "--arms", "fp32", "--out", str(tmp_path)])
-    printed = capsys.readouterr().out
-    assert left.value.code == 0
+def test_the_plan_shows_steps_beside_epochs(command: Callable[..., Any]) -> None:
+    code, printed, _ = command("--dry-run", "--arms", "fp32", ablation=ABLATIONS["training_precision"])
+    assert code == 0
     head, row = (line.split() for line in printed.splitlines()[1:3])
     assert head[5:7] == ["epochs", "steps"]
     assert row[6:8] == ["16", "288"]

@@ -52,6 +52,8 @@ RESNETS = {
 }
 RESNEXTS = {  # the ImageNet ladder as timm's ResNet(cardinality, base_width) counts
     "resnext_cifar": Row(34_426_698, {"width": 2, "cardinality": 2}),
+    "resnext50_1x64d": Row(25_557_032, {"width": 2}, 4.1e9),
+    "resnext50_32x4d": Row(25_028_904, {"width": 2}, 4.2e9),  # table 1
     **{
         f"resnext{form}d": Row(count, {"width": 2})
         for form, count in {  # 1611.05431, table 7: 34.4 M and 68.1 M of the last two in 29 layers
@@ -61,8 +63,6 @@ RESNEXTS = {  # the ImageNet ladder as timm's ResNet(cardinality, base_width) co
             "101_32x4": 44_177_704, "101_2x64": 84_198_184, "101_64x4": 83_455_272,
         }.items()
     },
-    "resnext50_1x64d": Row(25_557_032, {"width": 2}, 4.1e9),
-    "resnext50_32x4d": Row(25_028_904, {"width": 2}, 4.2e9),  # table 1
     "wide_resnet50_2": Row(68_883_240, {"width": 2}, 11.4e9),
     "wide_resnet_cifar": Row(36_479_194, {"width": 2, "widening": 2}, 5.2e9),
     "wrn28_10": Row(36_479_194, {"width": 1}, 5.2e9),  # 1605.07146, table 4: 36.5 M
