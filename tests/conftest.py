@@ -147,6 +147,18 @@ def tiny(digits):
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """Below --out of the command of tiny_trial.py that nothing disturbed; tests work on copies."""
+    from tiny_trial import carry_on, make_cheap
+
+    out = tmp_path_factory.mktemp("tiny") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        make_cheap(patch)
+        carry_on(out)
+    return out
+
+
 SMALL_SCRIPT = """
 from dataclasses import replace
 from ablations.harness.launch import main
@@ -166,17 +178,13 @@ small_ablation = replace(ABLATION, plan=small)
 """
 
 
-def small_script(recipe, extra=""):
-    start = 'if __name__ == "__main__":\n    main(small_ablation)\n'
-    return f"RECIPE = {recipe!r}\n{SMALL_SCRIPT}\n{extra}\n{start}"
-
-
 @pytest.fixture
 def script(tmp_path):
     """Writes a script as `remove_layers.py` with tiny arms, `recipe` over theirs, and `extra` code before it starts."""
 
     def write(recipe, extra=""):
-        (tmp_path / "small.py").write_text(small_script(recipe, extra))
+        start = 'if __name__ == "__main__":\n    main(small_ablation)\n'
+        (tmp_path / "small.py").write_text(f"RECIPE = {recipe!r}\n{SMALL_SCRIPT}\n{extra}\n{start}")
         return tmp_path / "small.py"
 
     return write
@@ -187,8 +195,8 @@ def small_ablation():
     """The ablation that `script` declares, in this process: `small_ablation(epochs=2)`."""
 
     def make(**recipe):
-        space = {"__name__": "small"}
-        exec(small_script({"epochs": 1, **recipe}), space)
+        space = {"__name__": "small", "RECIPE": {"epochs": 1, **recipe}}
+        exec(SMALL_SCRIPT, space)
         return space["small_ablation"]
 
     return make

@@ -1,7 +1,5 @@
 """What the control of `bird_parts` costs beside transformers, in made images and in photographs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -33,15 +31,12 @@ def test_the_control_costs_as_much_or_more(budget: str, size: int) -> None:
     assert max(each.parameters for each in found.values()) < 1.03 * min(each.parameters for each in found.values())
 
 
-@pytest.mark.parametrize(
-    ("budget", "size", "price"),
-    [
-        ("laptop", 224, "fewer multiply-adds than with transformers"),
-        ("laptop", 448, "fewer multiply-adds than with transformers"),
-        ("short", 224, "fewer multiply-adds than with transformers"),
-        ("short", 448, "4 times the multiply-adds of reading one crop"),
-    ],
-)
+@pytest.mark.parametrize(("budget", "size", "price"), [
+    ("laptop", 224, "fewer multiply-adds than with transformers"),
+    ("laptop", 448, "fewer multiply-adds than with transformers"),
+    ("short", 224, "fewer multiply-adds than with transformers"),
+    ("short", 448, "4 times the multiply-adds of reading one crop"),
+])  # fmt: skip
 def test_the_control_of_photographs_is_the_plain_network_and_says_its_cost(budget: str, size: int, price: str) -> None:
     arms = arms_of(Scale(budget, "birds", size, 5_394, 5_794))
     assert replace(arms[CNN], name=SHARP, note=arms[SHARP].note) == arms[SHARP]

@@ -1,8 +1,6 @@
 """The worked example of the front page: weights of another repository, whose network has the same shapes and another
 function."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 

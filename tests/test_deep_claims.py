@@ -1,12 +1,11 @@
 """What only the questions about very deep networks hold: the papers' networks, equal sizes, counts, failures."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
 import pytest
 import torch
+from test_residual_claims import CIFAR, DIGITS, row
 
 from ablations import highway_gate_bias, path_lengths, stochastic_depth
 from ablations.harness.declare.ablation import Ablation, Arm
@@ -17,7 +16,6 @@ from ablations.highway_gate_bias import ANALYSED, DEPTHS, GATED, HIGHWAY, LOSS, 
 from ablations.path_lengths import ALL
 from modules import build
 
-DIGITS, CIFAR = ("digits", 16, 1_212, 450), ("cifar10", 32, 45_000, 10_000)
 SEEDS = range(8)
 
 
@@ -28,10 +26,6 @@ def arms(ablation: Ablation, *at: Any) -> dict[str, Arm]:
 def verdict_of(ablation: Ablation, claim: str, records: Records) -> dict[str, Any]:
     found = judge(ablation.claims, records, list(SEEDS), "laptop", "digits")
     return next(item for item in found if item["claim"] == claim)
-
-
-def row(arm: str, seed: int, where: str, metric: str, value: float) -> Record:
-    return Record("invented", arm, seed, where, metric, float(value), "", f"{arm}-{seed}")
 
 
 # --- stochastic depth ---

@@ -4,8 +4,6 @@ What a measure is made of says which records its values would come from. The val
 tests lie on the claimed side, or one of them on the other.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping
 
@@ -83,16 +81,11 @@ def mixed(claim: Claim, test: Test, support: Values, against: Values) -> list[Va
 
 def verdict(ablation: Ablation, claim: Claim, *sides: Values) -> tuple[str, dict[str, str]]:
     """The verdict, and the outcome of each test, on seeds that take turns in having these values."""
-    draws = random.Random(1)
-    rows = [
-        row
-        for seed in range(SEEDS)
-        for row in records_of(
-            claim,
-            {f: v + 1e-4 * (0.1 + abs(v)) * draws.uniform(-1, 1) for f, v in sides[seed % len(sides)].items()},
-            seed,
-        )
-    ]
+    draws, rows = random.Random(1), []
+    for seed in range(SEEDS):
+        side = sides[seed % len(sides)]
+        noisy = {f: v + 1e-4 * (0.1 + abs(v)) * draws.uniform(-1, 1) for f, v in side.items()}
+        rows += records_of(claim, noisy, seed)
     (found,) = judge([claim], Records(rows), range(SEEDS), "laptop", "invented", len(ablation.claims))
     return found["verdict"], {test["name"]: test["outcome"] for test in found["tests"]}
 

@@ -1,7 +1,5 @@
 """What every declaration must be, at every budget on data of several shapes: sound, plain, and told at once."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import math

@@ -1,7 +1,5 @@
 """The house has floors: a file imports only from floors below its own, in no circle, and one door leads to reports."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

@@ -20,18 +20,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # --- how it was started ---
 
 
-@pytest.mark.parametrize(
-    ("argv", "spec", "words"),
-    [
-        ("ablations/remove_layers.py", None, "python ablations/remove_layers.py"),
-        ("mine.py", None, "python mine.py"),
-        ("/usr/bin/ablations", None, "ablations remove_layers"),
-        ("/usr/bin/pytest", None, "python -m ablations remove_layers"),
-        ("ablations/__main__.py", "ablations.__main__", "python -m ablations remove_layers"),
-        ("ablations/__main__.py", None, "python -m ablations remove_layers"),
-        ("ablations/remove_layers.py", "ablations.remove_layers", "python -m ablations.remove_layers"),
-    ],
-)
+@pytest.mark.parametrize(("argv", "spec", "words"), [
+    ("ablations/remove_layers.py", None, "python ablations/remove_layers.py"),
+    ("mine.py", None, "python mine.py"),
+    ("/usr/bin/ablations", None, "ablations remove_layers"),
+    ("/usr/bin/pytest", None, "python -m ablations remove_layers"),
+    ("ablations/__main__.py", "ablations.__main__", "python -m ablations remove_layers"),
+    ("ablations/__main__.py", None, "python -m ablations remove_layers"),
+    ("ablations/remove_layers.py", "ablations.remove_layers", "python -m ablations.remove_layers"),
+])  # fmt: skip
 def test_a_command_is_named_as_it_was_started(monkeypatch, argv, spec, words):
     spec = None if spec is None else SimpleNamespace(name=spec)
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))

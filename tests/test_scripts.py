@@ -1,7 +1,5 @@
 """Every script at --budget smoke: it ends well, leaves every file, and its verdicts follow from records.csv alone."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What is special of `spatial_transformer`: networks for digits of every size, and runs that make their images."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

@@ -9,13 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from class_folders import write_folder
+from written_files import write_folder
 
 from ablations.activation_order import ABLATION as activation_order
 from ablations.harness.command.command_line import Options
 from ablations.harness.foreign import network as external
 from ablations.harness.foreign.normalisation import IMAGENET, Normalisation
-from ablations.harness.launch import main
 from ablations.harness.store.records import read_csv, read_records
 from modules import build
 from modules.weights import save_weights
@@ -134,15 +133,14 @@ def test_networks_of_a_library_are_shown_what_they_were_trained_with(digits):
     assert found.run != external.load(options, coloured).run
 
 
-def test_why_a_network_has_no_blocks_is_told(tmp_path, capsys, digits):
+def test_why_a_network_has_no_blocks_is_told(command, tmp_path, digits):
     """On the terminal, in ablation.json and on the page, and on that of what a network looks at."""
-    words = ["--network", "timm:dla46x_c", "--weights", "random", "--budget", "smoke", "--wandb", "disabled"]
-    words += ["--data", "folder", "--data-root", str(write_folder(tmp_path / "few", sizes=[(64, 64)] * 3))]
-    words += ["--trainer.accelerator", "cpu", "--out", str(tmp_path)]
-    with pytest.raises(SystemExit, match="0"):
-        main(activation_order, words)
+    words = ["--network", "timm:dla46x_c", "--weights", "random", "--budget", "smoke", "--trainer.accelerator", "cpu"]
+    words += ["--data", "folder", "--data-root", write_folder(tmp_path / "few", sizes=[(64, 64)] * 3)]
+    code, told, _ = command(*words, "--out", tmp_path, ablation=activation_order)
+    assert code == 0
     why = "timm.models.dla.DLA cannot be divided into blocks: no chain of units: "
-    assert f"  taken whole: {why}" in capsys.readouterr().out
+    assert f"  taken whole: {why}" in told
     (folder,) = (tmp_path / "ablations" / "activation_order").iterdir()
     assert outside(folder)["whole"].startswith(why)
     options = Options("smoke", "digits", Path("data"), Path("runs"), network="timm:dla46x_c", weights="random")
@@ -165,20 +163,20 @@ def test_claims_are_not_for_a_network_from_outside(command):
     assert "--claims goes with training" in err
 
 
-def test_a_script_without_an_intact_error_measures_it(tmp_path, capsys):
+def test_a_script_without_an_intact_error_measures_it(command, tmp_path):
     """And keeps it: the second command asks the network nothing, unless --fresh or what is kept is no folder."""
-    words = ["--network", "resnet20", "--weights", "random", "--budget", "smoke", "--wandb", "disabled"]
+    words = ["--network", "resnet20", "--weights", "random", "--budget", "smoke", "--out", tmp_path]
     written, folder = [], tmp_path
     for more in ([], [], ["--fresh"], []):
         if len(written) == 3:
             shutil.rmtree(folder / "probes")
             (folder / "probes").write_text("in the way")
-        with pytest.raises(SystemExit, match="0"):
-            main(activation_order, [*words, *more, "--out", str(tmp_path)])
+        code, told, _ = command(*words, *more, ablation=activation_order)
+        assert code == 0
         (folder,) = (tmp_path / "ablations" / "activation_order").iterdir()
         (kept,) = (folder / "probes").glob("intact-*.csv")
         written.append({file.name: file.stat().st_mtime_ns for file in (folder / "probes").glob("*.csv")})
-        assert f"test error {outside(folder)['test_error']:.2f} % intact" in capsys.readouterr().out
+        assert f"test error {outside(folder)['test_error']:.2f} % intact" in told
     first, second, fresh, anew = written
     assert second == first
     assert len(first) == 2

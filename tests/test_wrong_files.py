@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from class_folders import write_folder
-from PIL import Image
 from refusals import is_refused
+from written_files import encoded, random_images, write_folder, write_parquet
 
 from ablations.harness.command.command_line import parse
 from ablations.remove_layers import ABLATION
@@ -22,15 +21,8 @@ from modules.weights import save_weights
 # --- data ---
 
 
-def write_parquet(file, labels, size=(16, 16)):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    stream = io.BytesIO()
-    Image.new("RGB", size).save(stream, "PNG")
-    images = [{"bytes": stream.getvalue(), "path": f"{row}.png"} for row in range(len(labels))]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"image": images, "label": labels}), file)
+def write_labels(file, labels):
+    write_parquet(file, [encoded(random_images(1, 16)[0])] * len(labels), labels)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "svhn", "folder", "parquet"])
@@ -48,17 +40,17 @@ def test_a_data_root_that_is_a_file_is_no_folder(tmp_path):
 @pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"no parquet at all", lambda _: b""])
 def test_damaged_parquet_is_named(tmp_path, damage):
     for split in ("train", "test"):
-        write_parquet(tmp_path / f"{split}-0.parquet", [0, 1] * 40)
+        write_labels(tmp_path / f"{split}-0.parquet", [0, 1] * 40)
     file = tmp_path / "train-0.parquet"
     file.write_bytes(damage(file.read_bytes()))
     is_refused(["--data", "parquet", "--data-root", tmp_path], str(file), "not a readable parquet file")
 
 
 def test_a_label_out_of_range_is_named(tmp_path):
-    write_parquet(tmp_path / "train-0.parquet", [0, 1] * 40)
-    write_parquet(tmp_path / "test-0.parquet", [0, 1, 7])
+    write_labels(tmp_path / "train-0.parquet", [0, 1] * 40)
+    write_labels(tmp_path / "test-0.parquet", [0, 1, 7])
     is_refused(["--data", "parquet", "--data-root", tmp_path], "test-0.parquet, row 2", "label 7 is outside 0..1")
-    write_parquet(tmp_path / "test-0.parquet", [0, -1])
+    write_labels(tmp_path / "test-0.parquet", [0, -1])
     is_refused(["--data", "parquet", "--data-root", tmp_path], "row 1", "label -1 is outside 0..1")
 
 
@@ -140,52 +132,48 @@ def test_options_from_a_file(command, tmp_path):
     assert "original_resnet" not in out
 
 
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("dry_run: maybe", ["options.yaml: dry_run", "maybe is not yes or no"]),
-        ("fresh: 1", ["fresh", "1 is not yes or no"]),
-        ("fresh: null", ["fresh is empty"]),
-        ("fresh: [true]", ["fresh", "is not yes or no"]),
-        ("seeds: 7.5", ["seeds", "7.5 is not a whole number"]),
-        ("seeds: true", ["seeds", "is not a whole number"]),
-        ("seeds: seven", ["seeds", "seven is not a whole number"]),
-        ("seeds: {a: 1}", ["seeds: give one value"]),
-        ("search: null", ["search is empty"]),
-        ("out: 3", ["out", "3 is not a text"]),
-        ("budget: null", ["budget is empty"]),
-        ("budget: tiny", ["budget", "tiny", "laptop"]),
-        ("wandb: true", ["wandb", "offline"]),
-        ("arms: vgg", ["arms: give a list, such as [vgg]"]),
-        ("arms: [vgg, 3]", ["arms: element 2: 3 is not a text"]),
-        ("claims: {RL1: true}", ["claims: give a list, such as [A, B]"]),
-        ("sedes: 3", ["unknown option sedes", "did you mean seeds?"]),
-        ("data-root: here", ["unknown option data-root", "did you mean data_root?"]),
-        ("on: 3", ["unknown option True"]),
-        ("seeds: 3\nseeds: 4", ["seeds stands there twice"]),
-        ("- seeds\n- 3", ["options.yaml is a list"]),
-        ("seeds", ["options.yaml is one value"]),
-        ("", ["options.yaml is empty"]),
-        ("seeds: [", ["options.yaml, line 1: no YAML"]),
-        ("seeds: \0", ["no YAML"]),
-        ("a: " + "[" * 100_000, ["options.yaml"]),
-        ("seeds: &one 3\nsearch: *one", ["aliases"]),
-        ("!!python/object/apply:os.system ['false']", ["no YAML"]),
-        ("trainer: 3", ["trainer: give its options"]),
-        ("trainer:", ["trainer: give its options"]),
-        ("trainer: {max_epochs: 3}", ["trainer.max_epochs", "--budget"]),
-        ("trainer: {devices: null}", ["trainer.devices is empty"]),
-        ("trainer: {device: 3}", ["unknown option trainer.device", "did you mean trainer.devices?"]),
-        ("trainer: {strategy: {class_path: os.system}}", ["trainer.strategy: give one value"]),
-        ("trainer: {deterministic: maybe}", ["trainer.deterministic", "maybe is not yes or no or 'warn'"]),
-        ("trainer: {gradient_clip_val: .inf}", ["--trainer.gradient_clip_val inf"]),
-        ("probe: {limit: null}", ["probe.limit: give a number"]),
-        ("probe: {draws: many}", ["--probe.draws many", "a whole number"]),
-        ("probe: {nothing: 3}", ["--probe.nothing", "draws"]),
-        ("config: other.yaml", ["unknown option config"]),
-    ],
-    ids=lambda value: value[:40] if isinstance(value, str) else "",
-)
+@pytest.mark.parametrize(("text", "parts"), [
+    ("dry_run: maybe", ["options.yaml: dry_run", "maybe is not yes or no"]),
+    ("fresh: 1", ["fresh", "1 is not yes or no"]),
+    ("fresh: null", ["fresh is empty"]),
+    ("fresh: [true]", ["fresh", "is not yes or no"]),
+    ("seeds: 7.5", ["seeds", "7.5 is not a whole number"]),
+    ("seeds: true", ["seeds", "is not a whole number"]),
+    ("seeds: seven", ["seeds", "seven is not a whole number"]),
+    ("seeds: {a: 1}", ["seeds: give one value"]),
+    ("search: null", ["search is empty"]),
+    ("out: 3", ["out", "3 is not a text"]),
+    ("budget: null", ["budget is empty"]),
+    ("budget: tiny", ["budget", "tiny", "laptop"]),
+    ("wandb: true", ["wandb", "offline"]),
+    ("arms: vgg", ["arms: give a list, such as [vgg]"]),
+    ("arms: [vgg, 3]", ["arms: element 2: 3 is not a text"]),
+    ("claims: {RL1: true}", ["claims: give a list, such as [A, B]"]),
+    ("sedes: 3", ["unknown option sedes", "did you mean seeds?"]),
+    ("data-root: here", ["unknown option data-root", "did you mean data_root?"]),
+    ("on: 3", ["unknown option True"]),
+    ("seeds: 3\nseeds: 4", ["seeds stands there twice"]),
+    ("- seeds\n- 3", ["options.yaml is a list"]),
+    ("seeds", ["options.yaml is one value"]),
+    ("", ["options.yaml is empty"]),
+    ("seeds: [", ["options.yaml, line 1: no YAML"]),
+    ("seeds: \0", ["no YAML"]),
+    ("a: " + "[" * 100_000, ["options.yaml"]),
+    ("seeds: &one 3\nsearch: *one", ["aliases"]),
+    ("!!python/object/apply:os.system ['false']", ["no YAML"]),
+    ("trainer: 3", ["trainer: give its options"]),
+    ("trainer:", ["trainer: give its options"]),
+    ("trainer: {max_epochs: 3}", ["trainer.max_epochs", "--budget"]),
+    ("trainer: {devices: null}", ["trainer.devices is empty"]),
+    ("trainer: {device: 3}", ["unknown option trainer.device", "did you mean trainer.devices?"]),
+    ("trainer: {strategy: {class_path: os.system}}", ["trainer.strategy: give one value"]),
+    ("trainer: {deterministic: maybe}", ["trainer.deterministic", "maybe is not yes or no or 'warn'"]),
+    ("trainer: {gradient_clip_val: .inf}", ["--trainer.gradient_clip_val inf"]),
+    ("probe: {limit: null}", ["probe.limit: give a number"]),
+    ("probe: {draws: many}", ["--probe.draws many", "a whole number"]),
+    ("probe: {nothing: 3}", ["--probe.nothing", "draws"]),
+    ("config: other.yaml", ["unknown option config"]),
+], ids=lambda value: value[:40] if isinstance(value, str) else "")  # fmt: skip
 def test_a_wrong_file_of_options_is_one_line(tmp_path, text, parts):
     (tmp_path / "options.yaml").write_text(text)
     is_refused(["--config", tmp_path / "options.yaml"], *parts)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from written_files import random_images
+from written_files import write_folder
 
 import datamodules
+from datamodules import ImageData
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def complaint() -> Callable[..., str]:
 
     def ask(name: str, root: Path, **options: object) -> str:
         with pytest.raises(datamodules.DataError) as caught:
-            datamodules.load(name, root, **options)  # type: ignore[arg-type]
+            datamodules.load(name, root, **options)
         said = str(caught.value)
         assert said.isprintable(), repr(said)
         return said
@@ -34,10 +34,9 @@ def complaint() -> Callable[..., str]:
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
     """Class folders of two classes with four images of 12 pixels each."""
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
-            folder = tmp_path / "pets" / split / name
-            folder.mkdir(parents=True)
-            for number, image in enumerate(random_images(4, 12)):
-                Image.fromarray(image).save(folder / f"{number}.png")
-    return tmp_path / "pets"
+    return write_folder(tmp_path / "pets", [(12, 12)] * 4, ("cat", "dog"))
+
+
+@pytest.fixture(scope="module")
+def source() -> ImageData:
+    return datamodules.load("digits", cache=False)

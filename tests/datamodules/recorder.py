@@ -4,8 +4,6 @@ As a program, in two processes at once: `python recorder.py FOLDER`. The test sp
 and ranks have different numbers of evaluation batches.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -82,38 +82,27 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1))
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "message"),
-    [
-        ("images.txt", "3 002", "3\n002", r"images.txt, line 3: 1 columns; allowed: 2; unpack"),
-        ("images.txt", "Bird_0003", "Bird_0099", r"Bird_0099.png: not found, but .*images.txt names it"),
-        ("image_class_labels.txt", "5 2\n", "", "image_class_labels.txt: no line for image 5"),
-        ("image_class_labels.txt", "5 2\n", "5 two\n", "image_class_labels.txt, line 5: could not convert .*'two'"),
-        ("image_class_labels.txt", "5 2\n", "5 0\n", "image_class_labels.txt: image 5 has label 0; allowed: 1 to 1000"),
-        ("image_class_labels.txt", "5 2\n", "5 1e300\n", r"image 5 has label 1e\+300; allowed: 1 to 1000"),
-        ("image_class_labels.txt", "5 2\n", "5 nan\n", "image_class_labels.txt: image 5 has label nan; allowed: 1 to"),
-        ("train_test_split.txt", "12 0\n", "", "train_test_split.txt: no line for image 12"),
-    ],
-)
+@pytest.mark.parametrize(("name", "old", "new", "message"), [
+    ("images.txt", "3 002", "3\n002", r"images.txt, line 3: 1 columns; allowed: 2; unpack"),
+    ("images.txt", "Bird_0003", "Bird_0099", r"Bird_0099.png: not found, but .*images.txt names it"),
+    ("image_class_labels.txt", "5 2\n", "", "image_class_labels.txt: no line for image 5"),
+    ("image_class_labels.txt", "5 2\n", "5 two\n", "image_class_labels.txt, line 5: could not convert .*'two'"),
+    ("image_class_labels.txt", "5 2\n", "5 0\n", "image_class_labels.txt: image 5 has label 0; allowed: 1 to 1000"),
+    ("image_class_labels.txt", "5 2\n", "5 1e300\n", r"image 5 has label 1e\+300; allowed: 1 to 1000"),
+    ("image_class_labels.txt", "5 2\n", "5 nan\n", "image_class_labels.txt: image 5 has label nan; allowed: 1 to"),
+    ("train_test_split.txt", "12 0\n", "", "train_test_split.txt: no line for image 12"),
+])  # fmt: skip
 def test_damaged_lists(root: Path, name: str, old: str, new: str, message: str, complaint: Complaint) -> None:
     edit(root / "CUB_200_2011" / name, old, new)
     assert re.search(message, complaint("birds", root, image_size=8))
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "message"),
-    [
-        ("parts/part_locs.txt", "2 3 30.0 15.0 0\n", "", "part_locs.txt: image 2 has 2 of 3 parts"),
-        ("parts/part_locs.txt", "2 3 30.0 15.0 0\n", "2 9 30.0 15.0 0\n", "line 6: part 9 is not in .*parts.txt"),
-        ("bounding_boxes.txt", "7 10.0 12.0 20.0 16.0\n", "", "bounding_boxes.txt: no line for image 7"),
-        (
-            "bounding_boxes.txt",
-            "7 10.0 12.0 20.0 16.0\n",
-            "7 10.0\n",
-            "bounding_boxes.txt, line 7: 2 columns; allowed: 5",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("name", "old", "new", "message"), [
+    ("parts/part_locs.txt", "2 3 30.0 15.0 0\n", "", "part_locs.txt: image 2 has 2 of 3 parts"),
+    ("parts/part_locs.txt", "2 3 30.0 15.0 0\n", "2 9 30.0 15.0 0\n", "line 6: part 9 is not in .*parts.txt"),
+    ("bounding_boxes.txt", "7 10.0 12.0 20.0 16.0\n", "", "bounding_boxes.txt: no line for image 7"),
+    ("bounding_boxes.txt", "7 10.0 12.0 20.0 16.0\n", "7 10.0\n", "bounding_boxes.txt, line 7: 2 columns; allowed: 5"),
+])  # fmt: skip
 def test_damaged_parts(root: Path, name: str, old: str, new: str, message: str) -> None:
     edit(root / "CUB_200_2011" / name, old, new)
     with pytest.raises(DataError, match=message):

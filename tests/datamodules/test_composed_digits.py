@@ -12,15 +12,9 @@ from datamodules.made.made_data import MadeData
 from datamodules.sources.decoding import resized
 
 
-@pytest.fixture(scope="module")
-def source() -> ImageData:
-    return datamodules.load("digits", cache=False)
-
-
 def parts(source: ImageData, name: str, **arguments: Any) -> tuple[MadeData, dict[str, Tensor], Tensor, Tensor]:
     """The data, the truth, the digits (M, D, D) and the images (N, S, S, C) of its test split."""
     data = datamodules.make(source, name, **arguments)
-    assert isinstance(data, MadeData)
     return data, data.truth["test"], source.test.images[..., 0], data.test.images
 
 
@@ -38,7 +32,6 @@ def test_addition(source: ImageData) -> None:
     assert torch.equal(told["rows"][:, 0], torch.arange(450))
     assert len(told["rows"][:, 1].unique()) > 200
     single = datamodules.make(source, "distorted_digits", kind="RTS")
-    assert isinstance(single, MadeData)
     for channel in range(2):
         alone = {"rows": told["rows"][:, channel], "inverse": told["inverse"][:, channel]}
         assert torch.equal(images[..., channel], single.maker.paint(digits, alone)[..., 0])
@@ -127,18 +120,15 @@ def test_heads_and_bodies(source: ImageData) -> None:
     assert 0.4 < before[1] < 0.6, "above or below"
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "message"),
-    [
-        ("digit_addition", {"scale": (1.0, 1.6)}, "room is 42; digits of 44.8 pixels have no place in it"),
-        ("same_digits", {"patches": -1}, "patches is -1; allowed: 0 or more"),
-        ("same_digits", {"size": 3}, "size is 3; too small for a digit"),
-        ("digit_sequences", {"longest": 0}, "longest is 0; allowed: 1 or more digits"),
-        ("digit_sequences", {"wide": (0.5, 1.5)}, r"wide is \(0.5, 1.5\); allowed: two fractions in \(0, 1\]"),
-        ("digit_sequences", {"size": 4}, "size is 4; allowed: 8 or more pixels"),
-        ("two_parts", {"room": 50}, "room 50 at size 29: parts of 16 pixels; allowed: 2 to half the size"),
-    ],
-)
+@pytest.mark.parametrize(("name", "arguments", "message"), [
+    ("digit_addition", {"scale": (1.0, 1.6)}, "room is 42; digits of 44.8 pixels have no place in it"),
+    ("same_digits", {"patches": -1}, "patches is -1; allowed: 0 or more"),
+    ("same_digits", {"size": 3}, "size is 3; too small for a digit"),
+    ("digit_sequences", {"longest": 0}, "longest is 0; allowed: 1 or more digits"),
+    ("digit_sequences", {"wide": (0.5, 1.5)}, r"wide is \(0.5, 1.5\); allowed: two fractions in \(0, 1\]"),
+    ("digit_sequences", {"size": 4}, "size is 4; allowed: 8 or more pixels"),
+    ("two_parts", {"room": 50}, "room 50 at size 29: parts of 16 pixels; allowed: 2 to half the size"),
+])  # fmt: skip
 def test_refusals(source: ImageData, name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         datamodules.make(source, name, **arguments)

@@ -24,11 +24,6 @@ TOLD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def source() -> ImageData:
-    return datamodules.load("digits", cache=False)
-
-
 def described(source: ImageData, kind: str, num: int, **arguments: Any) -> tuple[DistortedDigits, dict[str, Tensor]]:
     maker = distorted_digits(source, kind, **arguments)
     draws = torch.rand(num, maker.num_draws, generator=torch.Generator().manual_seed(0))
@@ -104,18 +99,15 @@ def test_classes_can_stand_upside_down(source: ImageData) -> None:
     assert 0 < is_turned.sum() < 200
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"kind": "RST"}, "unknown distortion 'RST'; allowed: R, RTS, P, E, TC"),
-        ({"angles": 3}, "unknown 'angles'; a distortion has room, angle, scale"),
-        ({"scale": (1.2, 0.7)}, r"scale is \(1.2, 0.7\); allowed: two positive numbers"),
-        ({"scale": (1, 2)}, "room is 42; digits of 56 pixels have no place in it"),
-        ({"kind": "P", "corners": -1.0}, "corners is -1.0; allowed: 0 or more"),
-        ({"kind": "TC", "patch_size": 40}, "patch_size is 40; allowed: more than 0, up to 28 pixels"),
-        ({"size": 1}, "size is 1; too small for a digit"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"kind": "RST"}, "unknown distortion 'RST'; allowed: R, RTS, P, E, TC"),
+    ({"angles": 3}, "unknown 'angles'; a distortion has room, angle, scale"),
+    ({"scale": (1.2, 0.7)}, r"scale is \(1.2, 0.7\); allowed: two positive numbers"),
+    ({"scale": (1, 2)}, "room is 42; digits of 56 pixels have no place in it"),
+    ({"kind": "P", "corners": -1.0}, "corners is -1.0; allowed: 0 or more"),
+    ({"kind": "TC", "patch_size": 40}, "patch_size is 40; allowed: more than 0, up to 28 pixels"),
+    ({"size": 1}, "size is 1; too small for a digit"),
+])  # fmt: skip
 def test_refusals(source: ImageData, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         datamodules.make(source, "distorted_digits", **arguments)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from written_files import encoded, random_images, write_mnist, write_parquet, write_parquet_folder
+from written_files import encoded, idx, random_images, write_mnist, write_parquet, write_parquet_folder
 
 import datamodules
 from datamodules import DataError
@@ -130,11 +130,6 @@ def test_labels_of_more_than_a_thousand_classes(tmp_path: Path) -> None:
 # --- two splits that do not go together ---
 
 
-def write_idx(file: Path, array: np.ndarray) -> None:
-    header = np.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
-    file.write_bytes(header + array.astype(np.uint8).tobytes())
-
-
 IDX = {
     "smaller tests": (np.zeros((40, 14, 14)), LABELS, "training images are 28 x 28 x 1, test images 14 x 14 x 1; all"),
     "no tests": (np.zeros((0, 28, 28)), LABELS[:0], "t10k-images-idx3-ubyte: damaged"),
@@ -149,8 +144,8 @@ IDX = {
 def test_idx_files_that_do_not_fit(tmp_path: Path, name: str, complaint: Complaint) -> None:
     images, labels, message = IDX[name]
     write_mnist(tmp_path)
-    write_idx(tmp_path / "MNIST/raw/t10k-images-idx3-ubyte", images)
-    write_idx(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte", labels)
+    (tmp_path / "MNIST/raw/t10k-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte").write_bytes(idx(labels))
     assert message in complaint("mnist", tmp_path)
 
 
@@ -166,7 +161,7 @@ def test_idx_headers_that_claim_more(tmp_path: Path, claimed: int, complaint: Co
 def test_idx_files_that_are_not_square(tmp_path: Path, complaint: Complaint) -> None:
     write_mnist(tmp_path)
     for split in ("train", "t10k"):
-        write_idx(tmp_path / f"MNIST/raw/{split}-images-idx3-ubyte", np.zeros((40, 28, 14)))
+        (tmp_path / f"MNIST/raw/{split}-images-idx3-ubyte").write_bytes(idx(np.zeros((40, 28, 14))))
     assert "28 x 14 x 1, not a square" in complaint("mnist", tmp_path)
     assert datamodules.load("mnist", tmp_path, image_size=14).image_size == 14
 
@@ -251,25 +246,22 @@ def test_a_description_that_is_none_is_not_believed(table: Path, described: byte
 # --- arguments that came from a file of options ---
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("root", value) for value in (None, 3)),
-        *(("image_size", value) for value in (True, 2.5, "32", 0)),
-        *(("seed", value) for value in (None, "0")),
-        *(("batch_size", value) for value in (None, 0, 2.0)),
-        *(("validation", value) for value in (None, "0.1", float("nan"), 1)),
-    ],
-)
+@pytest.mark.parametrize(("name", "value"), [
+    *(("root", value) for value in (None, 3)),
+    *(("image_size", value) for value in (True, 2.5, "32", 0)),
+    *(("seed", value) for value in (None, "0")),
+    *(("batch_size", value) for value in (None, 0, 2.0)),
+    *(("validation", value) for value in (None, "0.1", float("nan"), 1)),
+])  # fmt: skip
 def test_arguments_of_another_kind(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{name} is {value!r}; allowed: "):
-        datamodules.load("digits", **{name: value})  # type: ignore[arg-type]
+        datamodules.load("digits", **{name: value})
 
 
 @pytest.mark.parametrize("name", [None, 3, [], "digit"])
 def test_names_of_another_kind(name: object) -> None:
     with pytest.raises(DataError, match="unknown data"):
-        datamodules.load(name)  # type: ignore[arg-type]
+        datamodules.load(name)
 
 
 def test_the_cache_is_no_pipe(table: Path, cache_folder: Path) -> None:

@@ -117,13 +117,10 @@ def refused(complaint: Callable[..., str]) -> Refused:
     return lambda root: complaint("house_numbers", root, cache=False)
 
 
-@pytest.mark.parametrize(
-    ("folder", "message"),
-    [
-        ("nowhere", "nowhere: no such folder; point the data root at a folder with train/ and test/ of SVHN's"),
-        ("train", "train/train: no such folder; expected train/, test/"),
-    ],
-)
+@pytest.mark.parametrize(("folder", "message"), [
+    ("nowhere", "nowhere: no such folder; point the data root at a folder with train/ and test/ of SVHN's"),
+    ("train", "train/train: no such folder; expected train/, test/"),
+])  # fmt: skip
 def test_folders_without_the_splits(root: Path, folder: str, message: str, refused: Refused) -> None:
     assert message in refused(root / folder)
 
@@ -145,21 +142,15 @@ def test_descriptions_without_boxes(root: Path, refused: Refused) -> None:
     assert re.search(r"test/digitStruct\.mat: damaged \(.*bbox", refused(root))
 
 
-@pytest.mark.parametrize(
-    ("numbers", "message"),
-    [
-        ([digits(11), digits(1)], r"test/digitStruct\.mat, 1\.png: label 11; allowed: 1 to 10, which is 0"),
-        ([digits(1, width=0), digits(1)], r"test/digitStruct\.mat, 1\.png: the box around its digits is empty"),
-        ([digits(1, left=math.nan), digits(1)], r"test/digitStruct\.mat, 1\.png: the box around its digits has no end"),
-        (
-            [digits(1, width=math.inf), digits(1)],
-            r"test/digitStruct\.mat, 1\.png: the box around its digits has no end",
-        ),
-        ([digits(math.inf), digits(1)], r"test/digitStruct\.mat: damaged \(cannot convert float infinity to integer\)"),
-        ([digits(1), digits(1, left=500)], r"test/2\.png: not a readable image .its digits lie outside of it"),
-        ([digits(1)] * 3, r"test/3\.png: not found, but .*test/digitStruct\.mat names it"),
-    ],
-)
+@pytest.mark.parametrize(("numbers", "message"), [
+    ([digits(11), digits(1)], r"test/digitStruct\.mat, 1\.png: label 11; allowed: 1 to 10, which is 0"),
+    ([digits(1, width=0), digits(1)], r"test/digitStruct\.mat, 1\.png: the box around its digits is empty"),
+    ([digits(1, left=math.nan), digits(1)], r"test/digitStruct\.mat, 1\.png: the box around its digits has no end"),
+    ([digits(1, width=math.inf), digits(1)], r"test/digitStruct\.mat, 1\.png: the box around its digits has no end"),
+    ([digits(math.inf), digits(1)], r"test/digitStruct\.mat: damaged \(cannot convert float infinity to integer\)"),
+    ([digits(1), digits(1, left=500)], r"test/2\.png: not a readable image .its digits lie outside of it"),
+    ([digits(1)] * 3, r"test/3\.png: not found, but .*test/digitStruct\.mat names it"),
+])  # fmt: skip
 def test_descriptions_that_no_image_can_have(root: Path, numbers: list[Digits], message: str, refused: Refused) -> None:
     write_struct(root / "test" / "digitStruct.mat", numbers)
     said = refused(root)

@@ -166,7 +166,7 @@ def test_ranks_of_a_trainer_share_the_batch() -> None:
         distributed_sampler_kwargs = {"num_replicas": 3, "rank": 1}  # noqa: RUF012
 
     data = image_data(batch_size=16)
-    data.trainer = Place()  # type: ignore[assignment]
+    data.trainer = Place()
     with pytest.raises(ValueError, match="batch size 16 does not divide among 3 processes"):
         data.train_dataloader()
     assert sum(len(labels) for _, labels in data.test_dataloader()) == 11

@@ -16,24 +16,12 @@ from datamodules.augment import normalise
 from datamodules.images import channel_statistics
 from datamodules.made.made_data import MadeData, chosen
 
-ALL = {
-    "distorted_digits": {"kind": "RTS"},
-    "digit_addition": {},
-    "same_digits": {"patches": 3},
-    "digit_sequences": {},
-    "two_parts": {"patches": 2},
-}
-
-
-@pytest.fixture(scope="module")
-def source() -> ImageData:
-    return datamodules.load("digits", cache=False)
+ALL = {"distorted_digits": {"kind": "RTS"}, "digit_addition": {}, "same_digits": {"patches": 3}}
+ALL |= {"digit_sequences": {}, "two_parts": {"patches": 2}}
 
 
 def made(source: ImageData, name: str = "distorted_digits", **arguments: Any) -> MadeData:
-    data = datamodules.make(source, name, **{**ALL[name], **arguments})
-    assert isinstance(data, MadeData)
-    return data
+    return datamodules.make(source, name, **{**ALL[name], **arguments})
 
 
 class Place:
@@ -45,9 +33,9 @@ def by_row(data: MadeData, epoch: int, batch_size: int, world_size: int = 1) -> 
     """Row of the training split -> the image that training saw in an epoch."""
     seen: dict[int, Tensor] = {}
     for rank in range(world_size):
-        data.batch_size, data.trainer = batch_size, Place(rank, world_size)  # type: ignore[assignment]
+        data.batch_size, data.trainer = batch_size, Place(rank, world_size)
         loader = data.train_dataloader()
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.sampler.set_epoch(epoch)
         for batch in loader:
             images, _ = data.on_after_batch_transfer(batch, 0)
             rows = batch["rows"] if batch["rows"].ndim == 1 else batch["rows"][:, 0]
@@ -110,15 +98,9 @@ def test_training_images_may_be_fixed(source: ImageData) -> None:
 
 
 def test_identity_tells_what_was_made_of_what(source: ImageData) -> None:
-    identities = [
-        made(source).identity,
-        made(source, fresh=False).identity,
-        made(source, kind="R").identity,
-        made(source, angle=44).identity,
-        made(source, size=42).identity,
-        made(datamodules.load("digits", validation=0.2, cache=False)).identity,
-        source.identity,
-    ]
+    changes = ({}, {"fresh": False}, {"kind": "R"}, {"angle": 44}, {"size": 42})
+    identities = [*(made(source, **each).identity for each in changes), source.identity]
+    identities.append(made(datamodules.load("digits", validation=0.2, cache=False)).identity)
     texts = {json.dumps(identity, sort_keys=True) for identity in identities}
     assert len(texts) == len(identities)
     assert len({identity["digest"] for identity in identities}) == 5, "fresh and validation change no digest"

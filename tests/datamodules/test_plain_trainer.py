@@ -81,6 +81,6 @@ def test_shares_belong_to_the_data_processes_of_the_trainer() -> None:
         distributed_sampler_kwargs = {"num_replicas": 4, "rank": 2}  # noqa: RUF012
 
     data: ImageData = datamodules.load("digits", cache=False)
-    data.trainer = Parallel()  # type: ignore[assignment]
+    data.trainer = Parallel()
     assert len(next(iter(data.train_dataloader()))[0]) == 32
     assert sum(len(labels) for _, labels in data.test_dataloader()) in (112, 113)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import scipy.io
 import torch
 import torchvision
 from PIL import Image
-from written_files import encoded, random_images, write_cifar, write_mnist, write_parquet, write_parquet_folder
+from written_files import encoded, idx, random_images, write_cifar, write_mnist, write_parquet, write_parquet_folder
 
 import datamodules
 from datamodules import DataError
@@ -200,9 +201,7 @@ def test_missing_files_say_how_to_get_them(tmp_path: Path, name: str, complaint:
 
 
 def test_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Complaint) -> None:
-    def offline(*_: object, **__: object) -> None:
-        raise RuntimeError("Error downloading:\nno route")
-
+    offline = Mock(side_effect=RuntimeError("Error downloading:\nno route"))
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)
     assert re.search(
         r"MNIST: download to .* failed .Error downloading: no route", complaint("mnist", tmp_path, download=True)
@@ -230,9 +229,7 @@ def test_damaged_mnist(tmp_path: Path, contents: bytes, complaint: Complaint) ->
 
 def test_labels_out_of_range_are_located(tmp_path: Path, complaint: Complaint) -> None:
     write_mnist(tmp_path)
-    (tmp_path / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(
-        np.array([0x801, 40], ">i4").tobytes() + bytes([3] * 17 + [11] * 23)
-    )
+    (tmp_path / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(idx(np.array([3] * 17 + [11] * 23)))
     assert re.search(r"train-labels-idx1-ubyte, row 17: label 11 is outside 0\.\.9", complaint("mnist", tmp_path))
 
 

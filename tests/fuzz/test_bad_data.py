@@ -1,6 +1,5 @@
 """Data files of every layout, damaged byte by byte and wrong by construction."""
 
-import io
 import os
 import tempfile
 from pathlib import Path
@@ -12,20 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from refusals import examples, is_refused, is_taken
+from written_files import encoded, idx, random_images, write_folder, write_parquet
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 SPLITS = ("train", "test")
 COUNT = 12
 
 
-def encoded(form: str, size: int = 8, mode: str = "RGB") -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(stream, form)
-    return stream.getvalue()
-
-
-VALID = {form: encoded(form) for form in FORMATS}
+VALID = {form: encoded(random_images(1, 8)[0], form) for form in FORMATS}
 
 
 @st.composite
@@ -50,27 +43,14 @@ def damaged(draw: st.DrawFn, content: bytes) -> bytes:
     return bytes(data)
 
 
-def write_parquet(root: Path, split: str, images: list[bytes], labels: list[int]) -> Path:
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    file = root / f"{split}-0.parquet"
-    structs = pa.array([{"bytes": image, "path": "x"} for image in images], kind)
-    pq.write_table(pa.table({"image": structs, "label": pa.array(labels, pa.int64())}), file)
-    return file
-
-
 def write_folders(root: Path) -> Path:
-    for split in SPLITS:
-        for name in ("cat", "dog"):
-            (root / split / name).mkdir(parents=True)
-            for number in range(COUNT // 2):
-                (root / split / name / f"{number}.png").write_bytes(VALID["PNG"])
-    return root
+    return write_folder(root, [(8, 8)] * (COUNT // 2), ("cat", "dog"))
 
 
 def test_good_data_are_taken(tmp_path: Path) -> None:
     for form in FORMATS:
         for split in SPLITS:
-            write_parquet(tmp_path, split, [VALID[form]] * COUNT, [0, 1] * (COUNT // 2))
+            write_parquet(tmp_path / f"{split}-0.parquet", [VALID[form]] * COUNT, [0, 1] * (COUNT // 2))
         is_taken(["--data=parquet", f"--data-root={tmp_path}"])
     is_taken(["--data=folder", f"--data-root={write_folders(tmp_path / 'images')}"])
     write_idx(tmp_path, IDX)
@@ -88,7 +68,7 @@ def test_damaged_images_in_parquet(data: st.DataObject, form: str, row: int, spl
             images = [VALID[form]] * COUNT
             if each == split:
                 images[row] = data.draw(damaged(VALID[form]))
-            write_parquet(Path(folder), each, images, [0, 1] * (COUNT // 2))
+            write_parquet(Path(folder) / f"{each}-0.parquet", images, [0, 1] * (COUNT // 2))
         is_refused(["--data=parquet", f"--data-root={folder}"], may_be_good=True)
 
 
@@ -97,7 +77,7 @@ def test_damaged_images_in_parquet(data: st.DataObject, form: str, row: int, spl
 def test_damaged_parquet(data: st.DataObject, split: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for each in SPLITS:
-            file = write_parquet(Path(folder), each, [VALID["PNG"]] * COUNT, [0, 1] * (COUNT // 2))
+            file = write_parquet(Path(folder) / f"{each}-0.parquet", [VALID["PNG"]] * COUNT, [0, 1] * (COUNT // 2))
             if each == split:
                 file.write_bytes(data.draw(damaged(file.read_bytes())))
         is_refused(["--data=parquet", f"--data-root={folder}"], may_be_good=True)
@@ -114,7 +94,7 @@ def test_labels_in_parquet(label: int, row: int, split: str) -> None:
             labels = [0, 1] * (COUNT // 2)
             if each == split:
                 labels[row] = label
-            write_parquet(Path(folder), each, [VALID["PNG"]] * COUNT, labels)
+            write_parquet(Path(folder) / f"{each}-0.parquet", [VALID["PNG"]] * COUNT, labels)
         is_refused(["--data=parquet", f"--data-root={folder}"])
 
 
@@ -185,15 +165,8 @@ SPECIAL = {
     "folder": os.mkdir,
     "junk": lambda file: Path(os.fsdecode(file)).write_bytes(b"junk"),
 }
-NAMES = [
-    b"x.png",
-    b"\xff\xfe.png",
-    b"two\nlines.png",
-    b"\x1b[31m.jpg",
-    b" .gif",
-    "ümläut.bmp".encode(),
-    b"x" * 235 + b".png",
-]
+NAMES = [b"x.png", b"\xff\xfe.png", b"two\nlines.png", b"\x1b[31m.jpg", b" .gif", "ümläut.bmp".encode()]
+NAMES.append(b"x" * 235 + b".png")
 
 
 @examples(35)
@@ -211,7 +184,7 @@ def test_entries_that_are_no_images(what: str, name: bytes, split: str, layout: 
         else:
             root = Path(folder)
             for each in SPLITS:
-                write_parquet(root, each, [VALID["PNG"]] * COUNT, [0, 1] * (COUNT // 2))
+                write_parquet(root / f"{each}-0.parquet", [VALID["PNG"]] * COUNT, [0, 1] * (COUNT // 2))
             SPECIAL[what](os.fsencode(root) + b"/" + split.encode() + b"-" + name.rpartition(b".")[0] + b".parquet")
         is_refused([f"--data={layout}", f"--data-root={root}"])
 
@@ -232,10 +205,6 @@ def test_roots_of_data(name: str, root: str) -> None:
 
 
 # --- idx files ---
-
-
-def idx(array: np.ndarray) -> bytes:
-    return np.array([0x800 + array.ndim, *array.shape], ">i4").tobytes() + array.astype(np.uint8).tobytes()
 
 
 IDX = {

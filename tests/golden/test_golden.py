@@ -4,8 +4,6 @@ A run's hash is its folder, so one that moves loses what users have trained. Aft
 `python tests/golden/test_golden.py` writes runs.json anew; its diff then belongs to that change.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

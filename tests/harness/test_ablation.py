@@ -54,22 +54,19 @@ def test_a_bound_of_zero_counts_as_given():
     assert declared_test(at_least=None, at_most=0.0).threshold == 0
 
 
-@pytest.mark.parametrize(
-    ("changes", "rule"),
-    [
-        (
-            {},
-            "95 % t interval of the gap over paired seeds lies above 30 % points, "
-            "and Holm-adjusted exact sign-flip p < 0.05",
-        ),
-        (
-            {"at_least": None, "at_most": 0.5, "unit": ""},
-            "95 % t interval of the gap over paired seeds lies below 0.5, and Holm-adjusted exact sign-flip p < 0.05",
-        ),
-        ({"exact": True}, "the gap is at least 30 % points, counted exactly"),
-        ({"exact": True, "at_least": None, "at_most": 2}, "the gap is at most 2 % points, counted exactly"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "rule"), [
+    (
+        {},
+        "95 % t interval of the gap over paired seeds lies above 30 % points, "
+        "and Holm-adjusted exact sign-flip p < 0.05",
+    ),
+    (
+        {"at_least": None, "at_most": 0.5, "unit": ""},
+        "95 % t interval of the gap over paired seeds lies below 0.5, and Holm-adjusted exact sign-flip p < 0.05",
+    ),
+    ({"exact": True}, "the gap is at least 30 % points, counted exactly"),
+    ({"exact": True, "at_least": None, "at_most": 2}, "the gap is at most 2 % points, counted exactly"),
+])  # fmt: skip
 def test_the_rule_reads_as_a_sentence(changes, rule):
     assert declared_test(**changes).rule == rule
 
@@ -98,18 +95,15 @@ def test_a_sound_ablation_passes():
     assert check(sound, PLAN) is None, "nothing is raised"
 
 
-@pytest.mark.parametrize(
-    ("built", "plan", "message"),
-    [
-        (ablation(claim("RL1"), claim("RL1")), PLAN, "claim 'RL1' is declared twice"),
-        (ablation(claim("RL1", declared_test(), declared_test())), PLAN, "test 'gap' is declared twice"),
-        (ablation(claim("RL1", declared_test(arms=("inception",)))), PLAN, "claim 'RL1', test 'gap': arm 'inception'"),
-        (ablation(baseline="plain"), PLAN, "baseline 'plain'"),
-        (ablation(), Plan((PLAN.arms[0], PLAN.arms[0]), 8), "arm 'resnet' is declared twice"),
-        (ablation(), Plan(PLAN.arms, 0), "0 seeds"),
-        (ablation(), Plan(PLAN.arms, MAX_SEEDS + 1), "41 seeds"),
-    ],
-)
+@pytest.mark.parametrize(("built", "plan", "message"), [
+    (ablation(claim("RL1"), claim("RL1")), PLAN, "claim 'RL1' is declared twice"),
+    (ablation(claim("RL1", declared_test(), declared_test())), PLAN, "test 'gap' is declared twice"),
+    (ablation(claim("RL1", declared_test(arms=("inception",)))), PLAN, "claim 'RL1', test 'gap': arm 'inception'"),
+    (ablation(baseline="plain"), PLAN, "baseline 'plain'"),
+    (ablation(), Plan((PLAN.arms[0], PLAN.arms[0]), 8), "arm 'resnet' is declared twice"),
+    (ablation(), Plan(PLAN.arms, 0), "0 seeds"),
+    (ablation(), Plan(PLAN.arms, MAX_SEEDS + 1), "41 seeds"),
+])  # fmt: skip
 def test_check_names_the_offender(built, plan, message):
     with pytest.raises(ValueError, match=message):
         check(built, plan)

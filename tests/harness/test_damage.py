@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 from test_processes import is_held
-from tiny_trial import ONE, command, left_by, make_cheap
+from tiny_trial import TINY, carry_on, command, file_instead, folder_instead, left_by, loop_instead, make_cheap
 
 from ablations.harness.execution import asking, perform
-from ablations.harness.store.folders import discard
+from ablations.harness.store.folders import discard, remove
 from ablations.harness.store.integrity import sealed
 from ablations.harness.tracking.tracking import remembered
 from modules.training.classifier import Classifier
@@ -22,20 +22,9 @@ def cheap(monkeypatch):
     make_cheap(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """What the command leaves that nothing disturbs; tests work on copies."""
-    out = tmp_path_factory.mktemp("finished") / "runs"
-    with pytest.MonkeyPatch.context() as patch:
-        make_cheap(patch)
-        code, _, err = command(out, ablation=ONE)
-    assert code == 0, err
-    return out
-
-
 @pytest.fixture
-def out(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "runs")
+def out(tiny_run, tmp_path):
+    return shutil.copytree(tiny_run, tmp_path / "runs")
 
 
 def run_of(out):
@@ -61,26 +50,6 @@ def flip(file):
     file.write_bytes(content)
 
 
-def remove(file):
-    shutil.rmtree(file) if file.is_dir() else file.unlink()
-
-
-def folder_instead(file):
-    file.unlink()
-    file.mkdir()
-    (file / "something").write_text("in the way")
-
-
-def file_instead(place):
-    remove(place)
-    place.write_text("in the way")
-
-
-def loop_instead(place):
-    remove(place)
-    place.symlink_to(place.name)
-
-
 def fill(text):
     return lambda file: file.write_text(text)
 
@@ -88,32 +57,15 @@ def fill(text):
 HALF, LAST_LINE, LAST_BYTES, EMPTY = cut(0.5), cut("lines"), cut(0.98), cut(0)
 TRAINED, ASKED = "; trained again from its last checkpoint", "; asked again"
 DAMAGE = [
-    ("metrics.csv", HALF, TRAINED),
-    ("metrics.csv", LAST_LINE, TRAINED),
-    ("metrics.csv", LAST_BYTES, TRAINED),
-    ("metrics.csv", flip, TRAINED),
-    ("metrics.csv", remove, TRAINED),
-    ("done", HALF, TRAINED),
-    ("done", EMPTY, TRAINED),
-    ("done", flip, TRAINED),
-    ("done", fill("[]"), TRAINED),
-    ("done", fill("{}"), TRAINED),
-    ("done", fill("[" * 100_000), TRAINED),
-    ("weights.safetensors", remove, TRAINED),
-    ("weights.safetensors", HALF, TRAINED),
-    ("probes/norm-*.csv", LAST_LINE, ASKED),
-    ("probes/norm-*.csv", LAST_BYTES, ASKED),
-    ("probes/norm-*.csv", flip, ASKED),
+    *(("metrics.csv", damage, TRAINED) for damage in (HALF, LAST_LINE, LAST_BYTES, flip, remove)),
+    *(("done", damage, TRAINED) for damage in (HALF, EMPTY, flip, fill("[]"), fill("{}"), fill("[" * 100_000))),
+    *(("weights.safetensors", damage, TRAINED) for damage in (remove, HALF)),
+    *(("probes/norm-*.csv", damage, ASKED) for damage in (LAST_LINE, LAST_BYTES, flip)),
     ("probes/norm-*.csv", remove, ""),
-    ("probes/norm-*.json", HALF, ASKED),
-    ("probes/norm-*.json", remove, ASKED),
-    ("probes/norm-*/norms.npz", HALF, ASKED),
-    ("probes/norm-*/norms.npz", flip, ASKED),
-    ("probes/norm-*/norms.npz", remove, ASKED),
+    *(("probes/norm-*.json", damage, ASKED) for damage in (HALF, remove)),
+    *(("probes/norm-*/norms.npz", damage, ASKED) for damage in (HALF, flip, remove)),
     ("probes/norm-????????", file_instead, ASKED),
-    ("probes", remove, ""),
-    ("probes", file_instead, ""),
-    ("probes", loop_instead, ""),
+    *(("probes", damage, "") for damage in (remove, file_instead, loop_instead)),
     ("snapshots/epoch0000.safetensors", HALF, ""),
     ("snapshots", remove, ""),
     ("last.ckpt", HALF, None),
@@ -126,17 +78,15 @@ def test_what_is_damaged_is_made_again(out, name, damage, said):
     expected = left_by(out)
     (file,) = run_of(out).glob(name)
     damage(file)
-    code, told, err = command(out, ablation=ONE)
-    assert code == 0, err
-    assert "Traceback" not in err
+    told = carry_on(out)
     assert "already trained, already probed" in told if said is None else said in told
     found = left_by(out)
     if said is None and name == "environment.json":
         expected.pop(f"trained/{run_of(out).name}/environment.json")  # of a machine, not of the run
     assert found == expected
-    again = command(out, ablation=ONE)
-    assert "already trained, already probed" in again[1]
-    assert "again" not in again[1]
+    again = carry_on(out)
+    assert "already trained, already probed" in again
+    assert "again" not in again
 
 
 @pytest.mark.parametrize("damage", [HALF, remove, folder_instead, loop_instead])
@@ -144,8 +94,7 @@ def test_what_a_run_is_is_written_anew_where_it_cannot_be_read(out, damage):
     file = run_of(out) / "config.json"
     expected, config = left_by(out), file.read_text()
     damage(file)
-    code, told, err = command(out, ablation=ONE)
-    assert code == 0, err
+    told = carry_on(out)
     assert "already trained, already probed" in told
     assert file.read_text() == config
     assert left_by(out) == expected
@@ -163,9 +112,8 @@ def test_what_stands_in_the_place_of_a_conclusion_is_replaced(out, name, damage)
     """It was an error, or a traceback, at every later command."""
     expected = left_by(out)
     damage(out / "ablations/tiny/smoke-digits" / name)
-    code, told, err = command(out, ablation=ONE)
-    assert code == 0, err
-    assert not err
+    code, told, err = command(out)
+    assert (code, err) == (0, "")
     assert "already trained, already probed" in told
     assert left_by(out) == expected
 
@@ -193,8 +141,7 @@ def test_a_run_that_is_discarded_between_two_looks_is_trained_under_its_lock(out
     train = perform.train
     monkeypatch.setattr(perform, "train", training)
     monkeypatch.setattr(where, look, looking)
-    code, _, err = command(out, ablation=ONE)
-    assert code == 0, err
+    carry_on(out)
     assert trained_with == [True]
     assert left_by(out) == expected
 
@@ -205,8 +152,7 @@ def test_weights_that_have_changed_are_noticed_where_they_are_asked(out, name):
     expected = left_by(out)
     flip(run_of(out) / name)
     shutil.rmtree(run_of(out) / "probes")
-    code, told, err = command(out, ablation=ONE)
-    assert code == 0, err
+    told = carry_on(out)
     assert ("weights.safetensors has changed" in told) == (name == "weights.safetensors")
     assert left_by(out) == expected
 
@@ -220,8 +166,7 @@ def test_a_damaged_checkpoint_begins_again(out, ended, damage):
         (folder / "done").write_text("")
     else:
         (folder / "done").unlink()
-    code, told, err = command(out, ablation=ONE)
-    assert code == 0, err
+    told = carry_on(out)
     assert f"{'done' if ended else 'last.ckpt'} is damaged; trained again from its start" in told
     assert left_by(out) == expected
 
@@ -233,8 +178,7 @@ def test_what_notes_nothing_is_damaged(out):
     (folder / "done").write_text(json.dumps({key: said[key] for key in said.keys() - {"files", "digest"}}))
     for notes in folder.glob("probes/*.json"):
         notes.unlink()
-    code, told, err = command(out, ablation=ONE)
-    assert code == 0, err
+    told = carry_on(out)
     assert f"done is damaged{TRAINED}" in told
     assert left_by(out) == expected
 
@@ -245,8 +189,7 @@ def test_answers_of_other_weights_are_asked_again(out):
     (notes,) = run_of(out).glob("probes/*.json")
     said = {key: value for key, value in json.loads(notes.read_text()).items() if key != "digest"}
     notes.write_text(json.dumps(sealed({**said, "weights": "0" * 64})))
-    code, told, err = command(out, ablation=ONE)
-    assert code == 0, err
+    told = carry_on(out)
     assert "is of other weights; asked again" in told
     assert left_by(out) == expected
 
@@ -274,9 +217,8 @@ def test_fresh_never_reads_what_it_throws_away(out, monkeypatch):
     monkeypatch.setattr(io, "open", watch(io.open))
     kept = folder.rename(folder.with_name("kept"))  # or the inodes would be given to new files
     shutil.copytree(kept, folder, copy_function=os.link)
-    code, told, err = command(out, "--fresh", ablation=ONE)
+    told = carry_on(out, "--fresh")
     monkeypatch.undo()
-    assert code == 0, err
     assert "already" not in told
     assert read == []
     shutil.rmtree(kept)
@@ -290,8 +232,7 @@ def test_remains_of_a_killed_replacement_never_block(out, rest, fresh):
     folder = run_of(out)
     shutil.copytree(folder, folder.with_name(rest.format(folder.name)))
     shutil.rmtree(folder / "snapshots")  # so that the run is replaced
-    code, _, err = command(out, *(["--fresh"] if fresh else []), ablation=ONE)
-    assert code == 0, err
+    carry_on(out, *(["--fresh"] if fresh else []))
     assert left_by(out) == expected
 
 
@@ -304,8 +245,7 @@ def test_what_is_left_beside_a_run_never_blocks(out, damage):
     damage(beside / "last.ckpt")
     (beside / "done").write_text("{")
     shutil.rmtree(folder / "snapshots")
-    code, _, err = command(out, ablation=ONE)
-    assert code == 0, err
+    carry_on(out)
     assert left_by(out) == expected
     assert not (out / ".again").exists()
 
@@ -315,8 +255,7 @@ def test_a_file_in_the_place_of_a_run_is_no_run(out):
     folder = run_of(out)
     shutil.rmtree(folder)
     folder.write_text("a file")
-    code, _, err = command(out, ablation=ONE)
-    assert code == 0, err
+    carry_on(out)
     assert left_by(out) == expected
 
 
@@ -343,7 +282,7 @@ def test_a_damaged_end_of_a_diverged_run_is_made_again(tmp_path, monkeypatch, na
         return step(self, *arguments) * (math.nan if self.trainer.global_step == 2 else 1)  # in the second epoch
 
     monkeypatch.setattr(Classifier, "training_step", poisoned)
-    ablation = replace(ONE, charts=())
+    ablation = replace(TINY, charts=())
     out = tmp_path / "runs"
     code, _, err = command(out, ablation=ablation)
     assert code == 1

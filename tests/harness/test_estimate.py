@@ -1,7 +1,5 @@
 """The time that is announced: what steps were measured to take, and what stands beside them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Measures compute what they say: pairing, runs that diverged, words, units and arms of an expression."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -49,7 +47,7 @@ def test_differences_are_paired_by_seed_and_say_what_they_are() -> None:
 @pytest.mark.parametrize("over", ["mean", "median", "least", "greatest"])
 def test_what_is_no_number_is_passed_over_by_nothing(values: list[float], over: str) -> None:
     rows = records(*(("a", 0, point("layer", place=place), "norm", value) for place, value in enumerate(values)))
-    quantity = Quantity("norm", probe="layer", over=over)  # type: ignore[arg-type]
+    quantity = Quantity("norm", probe="layer", over=over)
     assert math.isnan(quantity("a").by_seed(rows)[0])
     share = Quantity("norm", probe="layer", share_from=1.5)
     assert math.isnan(share("a").by_seed(rows)[0])
@@ -104,4 +102,4 @@ def test_a_count_is_one_value_of_all_seeds() -> None:
 
 def test_an_unknown_choice_is_refused() -> None:
     with pytest.raises(ValueError, match="over 'most'; allowed: one, mean, median, least, greatest, last"):
-        Quantity("loss", over="most")  # type: ignore[arg-type]
+        Quantity("loss", over="most")

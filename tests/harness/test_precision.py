@@ -1,7 +1,5 @@
 """bf16 where the device computes it fast: what the device is asked, what a plan's wish comes to, and who is told."""
 
-from __future__ import annotations
-
 import json
 import platform
 import sys
@@ -23,7 +21,6 @@ from ablations.harness.declare.probe import Probe, Subject
 from ablations.harness.declare.scale import Scale
 from ablations.harness.execution import distributed
 from ablations.harness.execution.perform import perform
-from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.trial import Trial
 from ablations.training_precision import ABLATION as TRAINING_PRECISION
@@ -48,18 +45,15 @@ def test_a_processor_without_bf16_instructions_is_not_fast(python: Callable[...,
     assert answer in ("False none", "False jit_bf16:avx512_core")
 
 
-@pytest.mark.parametrize(
-    ("implementation", "fast"),
-    [
-        ("brg_conv_fwd:avx512_core_bf16", True),
-        ("jit_bf16:avx512_core_bf16", True),
-        ("brg_conv_fwd:avx10_1_512_amx", True),
-        ("brgconv:sve_256", True),
-        ("jit_bf16:avx512_core", False),
-        ("ref:any", False),
-        ("", False),
-    ],
-)
+@pytest.mark.parametrize(("implementation", "fast"), [
+    ("brg_conv_fwd:avx512_core_bf16", True),
+    ("jit_bf16:avx512_core_bf16", True),
+    ("brg_conv_fwd:avx10_1_512_amx", True),
+    ("brgconv:sve_256", True),
+    ("jit_bf16:avx512_core", False),
+    ("ref:any", False),
+    ("", False),
+])  # fmt: skip
 def test_an_implementation_tells_whether_it_has_instructions(
     monkeypatch: pytest.MonkeyPatch, implementation: str, fast: bool
 ) -> None:
@@ -72,17 +66,14 @@ def test_an_implementation_tells_whether_it_has_instructions(
     assert asked() is False, "torch would not give the convolution to oneDNN"
 
 
-@pytest.mark.parametrize(
-    ("cuda", "trainer", "fast"),
-    [
-        (True, {}, True),
-        (False, {}, False),
-        (True, {"accelerator": "gpu"}, True),
-        (True, {"accelerator": "cpu"}, None),
-        (None, {"accelerator": "mps"}, False),
-        (None, {}, None),
-    ],
-)
+@pytest.mark.parametrize(("cuda", "trainer", "fast"), [
+    (True, {}, True),
+    (False, {}, False),
+    (True, {"accelerator": "gpu"}, True),
+    (True, {"accelerator": "cpu"}, None),
+    (None, {"accelerator": "mps"}, False),
+    (None, {}, None),
+])  # fmt: skip
 def test_the_device_that_trains_is_asked(
     monkeypatch: pytest.MonkeyPatch, cuda: bool | None, trainer: dict[str, Any], fast: bool | None
 ) -> None:
@@ -122,21 +113,18 @@ def test_the_script_that_compares_precisions_wishes_for_none() -> None:
 
 
 @pytest.fixture
-def wishing(script: Callable[..., Path]) -> Path:
-    """A script whose tiny arms all wish for bf16."""
-    wish = "from ablations.harness.declare.precision import FAST_TRAINING\nRECIPE['precision'] = FAST_TRAINING\n"
-    return script({"epochs": 12}, wish)
+def wishing(small_ablation: Callable[..., Ablation]) -> Ablation:
+    """An ablation whose tiny arms all wish for bf16."""
+    return small_ablation(epochs=12, precision=FAST_TRAINING)
 
 
 @pytest.fixture
-def prepared(wishing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
-    """Prepares the script's trial on a machine that is fast or not."""
+def prepared(wishing: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
+    """Prepares its trial on a machine that is fast or not."""
 
     def make(fast: bool, **options: Any) -> Trial:
         monkeypatch.setattr(precision, "bf16_is_fast", lambda trainer: fast)
-        space: dict[str, Any] = {"__name__": "small"}
-        exec(wishing.read_text(), space)
-        return prepare(space["small_ablation"], Options("laptop", "digits", tmp_path, tmp_path / "runs", **options))
+        return prepare(wishing, Options("laptop", "digits", tmp_path, tmp_path / "runs", **options))
 
     return make
 
@@ -171,25 +159,16 @@ def test_processes_of_ddp_are_told_the_precision(
 # -- who is told ------------------------------------------------------------------------------------------------------
 
 
-def told(ablation: Ablation, capsys: pytest.CaptureFixture[str], out: Path, *words: str) -> str:
-    with pytest.raises(SystemExit) as left:
-        main(ablation, ["--dry-run", "--wandb", "disabled", "--out", str(out), *words])
-    printed = capsys.readouterr()
-    assert left.value.code == 0, printed.err
-    return printed.out
-
-
 @pytest.mark.parametrize("fast", [True, False])
 def test_the_plan_shows_precisions_and_why(
-    wishing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fast: bool
+    wishing: Ablation, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
     monkeypatch.setattr(precision, "bf16_is_fast", lambda trainer: fast)
-    space: dict[str, Any] = {"__name__": "small"}
-    exec(wishing.read_text(), space)
-    plan = told(space["small_ablation"], capsys, tmp_path)
+    code, plan, _ = command("--dry-run", ablation=wishing)
+    assert code == 0
     assert ("bf16-mixed" if fast else "32-true") in plan
     assert ("fp32 where this budget would take bf16" in plan) is not fast
-    own = told(space["small_ablation"], capsys, tmp_path, "--trainer.precision", "bf16-mixed")
+    _, own, _ = command("--dry-run", "--trainer.precision", "bf16-mixed", ablation=wishing)
     assert ("emulated on this device" in own) is not fast
     assert "would take bf16" not in own
 

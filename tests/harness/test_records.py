@@ -7,6 +7,8 @@ import os
 import pickle
 import struct
 from dataclasses import replace
+from itertools import product
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -30,16 +32,8 @@ from ablations.harness.store.records import (
 
 ROW = Record("remove_layers", "resnet", 0, "delete block=a position=3", "top1_error", 7.25, "%", "resnet20-s0-ab12")
 TABLE = Records(
-    Record(
-        "remove_layers", arm, seed, point("delete", block=block, skip=skip), "top1_error", value, "%", f"{arm}{seed}"
-    )
-    for value, (seed, arm, block, skip) in enumerate(
-        (seed, arm, block, skip)
-        for seed in (2, 0)
-        for arm in ("vgg", "resnet")
-        for block in "ab"
-        for skip in (True, False)
-    )
+    replace(ROW, arm=arm, seed=seed, point=point("delete", block=block, skip=skip), value=value, run=f"{arm}{seed}")
+    for value, (seed, arm, block, skip) in enumerate(product((2, 0), ("vgg", "resnet"), "ab", (True, False)))
 )
 
 
@@ -65,23 +59,20 @@ def test_a_point_may_have_no_fields():
     assert not replace(ROW, point="whole").fields
 
 
-@pytest.mark.parametrize(
-    ("probe", "fields"),
-    [
-        ("two words", {}),
-        ("a=b", {}),
-        ("", {}),
-        ("delete", {"block": "a b"}),
-        ("delete", {"block": "a b=c"}),
-        ("delete", {"block": "a=b"}),
-        ("delete", {"block": ""}),
-        ("delete", {"block": "a\n"}),
-        ("delete", {"block": "a\tb"}),
-        ("delete", {"the block": 1}),
-        ("delete", {"": 1}),
-        ("delete", {"seed": 1}),
-    ],
-)
+@pytest.mark.parametrize(("probe", "fields"), [
+    ("two words", {}),
+    ("a=b", {}),
+    ("", {}),
+    ("delete", {"block": "a b"}),
+    ("delete", {"block": "a b=c"}),
+    ("delete", {"block": "a=b"}),
+    ("delete", {"block": ""}),
+    ("delete", {"block": "a\n"}),
+    ("delete", {"block": "a\tb"}),
+    ("delete", {"the block": 1}),
+    ("delete", {"": 1}),
+    ("delete", {"seed": 1}),
+])  # fmt: skip
 def test_a_point_refuses_what_it_could_not_parse(probe, fields):
     with pytest.raises(ValueError, match=r"point|white space"):
         point(probe, **fields)
@@ -208,21 +199,18 @@ def test_an_empty_table_round_trips(tmp_path):
     assert len(read_csv(tmp_path / "records.csv")) == 0
 
 
-@pytest.mark.parametrize(
-    ("damage", "line", "reason"),
-    [
-        (lambda text: "", 1, "header"),
-        (lambda text: text.replace("metric", "metrics"), 1, "header"),
-        (lambda text: text.replace("resnet,2,", "resnet,two,", 1), 6, "invalid literal"),
-        (lambda text: text.replace(",3.0,", ",three,"), 5, "could not convert"),
-        (lambda text: text.replace("3.0,%", "3.0"), 5, "7 cells instead of 8"),
-        (lambda text: text.replace(",3.0,", ",3.0\n"), 5, "6 cells"),
-        (lambda text: text.replace("\n", "\n\n", 1), 2, "0 cells"),
-        (lambda text: text[:-3], 17, "cut off"),
-        (lambda text: text.replace("block=b skip=no", "block= skip=no", 1), 5, "point"),
-        (lambda text: text.replace(",3.0,", ',"3.0'), 5, "end of data"),
-    ],
-)
+@pytest.mark.parametrize(("damage", "line", "reason"), [
+    (lambda text: "", 1, "header"),
+    (lambda text: text.replace("metric", "metrics"), 1, "header"),
+    (lambda text: text.replace("resnet,2,", "resnet,two,", 1), 6, "invalid literal"),
+    (lambda text: text.replace(",3.0,", ",three,"), 5, "could not convert"),
+    (lambda text: text.replace("3.0,%", "3.0"), 5, "7 cells instead of 8"),
+    (lambda text: text.replace(",3.0,", ",3.0\n"), 5, "6 cells"),
+    (lambda text: text.replace("\n", "\n\n", 1), 2, "0 cells"),
+    (lambda text: text[:-3], 17, "cut off"),
+    (lambda text: text.replace("block=b skip=no", "block= skip=no", 1), 5, "point"),
+    (lambda text: text.replace(",3.0,", ',"3.0'), 5, "end of data"),
+])  # fmt: skip
 def test_damage_is_named_with_file_and_line(tmp_path, damage, line, reason):
     path = tmp_path / "records.csv"
     write_csv(path, TABLE)
@@ -246,12 +234,8 @@ def test_a_missing_file_is_not_an_empty_table(tmp_path):
 def test_a_failing_writer_leaves_the_old_file(tmp_path, monkeypatch, broken):
     path = tmp_path / "records.csv"
     write_csv(path, TABLE)
-
-    def fail(*arguments):
-        raise OSError("no space left")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, broken, fail)
+        patch.setattr(os, broken, Mock(side_effect=OSError("no space left")))
         with pytest.raises(OSError, match="no space left"):
             write_csv(path, [ROW])
     assert read_csv(path) == TABLE

@@ -59,16 +59,13 @@ def test_whatever_changes_a_number_changes_the_identity():
         assert first.identity() != second.identity()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"devices": 2},
-        {"accelerator": "cpu"},
-        {"strategy": "ddp", "num_nodes": 4, "devices": 8},
-        {"enable_progress_bar": True, "log_every_n_steps": 1, "profiler": "simple"},
-        {"precision": "32-true"},
-    ],
-)
+@pytest.mark.parametrize("options", [
+    {"devices": 2},
+    {"accelerator": "cpu"},
+    {"strategy": "ddp", "num_nodes": 4, "devices": 8},
+    {"enable_progress_bar": True, "log_every_n_steps": 1, "profiler": "simple"},
+    {"precision": "32-true"},
+])  # fmt: skip
 def test_where_to_compute_is_no_part_of_the_identity(options):
     assert replace(RUN, trainer=options).identity() == RUN.identity()
     assert replace(RUN, trainer=options).name == RUN.name
@@ -101,14 +98,11 @@ def test_defaults_are_written_out():
     assert json.loads(json.dumps(identity)) == json.loads(json.dumps(identity, sort_keys=True)), "plain values"
 
 
-@pytest.mark.parametrize(
-    ("network", "arguments"),
-    [
-        ("resnet20", {}),
-        ("resnet_cifar", {"depth": 20, "width": 16}),
-        ("resnet_cifar", {"width": 16, "survival_prob": 1.0, "depth": 20}),
-    ],
-)
+@pytest.mark.parametrize(("network", "arguments"), [
+    ("resnet20", {}),
+    ("resnet_cifar", {"depth": 20, "width": 16}),
+    ("resnet_cifar", {"width": 16, "survival_prob": 1.0, "depth": 20}),
+])  # fmt: skip
 def test_one_network_under_two_names_is_one_run(network, arguments, tmp_path):
     other = replace(RUN, network=network, arguments=arguments)
     assert other.identity() == RUN.identity()

@@ -1,7 +1,5 @@
 """Plans train for steps, whatever the number of images; what is short or does not fit is told or made to fit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +13,9 @@ from ablations.harness import lengths
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare import precision
 from ablations.harness.declare.precision import FAST_TRAINING
+from ablations.harness.declare.protocols import laptop_recipe
 from ablations.harness.declare.scale import LEAST_STEPS, Scale
 from ablations.harness.declare.scripts import scripts
-from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.training.lengths import steps
 from ablations.harness.trial import Trial
@@ -136,7 +134,7 @@ def test_birds_get_as_many_steps_whatever_the_number_of_photos(num_train: int, e
 def made_of_one(maker: Any, digits: torch.Tensor, described: dict[str, torch.Tensor]) -> torch.Tensor:
     """All images like the first one: what a plan is depends on none of them."""
     first = {name: values[:1] for name, values in described.items()}
-    return maker.paint(digits.contiguous(), first).expand(len(described["labels"]), -1, -1, -1)  # type: ignore[no-any-return]
+    return maker.paint(digits.contiguous(), first).expand(len(described["labels"]), -1, -1, -1)
 
 
 @pytest.mark.parametrize("script", ["remove_layers", "stochastic_depth", "path_lengths", "loss_landscape"])
@@ -185,11 +183,9 @@ def test_arms_that_are_left_out_are_not_told_of(
     assert all(part in told for part in ("in place of 64", "in place of 128", "fp32 where"))
 
 
-def test_the_plan_shows_steps_beside_epochs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(ABLATIONS["training_precision"], ["--dry-run", "--arms", "fp32", "--out", str(tmp_path)])
-    printed = capsys.readouterr().out
-    assert left.value.code == 0
+def test_the_plan_shows_steps_beside_epochs(command: Callable[..., Any]) -> None:
+    code, printed, _ = command("--dry-run", "--arms", "fp32", ablation=ABLATIONS["training_precision"])
+    assert code == 0
     head, row = (line.split() for line in printed.splitlines()[1:3])
     assert head[5:7] == ["epochs", "steps"]
     assert row[6:8] == ["16", "288"]
@@ -208,3 +204,23 @@ def test_a_scale_knows_the_shape_of_images_and_of_their_labels() -> None:
     numbers = datamodules.make(datamodules.load("digits"), "digit_sequences", size=16, longest=3)
     assert Scale.of("laptop", numbers).places == 3
     assert Scale.of("laptop", photos(30)).channels == 3
+
+
+DIGITS, CIFAR = ("digits", 16, 1_212, 450), ("cifar10", 32, 45_000, 10_000)
+LINEAR = {"momentum": 0.5, "schedule": "linear", "nesterov": True, "warmup_rate": None}
+LARGE = {**LINEAR, "batch_size": 128, "warmup_steps": 100, "epochs": 1, "precision": FAST_TRAINING}
+
+
+@pytest.mark.parametrize(("budget", "data", "expected"), [
+    ("paper", CIFAR, {"momentum": 0.5}),
+    ("short", CIFAR, {"momentum": 0.5, "epochs": 6}),
+    ("laptop", DIGITS, {**LINEAR, "batch_size": 64, "warmup_steps": 40, "epochs": 12}),
+    ("laptop", CIFAR, LARGE),
+    ("hour", DIGITS, {**LINEAR, "batch_size": 64, "warmup_steps": 40, "epochs": 40}),
+    ("hour", CIFAR, {**LARGE, "epochs": 40}),
+    ("smoke", CIFAR, {**LARGE, "decay": "weights"}),
+])  # fmt: skip
+def test_each_budget_changes_what_the_larger_ones_say(budget, data, expected):
+    changes = {"short": {"epochs": 6}, "cifar": {"warmup_steps": 100}, "smoke": {"decay": "weights"}}
+    changes["hour"] = {"epochs": 40}
+    assert laptop_recipe(Scale(budget, *data), 12, {"momentum": 0.5}, **changes) == expected

@@ -1,7 +1,5 @@
 """Random search: what is drawn and chosen, and that every process and repetition arrives at the same plan."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import math
@@ -15,7 +13,6 @@ import pytest
 
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.ablation import Arm
-from ablations.harness.launch import main
 from ablations.harness.prepare import prepare
 from ablations.harness.search import SEED, Search, drawn
 from ablations.harness.store.files import write_json
@@ -24,6 +21,7 @@ from ablations.harness.store.runs import final_loss
 from ablations.harness.trial import Trial
 from reports.pages.page import write_page
 
+Command = Callable[..., tuple[int, str, str]]
 ARM = Arm(
     "a", "mlp", {"depth": 2}, {"epochs": 1}, "a note", {"learning_rate": (1e-3, 1.0), "activation": ("relu", "tanh")}
 )
@@ -64,8 +62,6 @@ def module(tmp_path: Path) -> Iterator[ModuleType]:
     file = tmp_path / "tiny_search.py"
     file.write_text(SCRIPT)
     spec = importlib.util.spec_from_file_location("tiny_search", file)
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["tiny_search"] = module
     spec.loader.exec_module(module)
@@ -74,33 +70,15 @@ def module(tmp_path: Path) -> Iterator[ModuleType]:
 
 
 @pytest.fixture
-def command(
-    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs the tiny ablation in this process; gives exit code, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        given = [
-            *map(str, words),
-            "--out",
-            str(tmp_path / "runs"),
-            "--wandb",
-            "disabled",
-            "--trainer.accelerator",
-            "cpu",
-        ]
-        with pytest.raises(SystemExit) as left:
-            main(module.ABLATION, given)
-        return (left.value.code, *capsys.readouterr())  # type: ignore[return-value]
-
-    return run
+def command(command: Command, module: ModuleType) -> Command:
+    """As `command`, of the tiny ablation."""
+    return lambda *words: command(*words, "--trainer.accelerator", "cpu", ablation=module.ABLATION)
 
 
 def prepared(module: ModuleType, tmp_path: Path, search: int, **changes: object) -> Trial:
     options = Options("laptop", "digits", tmp_path, tmp_path / "runs", search=search, wandb="disabled",
                       trainer={"accelerator": "cpu"})  # fmt: skip
-    return prepare(module.ABLATION, replace(options, **changes))  # type: ignore[arg-type]
+    return prepare(module.ABLATION, replace(options, **changes))
 
 
 # --- drawing and choosing ---
@@ -166,9 +144,7 @@ def test_the_final_loss_is_read_from_the_table_of_epochs(tmp_path: Path) -> None
 # --- whole trials ---
 
 
-def test_the_best_candidate_trains_every_seed(
-    command: Callable[..., tuple[int, str, str]], module: ModuleType, tmp_path: Path
-) -> None:
+def test_the_best_candidate_trains_every_seed(command: Command, module: ModuleType, tmp_path: Path) -> None:
     code, out, err = command("--search", 3)
     assert code == 0, err
     assert "free candidate 2: training loss" in out
@@ -177,7 +153,7 @@ def test_the_best_candidate_trains_every_seed(
     (search,) = trial.searches
     assert [run.seed for run in search.runs] == [SEED] * 3
     losses = [final_loss(run.folder(tmp_path / "runs")) for run in search.runs]
-    assert search.best == losses.index(min(losses))  # type: ignore[type-var]
+    assert search.best == losses.index(min(losses))
     best = search.runs[search.best]
     free = [job.run for job in trial.jobs if job.arm == "free"]
     assert [run.seed for run in free] == [0, 1]
@@ -187,7 +163,7 @@ def test_the_best_candidate_trains_every_seed(
     folder = trial.folder
     (told,) = json.loads((folder / "ablation.json").read_text())["search"]
     assert told == json.loads(json.dumps(search.summary()))
-    assert told["train_loss"] == min(losses)  # type: ignore[type-var]
+    assert told["train_loss"] == min(losses)
     assert "left out by --arms" not in (folder / "report.html").read_text()
     page = write_page(folder).read_text()
     assert "Searched before the arms were trained" in page
@@ -201,7 +177,7 @@ def test_the_best_candidate_trains_every_seed(
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_processes_arrive_at_the_same_plan(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_processes_arrive_at_the_same_plan(command: Command, tmp_path: Path) -> None:
     code, _, err = command("--search", 2, "--workers", 2)
     assert code == 0, err
     (told,) = json.loads((tmp_path / "runs/ablations/tiny/laptop-digits/ablation.json").read_text())["search"]
@@ -211,9 +187,7 @@ def test_processes_arrive_at_the_same_plan(command: Callable[..., tuple[int, str
     assert sorted(run["seed"] for run in chosen) == [0, 1, SEED]
 
 
-def test_a_diverged_candidate_is_not_a_failure(
-    command: Callable[..., tuple[int, str, str]], module: ModuleType, tmp_path: Path
-) -> None:
+def test_a_diverged_candidate_is_not_a_failure(command: Command, module: ModuleType, tmp_path: Path) -> None:
     folder = prepared(module, tmp_path, 2).searches[0].runs[0].folder(tmp_path / "runs")
     folder.mkdir(parents=True)
     write_json(folder / "diverged", sealed({"step": 3, "epoch": 1, "why": "loss is not finite", "files": {}}))
@@ -224,9 +198,7 @@ def test_a_diverged_candidate_is_not_a_failure(
     assert [each["train_loss"] is None for each in told["candidates"]] == [True, False]
 
 
-def test_a_dry_run_tells_the_candidates_and_trains_none(
-    command: Callable[..., tuple[int, str, str]], tmp_path: Path
-) -> None:
+def test_a_dry_run_tells_the_candidates_and_trains_none(command: Command, tmp_path: Path) -> None:
     code, out, _ = command("--search", 7, "--dry-run")
     assert code == 0
     assert out.count("free candidate ") == 7
@@ -235,9 +207,7 @@ def test_a_dry_run_tells_the_candidates_and_trains_none(
     assert not (tmp_path / "runs/trained").exists()
 
 
-def test_wrong_searches_are_told_in_one_line(
-    command: Callable[..., tuple[int, str, str]], module: ModuleType, tmp_path: Path
-) -> None:
+def test_wrong_searches_are_told_in_one_line(command: Command, module: ModuleType, tmp_path: Path) -> None:
     for words, named in (
         (("--search", 2, "--arms", "fixed"), "no arm of tiny declares what may be searched"),
         (("--search", -1), "--search -1"),

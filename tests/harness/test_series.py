@@ -1,7 +1,5 @@
 """Series compute what they say: order, pairing, reductions, and values that are no numbers."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -86,6 +84,6 @@ def test_a_series_is_made_up_place_by_place() -> None:
     rows = [
         Record("x", arm, 0, where, metric, value, "", "")
         for number, leaf in enumerate(measure.leaves)
-        for arm, where, metric, value in leaf.invent(number)  # type: ignore[misc]
+        for arm, where, metric, value in leaf.invent(number)
     ]
     assert measure.by_seed(Records(rows)) == {0: sum(range(PLACES)) / PLACES - PLACES}

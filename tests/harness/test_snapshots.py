@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_a_finished_run_without_snapshots_is_replaced_by_its_like(small_ablation
     weights = (folder / "weights.safetensors").read_bytes()
     answers = {file.name for file in (folder / "probes").iterdir()}
     # Interrupted while it is trained again: what stood, stands.
-    monkeypatch.setattr("ablations.harness.training.train.save_weights", interrupted)
+    monkeypatch.setattr("ablations.harness.training.train.save_weights", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         carried_out(of_one_arm(small_ablation, 2, epochs=2), tmp_path)
     monkeypatch.undo()
@@ -83,10 +84,6 @@ def test_a_finished_run_without_snapshots_is_replaced_by_its_like(small_ablation
     assert answers <= {file.name for file in (folder / "probes").iterdir()}, "answers of the same network are kept"
     assert len(list((folder / "snapshots").iterdir())) == 2
     assert not list((tmp_path / ".again").rglob("done"))
-
-
-def interrupted(*_):
-    raise KeyboardInterrupt
 
 
 def test_an_unfinished_run_past_wanted_snapshots_begins_again(small_ablation, tmp_path, monkeypatch):

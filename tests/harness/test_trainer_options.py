@@ -23,19 +23,15 @@ def test_every_option_of_lightning_is_a_flag_or_says_why_not():
     assert all(REFUSED.values())
 
 
-@pytest.mark.parametrize(
-    ("options", "parts"),
-    [
-        ({"limit_train_batches": 0.01}, ["limit_train_batches 0.01", "less than one of 21"]),
-        ({"limit_val_batches": 0.4}, ["limit_val_batches 0.4", "less than one of 2"]),
-        ({"limit_test_batches": 0.5}, ["limit_test_batches 0.5", "less than one of 1"]),
-        ({"accumulate_grad_batches": 22}, ["accumulate_grad_batches 22", "21 batches"]),
-        ({"accumulate_grad_batches": 6, "limit_train_batches": 5}, ["accumulate_grad_batches 6", "5 batches"]),
-        ({"val_check_interval": 22}, ["val_check_interval 22", "21 batches"]),
-        ({"val_check_interval": 11, "limit_train_batches": 0.5}, ["val_check_interval 11", "10 batches"]),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("options", "parts"), [
+    ({"limit_train_batches": 0.01}, ["limit_train_batches 0.01", "less than one of 21"]),
+    ({"limit_val_batches": 0.4}, ["limit_val_batches 0.4", "less than one of 2"]),
+    ({"limit_test_batches": 0.5}, ["limit_test_batches 0.5", "less than one of 1"]),
+    ({"accumulate_grad_batches": 22}, ["accumulate_grad_batches 22", "21 batches"]),
+    ({"accumulate_grad_batches": 6, "limit_train_batches": 5}, ["accumulate_grad_batches 6", "5 batches"]),
+    ({"val_check_interval": 22}, ["val_check_interval 22", "21 batches"]),
+    ({"val_check_interval": 11, "limit_train_batches": 0.5}, ["val_check_interval 11", "10 batches"]),
+], ids=str)  # fmt: skip
 def test_a_part_that_is_not_there_is_refused(options, parts):
     with pytest.raises(ValueError, match="batches") as told:
         check_batches(options, train=21, val=2, test=1)
@@ -76,16 +72,13 @@ def test_what_is_taken_trains(tiny, digits, tmp_path):
     assert (folder / "metrics.csv").read_text().splitlines()[-1].startswith("2,4,")  # two steps an epoch
 
 
-@pytest.mark.parametrize(
-    ("options", "batches"),
-    [
-        ({}, 18),
-        ({"limit_train_batches": 3}, 3),
-        ({"limit_train_batches": 40}, 18),
-        ({"limit_train_batches": 0.3, "accumulate_grad_batches": 2}, 5),
-        ({"accumulate_grad_batches": 7}, 18),
-    ],
-)
+@pytest.mark.parametrize(("options", "batches"), [
+    ({}, 18),
+    ({"limit_train_batches": 3}, 3),
+    ({"limit_train_batches": 40}, 18),
+    ({"limit_train_batches": 0.3, "accumulate_grad_batches": 2}, 5),
+    ({"accumulate_grad_batches": 7}, 18),
+])  # fmt: skip
 def test_the_length_that_is_told_is_the_length_that_is_trained(options, batches, tiny, digits, tmp_path, monkeypatch):
     bars = []
     monkeypatch.setattr("ablations.harness.training.train.tqdm", lambda **given: bars.append(tqdm(**given)) or bars[-1])

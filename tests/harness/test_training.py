@@ -5,6 +5,7 @@ import csv
 import json
 import math
 import os
+from unittest.mock import Mock
 
 import lightning
 import pytest
@@ -188,16 +189,13 @@ def test_a_resumed_run_has_the_same_weights_to_the_last_bit(
     ]
 
 
-@pytest.mark.parametrize(
-    ("file", "number", "before"),
-    [
-        ("last.ckpt", 2, True),  # the second checkpoint is written, but not yet in its place
-        ("last.ckpt", 2, False),  # it is in its place, but the table is one epoch behind
-        ("metrics.csv", 2, False),  # everything is trained, nothing tested
-        ("weights.safetensors", 1, True),  # everything is tested
-        ("done", 1, True),  # only `done` is missing
-    ],
-)
+@pytest.mark.parametrize(("file", "number", "before"), [
+    ("last.ckpt", 2, True),  # the second checkpoint is written, but not yet in its place
+    ("last.ckpt", 2, False),  # it is in its place, but the table is one epoch behind
+    ("metrics.csv", 2, False),  # everything is trained, nothing tested
+    ("weights.safetensors", 1, True),  # everything is tested
+    ("done", 1, True),  # only `done` is missing
+])  # fmt: skip
 def test_an_end_between_two_files_costs_nothing(tiny, digits, finished, tmp_path, monkeypatch, file, number, before):
     run = tiny(epochs=2)
     folder, done = finished(run, digits)
@@ -238,11 +236,7 @@ def test_ctrl_c_in_training_and_in_testing_is_no_error(tiny, digits, finished, t
     folder, _ = finished(run, digits)
     for hook in ("on_train_epoch_start", "on_test_epoch_start"):
         with monkeypatch.context() as patch:
-
-            def press(*_):
-                raise KeyboardInterrupt
-
-            patch.setattr(Classifier, hook, press)
+            patch.setattr(Classifier, hook, Mock(side_effect=KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 quietly(run, digits, tmp_path)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the next Ctrl-C works too"

@@ -1,7 +1,5 @@
 """The watch of spatial transformers: what whole runs log, exactness of training and resume, shares of two processes."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any
@@ -53,26 +51,22 @@ class Logged(lightning.LightningModule):
 def epoch(watched: nn.Module, watch: TransformerWatch, sizes: tuple[int, ...], other: Any = 0.0) -> dict[str, float]:
     """What an epoch of batches of these sizes logs."""
     logged = Logged(other)
-    watch.on_train_epoch_start(logged)  # type: ignore[arg-type]
+    watch.on_train_epoch_start(logged)
     torch.manual_seed(1)
     for size in sizes:
         watch.on_train_batch_start()
         watched(torch.rand(size, 1, 16, 16))
         watch.on_train_batch_end()
-    watch.on_train_epoch_end(logged, logged)  # type: ignore[arg-type]
+    watch.on_train_epoch_end(logged, logged)
     return logged.values
 
 
-@pytest.mark.parametrize(
-    ("theta", "expected"),
-    [
-        ([1.0, 0, 0, 0, 1, 0], (0, 0, 0, 0)),
-        ([1.0, 0, 5, 0, 1, 0], (100, 100, 0, 100)),
-        ([0.0, 0, 0, 0, 0, 0], (0, 100, 100, 0)),
-        ([1.0, 0, 1, 0, 1, 0], (0, 0, 0, 50)),
-    ],
-    ids=["identity", "outside", "no size", "half outside"],
-)
+@pytest.mark.parametrize(("theta", "expected"), [
+    ([1.0, 0, 0, 0, 1, 0], (0, 0, 0, 0)),
+    ([1.0, 0, 5, 0, 1, 0], (100, 100, 0, 100)),
+    ([0.0, 0, 0, 0, 0, 0], (0, 100, 100, 0)),
+    ([1.0, 0, 1, 0, 1, 0], (0, 0, 0, 50)),
+], ids=["identity", "outside", "no size", "half outside"])  # fmt: skip
 def test_shares_of_an_epoch(theta: list[float], expected: tuple[float, ...]) -> None:
     watched = network(theta=theta)
     watch = TransformerWatch(watched)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from typing import ClassVar
+from unittest.mock import Mock
 
 import torch
 from test_training import FILES, poison
@@ -27,13 +28,9 @@ def test_a_second_trial_repeats_nothing(small_ablation, tmp_path, monkeypatch, c
     assert len(times) == 2 * len(FILES) + 2 * (2 + 3), "with answers to each probe and what is noted of them"
     assert {f.name.partition("-")[0] for f in times if f.parent.name == "probes"} == asked
     capsys.readouterr()
-
-    def refuse(*_, **__):
-        raise AssertionError("trained or asked again")
-
     with monkeypatch.context() as patch:
-        patch.setattr("ablations.harness.execution.perform.train", refuse)
-        patch.setattr("ablations.probes.lesions.lesions.error_rates", refuse)
+        for name in ("harness.execution.perform.train", "probes.lesions.lesions.error_rates"):
+            patch.setattr(f"ablations.{name}", Mock(side_effect=AssertionError("trained or asked again")))
         assert carried_out(ablation, tmp_path, **TWO) is False
     out = capsys.readouterr().out
     assert out.count("already trained, already probed") == 2

@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import tiny_trial
@@ -303,23 +304,12 @@ def test_disabled_leaves_no_trace(carried_out):
     assert not told(printed)
 
 
-def fail(error):
-    def failing(*_, **__):
-        raise error
-
-    return failing
-
-
-@pytest.mark.parametrize(
-    ("where", "error", "said"),
-    [
-        ("wandb.init", ConnectionError("no route to host\nand more"), "ConnectionError: no route to host"),
-        (f"{Tracker.__module__}.Tracker.__init__", AttributeError("numpy has no float_"), "AttributeError"),
-    ],
-    ids=["start", "make"],
-)
+@pytest.mark.parametrize(("where", "error", "said"), [
+    ("wandb.init", ConnectionError("no route to host\nand more"), "ConnectionError: no route to host"),
+    (f"{Tracker.__module__}.Tracker.__init__", AttributeError("numpy has no float_"), "AttributeError"),
+], ids=["start", "make"])  # fmt: skip
 def test_a_tracker_that_cannot_begin_loses_no_run(carried_out, monkeypatch, where, error, said):
-    monkeypatch.setattr(where, fail(error))
+    monkeypatch.setattr(where, Mock(side_effect=error))
     printed, out = carried_out("offline")
     (line,) = told(printed)
     assert said in line
@@ -365,7 +355,7 @@ def test_a_tracker_that_cannot_end_loses_no_run(carried_out, monkeypatch):
 def test_an_artifact_that_cannot_be_noted_costs_a_line_and_no_metric(carried_out, monkeypatch):
     import wandb
 
-    monkeypatch.setattr(wandb.Artifact, "add_reference", fail(TypeError("artifacts have changed")))
+    monkeypatch.setattr(wandb.Artifact, "add_reference", Mock(side_effect=TypeError("artifacts have changed")))
     printed, out = carried_out("offline")
     assert told(printed)[0] == "  W&B has no artifact of the dataset (TypeError: artifacts have changed)"
     (train,) = kept_runs(out)["train"]

@@ -1,7 +1,5 @@
 """The table of every registered network: what is published of it, and how to make it small enough to compute with."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 
@@ -54,27 +52,21 @@ RESNETS = {
 }
 RESNEXTS = {  # the ImageNet ladder as timm's ResNet(cardinality, base_width) counts
     "resnext_cifar": Row(34_426_698, {"width": 2, "cardinality": 2}),
-    "resnext29_1x64d": Row(4_914_250, {"width": 2}),
-    "resnext29_2x64d": Row(9_130_314, {"width": 2}),
-    "resnext29_4x64d": Row(17_562_442, {"width": 2}),
-    "resnext29_8x64d": Row(34_426_698, {"width": 2}),  # 1611.05431, table 7: 34.4 M and 68.1 M
-    "resnext29_16x64d": Row(68_155_210, {"width": 2}),
     "resnext50_1x64d": Row(25_557_032, {"width": 2}, 4.1e9),
-    "resnext50_2x40d": Row(25_425_000, {"width": 2}),
-    "resnext50_4x24d": Row(25_292_968, {"width": 2}),
-    "resnext50_8x14d": Row(25_603_016, {"width": 2}),
     "resnext50_32x4d": Row(25_028_904, {"width": 2}, 4.2e9),  # table 1
-    "resnext101_1x64d": Row(44_549_160, {"width": 2}),
-    "resnext101_2x40d": Row(44_456_296, {"width": 2}),
-    "resnext101_4x24d": Row(44_363_432, {"width": 2}),
-    "resnext101_8x14d": Row(45_104_328, {"width": 2}),
-    "resnext101_32x4d": Row(44_177_704, {"width": 2}),
-    "resnext101_2x64d": Row(84_198_184, {"width": 2}),
-    "resnext101_64x4d": Row(83_455_272, {"width": 2}),
+    **{
+        f"resnext{form}d": Row(count, {"width": 2})
+        for form, count in {  # 1611.05431, table 7: 34.4 M and 68.1 M of the last two in 29 layers
+            "29_1x64": 4_914_250, "29_2x64": 9_130_314, "29_4x64": 17_562_442, "29_8x64": 34_426_698,
+            "29_16x64": 68_155_210, "50_2x40": 25_425_000, "50_4x24": 25_292_968, "50_8x14": 25_603_016,
+            "101_1x64": 44_549_160, "101_2x40": 44_456_296, "101_4x24": 44_363_432, "101_8x14": 45_104_328,
+            "101_32x4": 44_177_704, "101_2x64": 84_198_184, "101_64x4": 83_455_272,
+        }.items()
+    },
     "wide_resnet50_2": Row(68_883_240, {"width": 2}, 11.4e9),
     "wide_resnet_cifar": Row(36_479_194, {"width": 2, "widening": 2}, 5.2e9),
     "wrn28_10": Row(36_479_194, {"width": 1}, 5.2e9),  # 1605.07146, table 4: 36.5 M
-}
+}  # fmt: skip
 VGG_TINY = {"width": 2, "hidden": 8}
 VGGS = {
     # 13 convolutions 14 714 688, hidden layer 262 656, classifier 5130; batch norm adds 2 * 4224.
@@ -167,14 +159,4 @@ HIGHWAYS = {
     "highway19": Row(2_277_242, {"width": 2}, tiny_image=16),
     "highway32": Row(1_232_902, {}, tiny_image=8),
 }
-TABLE: dict[str, Row] = {
-    **RESNETS,
-    **RESNEXTS,
-    **VGGS,
-    **PLAIN,
-    **DENSENETS,
-    **UNETS,
-    **TRANSFORMED,
-    **GOOGLENETS,
-    **HIGHWAYS,
-}
+TABLE: dict[str, Row] = RESNETS | RESNEXTS | VGGS | PLAIN | DENSENETS | UNETS | TRANSFORMED | GOOGLENETS | HIGHWAYS

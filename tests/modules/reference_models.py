@@ -1,7 +1,5 @@
 """Models of torchvision and timm that are small and whose every layer matters."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

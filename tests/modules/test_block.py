@@ -1,7 +1,5 @@
 """The block equation: routes of the three merges, and the parameter-free shortcut."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -36,14 +34,7 @@ class Times(Shift):
 
 def make(merge: str) -> Block:
     """pre(x) = x + 1, shortcut(u) = 2u, branch(u) = 3u, post(y) = y + 4."""
-    return Block(
-        Times(3.0),
-        Times(2.0),
-        pre=Shift(1.0),
-        post=Shift(4.0),
-        merge=merge,
-        branch_channels=3,  # type: ignore[arg-type]
-    )
+    return Block(Times(3.0), Times(2.0), pre=Shift(1.0), post=Shift(4.0), merge=merge, branch_channels=3)
 
 
 ZERO = torch.zeros_like(X)
@@ -65,7 +56,7 @@ def test_route(merge: str, route: str) -> None:
     block = make(merge)
     torch.testing.assert_close(block(X, route=route), EXPECTED[merge, route])
     assert block.route == "both"
-    block.route = route  # type: ignore[assignment]
+    block.route = route
     torch.testing.assert_close(block(X), EXPECTED[merge, route])
 
 
@@ -73,7 +64,6 @@ def test_route(merge: str, route: str) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_deleted_block_does_not_run_its_branch(merge: str, bad: float) -> None:
     block = make(merge)
-    assert isinstance(block.branch, Times)
     block.branch.by.data.fill_(bad)
     assert block(X, route="shortcut").isfinite().all()
     assert block.branch.calls == 0
@@ -83,14 +73,12 @@ def test_deleted_block_does_not_run_its_branch(merge: str, bad: float) -> None:
 def test_branch_alone_does_not_run_the_shortcut(merge: str) -> None:
     block = make(merge)
     block(X, route="branch")
-    assert isinstance(block.shortcut, Times)
     assert block.shortcut.calls == 0
 
 
 def test_plain_block_does_not_run_its_shortcut() -> None:
     block = make("replace")
     block(X)
-    assert isinstance(block.shortcut, Times)
     assert block.shortcut.calls == 0
 
 
@@ -101,7 +89,7 @@ def test_defaults_are_identities() -> None:
 
 def test_bad_merge_is_named() -> None:
     with pytest.raises(ValueError, match="add, replace, concat, got 'multiply'"):
-        Block(nn.Identity(), merge="multiply")  # type: ignore[arg-type]
+        Block(nn.Identity(), merge="multiply")
     with pytest.raises(ValueError, match="branch_channels"):
         Block(nn.Identity(), merge="concat")
 

@@ -1,12 +1,8 @@
 """The Classifier as users of Lightning use it: validate, fit and test in any order, auxiliary heads, sequences."""
 
-from __future__ import annotations
-
-from typing import Any
-
-import lightning
 import pytest
 import torch
+from test_lightning import trainer
 
 from datamodules import ImageData
 from modules.training.classifier import Classifier
@@ -17,16 +13,8 @@ def classifier(name: str, classes: int = 10, **arguments: object) -> Classifier:
     return Classifier(name, arguments, {"learning_rate": 0.01}, classes, 1)
 
 
-def trainer(tmp_path: Any) -> lightning.Trainer:
-    return lightning.Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        default_root_dir=tmp_path, enable_model_summary=False, limit_train_batches=3,
-        log_every_n_steps=1,
-    )  # fmt: skip
-
-
-def test_validate_fit_and_test_in_any_order(digits: ImageData, tmp_path: Any) -> None:
-    module, loop = classifier("resnet20", width=2), trainer(tmp_path)
+def test_validate_fit_and_test_in_any_order(digits: ImageData) -> None:
+    module, loop = classifier("resnet20", width=2), trainer(limit_train_batches=3)
     loop.validate(module, digits, verbose=False)
     loop.fit(module, digits)
     tested = loop.test(module, digits, verbose=False)[0]
@@ -36,11 +24,11 @@ def test_validate_fit_and_test_in_any_order(digits: ImageData, tmp_path: Any) ->
     assert loop.test(module, digits, verbose=False)[0] != tested
 
 
-def test_auxiliary_heads_take_part_in_training_alone(digits: ImageData, tmp_path: Any) -> None:
+def test_auxiliary_heads_take_part_in_training_alone(digits: ImageData) -> None:
     module = classifier("googlenet_cifar", width=4, auxiliary=True)
     before = {name: p.clone() for name, p in module.network.named_parameters() if name.startswith("auxiliary.")}
     assert before
-    loop = trainer(tmp_path)
+    loop = trainer(limit_train_batches=3)
     loop.fit(module, digits)
     after = dict(module.network.named_parameters())
     assert all(not torch.equal(before[name], after[name]) for name in before)

@@ -1,7 +1,5 @@
 """Co-localisation: the triplets, the module around them, and the measure of what is found."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,9 +72,7 @@ def test_the_gradient_reaches_localiser_and_encoder(encoder: str, pairs: ImageDa
     training_triplets(network, images_of(pairs)).loss().backward()
     gradients = {name: p.grad for name, p in network.named_parameters()}
     assert all(g is not None and g.isfinite().all() for g in gradients.values())
-    theta = gradients["stem.transformer.branch.localisation.theta.weight"]
-    assert theta is not None
-    assert theta.abs().sum() > 0
+    assert gradients["stem.transformer.branch.localisation.theta.weight"].abs().sum() > 0
     encoders = [name for name in gradients if not name.startswith("stem")]
     assert bool(encoders) == (encoder == "cnn")
     assert all(g.abs().sum() > 0 for name, g in gradients.items() if name in encoders and g is not None)
@@ -126,7 +122,7 @@ class Answers(nn.Module):
 
 def test_true_boxes_are_found(pairs: ImageData) -> None:
     network = made()
-    boxes = pairs.truth["test"]["boxes"]  # type: ignore[attr-defined]
+    boxes = pairs.truth["test"]["boxes"]
     middles = (boxes[..., :2] + boxes[..., 2:]).flatten(0, 1) / 2
     localiser(network).localisation.theta = Answers(middles)
     overlaps = window_overlaps(network, pairs)
@@ -176,7 +172,7 @@ def test_the_harness_trains_it_and_goes_on_where_it_was_killed(
     kept = History.on_train_epoch_end
 
     def killed(self: History, *arguments: object) -> None:
-        kept(self, *arguments)  # type: ignore[arg-type]
+        kept(self, *arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -1,7 +1,5 @@
 """DenseNet: against torchvision and timm, its forms, dropout, and memory given back by recomputing."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

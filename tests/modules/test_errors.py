@@ -1,7 +1,5 @@
 """The words of other people's errors: one line, and never none."""
 
-from __future__ import annotations
-
 import io
 
 import pytest
@@ -12,14 +10,11 @@ from datamodules.sources.decoding import opened
 from modules.errors import first_line
 
 
-@pytest.mark.parametrize(
-    ("message", "first", "whole"),
-    [
-        ("", "AssertionError", "AssertionError"),
-        (" \n", "AssertionError", "AssertionError"),
-        ("\n  expected 4\ngot 3", "expected 4", "expected 4 got 3"),
-    ],
-)
+@pytest.mark.parametrize(("message", "first", "whole"), [
+    ("", "AssertionError", "AssertionError"),
+    (" \n", "AssertionError", "AssertionError"),
+    ("\n  expected 4\ngot 3", "expected 4", "expected 4 got 3"),
+])  # fmt: skip
 def test_words_of_an_error(message: str, first: str, whole: str) -> None:
     assert first_line(AssertionError(message)) == first
     assert one_line(AssertionError(message)) == whole

@@ -1,7 +1,5 @@
 """Models of timm and torchvision as networks: the same logits, blocks, routes, gradients and weights."""
 
-from __future__ import annotations
-
 import copy
 import io
 from collections import Counter

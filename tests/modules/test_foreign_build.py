@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from test_foreign import IMAGES, NARROW, run
 from torch import Tensor, nn
 
 from ablations.probes.landscape.curvature.hessian import Hessian
@@ -22,16 +23,6 @@ from modules.blocks.network import evaluating
 from modules.foreign.adoption import adopt, build_foreign
 from modules.listing import keys
 from modules.weights import load_weights, save_weights
-
-IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-NARROW = {"channels": (64, 64, 96, 128)}  # timm's argument; the structure stays, the time goes
-
-
-@torch.no_grad()
-def run(network: nn.Module) -> Tensor:
-    found: Tensor = network(IMAGES)
-    return found
-
 
 # What is built.
 
@@ -51,14 +42,11 @@ def test_build_takes_classes_channels_and_arguments_and_draws_as_timm_does() -> 
     assert network.training
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "unit", "path"),
-    [
-        ("timm:resnet18", NARROW, None, ""),
-        ("timm:vit_tiny_patch16_224", {"img_size": 64, "depth": 2}, None, ""),
-        ("torchvision:mobilenet_v3_small", {}, "features_3", "features.3"),  # it keeps its shape
-    ],
-)
+@pytest.mark.parametrize(("name", "arguments", "unit", "path"), [
+    ("timm:resnet18", NARROW, None, ""),
+    ("timm:vit_tiny_patch16_224", {"img_size": 64, "depth": 2}, None, ""),
+    ("torchvision:mobilenet_v3_small", {}, "features_3", "features.3"),  # it keeps its shape
+])  # fmt: skip
 def test_weights_have_the_names_of_the_library_or_ours(
     name: str, arguments: dict[str, Any], unit: str | None, path: str, tmp_path: Path
 ) -> None:
@@ -120,19 +108,16 @@ def test_the_hessian_of_a_transformer() -> None:
 # What is refused.
 
 
-@pytest.mark.parametrize(
-    ("name", "channels", "arguments", "message"),
-    [
-        ("resnet18", 3, {}, "named timm:MODEL or torchvision:MODEL, got 'resnet18'"),
-        ("timm:", 3, {}, "named timm:MODEL"),
-        ("timm:resnet181", 3, {}, "no model 'resnet181'; did you mean"),
-        ("timm:resnet18", 3, {"depht": 3}, "timm cannot build resnet18: .*depht"),
-        ("torchvision:", 3, {}, "named timm:MODEL or torchvision:MODEL"),
-        ("torchvision:resnet19", 3, {}, "no model 'resnet19' for images; did you mean resnet1"),
-        ("torchvision:deeplabv3_resnet50", 3, {}, "no model 'deeplabv3_resnet50' for images"),
-        ("torchvision:resnet18", 1, {}, "resnet18 takes images of 3 channels; this data has 1"),
-    ],
-)
+@pytest.mark.parametrize(("name", "channels", "arguments", "message"), [
+    ("resnet18", 3, {}, "named timm:MODEL or torchvision:MODEL, got 'resnet18'"),
+    ("timm:", 3, {}, "named timm:MODEL"),
+    ("timm:resnet181", 3, {}, "no model 'resnet181'; did you mean"),
+    ("timm:resnet18", 3, {"depht": 3}, "timm cannot build resnet18: .*depht"),
+    ("torchvision:", 3, {}, "named timm:MODEL or torchvision:MODEL"),
+    ("torchvision:resnet19", 3, {}, "no model 'resnet19' for images; did you mean resnet1"),
+    ("torchvision:deeplabv3_resnet50", 3, {}, "no model 'deeplabv3_resnet50' for images"),
+    ("torchvision:resnet18", 1, {}, "resnet18 takes images of 3 channels; this data has 1"),
+])  # fmt: skip
 def test_build_refuses(name: str, channels: int, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         build_foreign(name, 10, channels, **arguments)
@@ -153,15 +138,12 @@ def test_pretrained_weights_are_for_their_own_classes_and_need_their_server(
         build_foreign("torchvision:resnet18", 10, pretrained=True)
 
 
-@pytest.mark.parametrize(
-    "surgery",
-    [
-        lambda model: removed(model, ["layer1.0"]),
-        lambda model: routed(model, {"layer1.0": "branch"}),
-        lambda model: reordered(model, ["layer1.0"]),
-        lambda model: set_survival(model, 0.5),
-    ],
-)
+@pytest.mark.parametrize("surgery", [
+    lambda model: removed(model, ["layer1.0"]),
+    lambda model: routed(model, {"layer1.0": "branch"}),
+    lambda model: reordered(model, ["layer1.0"]),
+    lambda model: set_survival(model, 0.5),
+])  # fmt: skip
 def test_surgery_on_a_model_says_what_to_do(surgery: Callable[[nn.Module], Any]) -> None:
     model = timm.create_model("resnet18", **NARROW)
     with pytest.raises(TypeError, match=r"got timm.*ResNet; .* modules\.foreign\.adopt") as caught, surgery(model):
@@ -202,23 +184,20 @@ def drawing() -> nn.Module:
     return Odd(lambda self, x: nn.functional.dropout(self.body(x), 0.5, True))
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: timm.create_model("hrnet_w18_small"),
-            "HighResolutionNet cannot be divided into blocks: .*4 of its .* layers",
-        ),
-        (lambda: timm.create_model("dla46x_c"), "DLA cannot be divided into blocks: .* layers"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5)), "no chain of units: 0 of its 1 layers"),
-        (
-            lambda: Odd(lambda self, x: self.body(x) if x.sum() > 0 else x),
-            "Odd cannot be divided into blocks: its forward cannot be traced",
-        ),
-        (lambda: Odd(lambda self, x: (self.body(x), x)), "it gives more than one tensor"),
-        (drawing, "it gives other logits"),
-    ],
-)
+@pytest.mark.parametrize(("make", "message"), [
+    (
+        lambda: timm.create_model("hrnet_w18_small"),
+        "HighResolutionNet cannot be divided into blocks: .*4 of its .* layers",
+    ),
+    (lambda: timm.create_model("dla46x_c"), "DLA cannot be divided into blocks: .* layers"),
+    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5)), "no chain of units: 0 of its 1 layers"),
+    (
+        lambda: Odd(lambda self, x: self.body(x) if x.sum() > 0 else x),
+        "Odd cannot be divided into blocks: its forward cannot be traced",
+    ),
+    (lambda: Odd(lambda self, x: (self.body(x), x)), "it gives more than one tensor"),
+    (drawing, "it gives other logits"),
+])  # fmt: skip
 def test_refused_in_one_line(make: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         adopt(make(), IMAGES)

@@ -1,7 +1,5 @@
 """GoogLeNet: table 1, paths, auxiliary heads, and torchvision's network with the same weights."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The LightningModules as users of Lightning expect them: by name alone, under any Trainer, with its tools."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -96,31 +94,25 @@ def test_what_is_unknown_is_named(data: ImageData) -> None:
 # -- how long it is trained -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fields", "rates"),
-    [
-        ({"milestones": (0.5, 0.75)}, [0.4, 0.4, 0.04, 0.004]),
-        ({"schedule": "linear"}, [0.4, 0.3, 0.2, 0.1]),
-        ({"schedule": "cosine"}, [0.4, 0.2 + 0.1 * 2**0.5, 0.2, 0.2 - 0.1 * 2**0.5]),
-        ({"schedule": "exponential", "final_fraction": 0.0001}, [0.4, 0.04, 0.004, 0.0004]),
-        ({"schedule": "linear", "warmup_steps": 4}, [0.1, 0.3, 0.4, 0.2]),
-        ({"schedule": "linear", "warmup_steps": 4, "warmup_rate": 0.01}, [0.01, 0.01, 0.4, 0.2]),
-    ],
-)
+@pytest.mark.parametrize(("fields", "rates"), [
+    ({"milestones": (0.5, 0.75)}, [0.4, 0.4, 0.04, 0.004]),
+    ({"schedule": "linear"}, [0.4, 0.3, 0.2, 0.1]),
+    ({"schedule": "cosine"}, [0.4, 0.2 + 0.1 * 2**0.5, 0.2, 0.2 - 0.1 * 2**0.5]),
+    ({"schedule": "exponential", "final_fraction": 0.0001}, [0.4, 0.04, 0.004, 0.0004]),
+    ({"schedule": "linear", "warmup_steps": 4}, [0.1, 0.3, 0.4, 0.2]),
+    ({"schedule": "linear", "warmup_steps": 4, "warmup_rate": 0.01}, [0.01, 0.01, 0.4, 0.2]),
+])  # fmt: skip
 def test_schedules(fields: dict[str, Any], rates: list[float]) -> None:
     recipe = Recipe(epochs=1, learning_rate=0.4, **fields)
     assert [learning_rate(recipe, step, 8) for step in (0, 2, 4, 6)] == pytest.approx(rates)
 
 
-@pytest.mark.parametrize(
-    ("options", "steps"),
-    [
-        ({"max_epochs": 2, "limit_train_batches": 4}, 8),
-        ({"max_epochs": 4, "overfit_batches": 2}, 8),
-        ({"max_epochs": -1, "max_steps": 8}, 8),
-        ({"max_epochs": 4, "limit_train_batches": 4, "accumulate_grad_batches": 2}, 8),
-    ],
-)
+@pytest.mark.parametrize(("options", "steps"), [
+    ({"max_epochs": 2, "limit_train_batches": 4}, 8),
+    ({"max_epochs": 4, "overfit_batches": 2}, 8),
+    ({"max_epochs": -1, "max_steps": 8}, 8),
+    ({"max_epochs": 4, "limit_train_batches": 4, "accumulate_grad_batches": 2}, 8),
+])  # fmt: skip
 @pytest.mark.filterwarnings("error:training has no end")
 def test_the_schedule_is_as_long_as_the_trainer_trains(data: ImageData, options: dict[str, Any], steps: int) -> None:
     module, rates = Classifier("resnet20", SMALL, {"schedule": "linear"}), Rates()
@@ -156,13 +148,13 @@ def test_overfitting_learns_its_batches_by_heart(data: ImageData) -> None:
 def test_predictions_are_the_networks_logits_in_order(data: ImageData) -> None:
     module = Classifier("resnet20", SMALL)
     loop = trainer(precision="bf16-mixed")
-    logits = torch.cat(loop.predict(module, data))  # type: ignore[arg-type]
+    logits = torch.cat(loop.predict(module, data))
     assert logits.dtype == torch.float32
     with torch.no_grad():
         expected = [module.network.eval()(images) for images, _ in data.evaluation_batches("test")]
     assert torch.equal(logits, torch.cat(expected))
     images = torch.cat([images for images, _ in data.test_dataloader()])
-    (alone,) = loop.predict(module, DataLoader(images, batch_size=len(images)))  # type: ignore[misc, arg-type]
+    (alone,) = loop.predict(module, DataLoader(images, batch_size=len(images)))
     torch.testing.assert_close(alone, logits)
 
 
@@ -177,7 +169,6 @@ def test_the_rate_that_lightning_finds_is_trained_with_and_saved(data: ImageData
     module = Classifier("resnet20", SMALL, {"schedule": "linear"})
     loop = trainer(max_epochs=2, limit_val_batches=1, callbacks=[rates := Rates()], default_root_dir=tmp_path)
     found = Tuner(loop).lr_find(module, datamodule=data, num_training=25, early_stop_threshold=None)
-    assert found is not None
     assert module.lr == module.recipe.learning_rate == found.suggestion() != recipe_for("resnet20").learning_rate
     rates.found.clear()
     loop.fit(module, data)

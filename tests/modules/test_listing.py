@@ -1,7 +1,5 @@
 """`python -m modules`: every network on one line, the blocks of one, plain data."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Chains with blocks inside blocks, paths side by side, auxiliary heads, recomputation, sizes, features."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -108,7 +106,7 @@ def test_recomputation_changes_no_number(recompute: int, auxiliary: bool) -> Non
         loss.backward()
         found.append([loss, *(p.grad for p in network.parameters()), *network.buffers()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-    assert network.block("block1").branch[1].num_batches_tracked == 1  # type: ignore[index]
+    assert network.block("block1").branch[1].num_batches_tracked == 1
 
 
 def test_recomputation_keeps_fewer_activations() -> None:
@@ -128,15 +126,12 @@ def test_recomputation_keeps_fewer_activations() -> None:
     assert kept(5) < 0.35 * kept(0)
 
 
-@pytest.mark.parametrize(
-    ("allowed", "good", "bad"),
-    [
-        (InputSize(), [1, 33], []),
-        (InputSize(16), [16, 17], [15]),
-        (InputSize(188, 16), [188, 204, 572], [187, 570, 172]),
-        (InputSize(28, 0), [28], [27, 29, 56]),
-    ],
-)
+@pytest.mark.parametrize(("allowed", "good", "bad"), [
+    (InputSize(), [1, 33], []),
+    (InputSize(16), [16, 17], [15]),
+    (InputSize(188, 16), [188, 204, 572], [187, 570, 172]),
+    (InputSize(28, 0), [28], [27, 29, 56]),
+])  # fmt: skip
 def test_input_sizes(allowed: InputSize, good: list[int], bad: list[int]) -> None:
     for pixels in good:
         allowed.check(torch.Size([2, 3, pixels, pixels]))

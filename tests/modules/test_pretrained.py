@@ -1,7 +1,5 @@
 """Pretrained weights where their server does not answer: one line in seconds, or the weights of this machine."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Iterator

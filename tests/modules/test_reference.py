@@ -1,7 +1,5 @@
 """Our networks against torchvision and timm with the same weights: the same logits, and the same training step."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any
@@ -27,14 +25,8 @@ def resnet_name(ours: str) -> str:
 
 
 # The stem of three convolutions, where timm counts its layers; the third batch norm is its bn1.
-DEEP_STEM = {
-    "conv1": "conv1.0",
-    "bn1": "conv1.1",
-    "conv2": "conv1.3",
-    "bn2": "conv1.4",
-    "conv3": "conv1.6",
-    "bn3": "bn1",
-}
+DEEP_STEM = {"conv1": "conv1.0", "bn1": "conv1.1", "conv2": "conv1.3", "bn2": "conv1.4"}
+DEEP_STEM |= {"conv3": "conv1.6", "bn3": "bn1"}
 
 
 def deep_stem_name(ours: str) -> str:

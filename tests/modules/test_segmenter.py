@@ -1,18 +1,15 @@
 """Segmentation: boundaries against loops over pixels, the metrics of an epoch, training by name, a checkpoint alone."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix
+from test_lightning import trainer as quiet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -152,21 +149,14 @@ def ink() -> tuple[Tensor, Tensor]:
     return (pixels / 8 - 1 + 0.3 * noise)[:, None], (pixels >= 8).long()
 
 
-def trainer_in(folder: Path, **words: Any) -> lightning.Trainer:
-    return lightning.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, default_root_dir=folder, **words,
-    )  # fmt: skip
-
-
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
 def test_training_by_name_beats_the_background_and_a_checkpoint_restores_it(tmp_path: Path) -> None:
     images, masks = ink()
-    module, trainer = make(), trainer_in(tmp_path, max_epochs=3)
+    module, trainer = make(), quiet(max_epochs=3)
     train = DataLoader(TensorDataset(images[:320], masks[:320]), 32, shuffle=True)
     held_out = DataLoader(TensorDataset(images[320:], masks[320:]), 40)
-    before = trainer_in(tmp_path).validate(make(), held_out, verbose=False)[0]  # the same seed: the same weights
+    before = quiet().validate(make(), held_out, verbose=False)[0]  # the same seed: the same weights
     trainer.fit(module, train, held_out)
 
     after = {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -189,14 +179,14 @@ def test_training_by_name_beats_the_background_and_a_checkpoint_restores_it(tmp_
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
-def test_metrics_of_an_epoch_are_those_of_all_its_pixels(tmp_path: Path) -> None:
+def test_metrics_of_an_epoch_are_those_of_all_its_pixels() -> None:
     """Unequal batches, four classes of which one is neither predicted nor true, a network that gives smaller maps."""
     module = make("unet", num_classes=4, dropout=0.0)
     images = torch.randn(5, 1, 48, 48, generator=torch.Generator().manual_seed(0))
     masks = torch.randint(0, 3, (5, 48, 48), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         module.network.head.conv.bias[3] = -100.0
-    logged = trainer_in(tmp_path).test(module, DataLoader(TensorDataset(images, masks), 2), verbose=False)[0]
+    logged = quiet().test(module, DataLoader(TensorDataset(images, masks), 2), verbose=False)[0]
 
     with torch.no_grad():
         logits = module.eval()(images)

@@ -1,7 +1,5 @@
 """Weights that other programs saved: found in their checkpoints, renamed, converted, or refused in one line."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -116,23 +114,20 @@ def replaced(state: State, name: str, change: Callable[[Tensor], Tensor]) -> Sta
 FC = "head.fc.weight"
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "says"),
-    [
-        (FC, lambda t: t.to(torch.complex64), "complex64"),
-        (FC, lambda t: t.to_sparse(), "sparse"),
-        (FC, lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "quantised"),
-        (FC, lambda t: t.to("meta"), "without content"),
-        (FC, lambda t: t.to(torch.float8_e4m3fn), "float8_e4m3fn; float32 is wanted"),
-        (FC, lambda t: t.to(torch.int8), "int8; float32 is wanted"),
-        (FC, lambda t: t > 0, "bool; float32 is wanted"),
-        (FC, lambda t: t.double() * 1e300, "not finite"),
-        (FC, lambda t: t / 0, "not finite"),
-        ("stem.bn1.running_var", lambda t: t * float("nan"), "not finite"),
-        ("stem.bn1.running_var", lambda t: t - 5, "variances below 0"),
-        ("stem.bn1.num_batches_tracked", lambda t: t + 0.5, "float32; int64 is wanted"),
-    ],
-)
+@pytest.mark.parametrize(("name", "change", "says"), [
+    (FC, lambda t: t.to(torch.complex64), "complex64"),
+    (FC, lambda t: t.to_sparse(), "sparse"),
+    (FC, lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "quantised"),
+    (FC, lambda t: t.to("meta"), "without content"),
+    (FC, lambda t: t.to(torch.float8_e4m3fn), "float8_e4m3fn; float32 is wanted"),
+    (FC, lambda t: t.to(torch.int8), "int8; float32 is wanted"),
+    (FC, lambda t: t > 0, "bool; float32 is wanted"),
+    (FC, lambda t: t.double() * 1e300, "not finite"),
+    (FC, lambda t: t / 0, "not finite"),
+    ("stem.bn1.running_var", lambda t: t * float("nan"), "not finite"),
+    ("stem.bn1.running_var", lambda t: t - 5, "variances below 0"),
+    ("stem.bn1.num_batches_tracked", lambda t: t + 0.5, "float32; int64 is wanted"),
+])  # fmt: skip
 @pytest.mark.filterwarnings("ignore")
 def test_tensors_of_another_kind_are_one_line(
     trained: State, fresh: Network, tmp_path: Path, name: str, change: Callable[[Tensor], Tensor], says: str

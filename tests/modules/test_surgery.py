@@ -1,7 +1,5 @@
 """Surgery is undone on exit and after an error, and changes neither parameters nor, where nothing is cut, a bit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

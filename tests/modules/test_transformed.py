@@ -1,7 +1,5 @@
 """Networks with spatial transformers: arms of equal size, several transformers, deletion, arguments."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -101,13 +99,8 @@ def test_a_transformer_in_front_of_a_network_leaves_the_rest_of_it() -> None:
     torch.manual_seed(0)
     network = build("transformed", network="densenet_cifar", network_arguments=arguments).eval()
     trunk = build("densenet_cifar", **arguments).eval()
-    trunk.load_state_dict(
-        {
-            name.replace("stem.trunk.", "stem."): tensor
-            for name, tensor in network.state_dict().items()
-            if not name.startswith("stem.transformer.")
-        }
-    )
+    state = {name.replace("stem.trunk.", "stem."): tensor for name, tensor in network.state_dict().items()}
+    trunk.load_state_dict({name: tensor for name, tensor in state.items() if "stem.transformer." not in name})
     assert list(network.blocks) == list(trunk.blocks)
     assert network.recompute == 2
     images = torch.rand(2, 3, 32, 32)

@@ -1,7 +1,5 @@
 """Failures of spatial transformers: each is counted where it is, and nowhere else."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ TRANSFORMS = ("affine", "attention", "translation", "projective", "tps")
 def grid(transform: str, scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0), size: int = SIZE) -> Grid:
     if transform == "tps":
         return SplineGrid(size, 4, scale, offset)
-    return MatrixGrid(size, transform, scale, offset)  # type: ignore[arg-type]
+    return MatrixGrid(size, transform, scale, offset)
 
 
 def found(where: Grid, theta: Tensor) -> tuple[list[bool], list[bool], list[bool]]:

@@ -1,7 +1,5 @@
 """U-Net: the published figure, a plain rewriting of it with the same weights, skips and their deletion, sizes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,11 +1,10 @@
 """Weights in files: round trips, one clear line for every file that does not fit, and no code from a file."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from argparse import Namespace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -62,11 +61,7 @@ def test_interrupted_write_leaves_the_old_file(
     path = tmp_path / "weights.safetensors"
     save_weights(network, path)
     before = path.read_bytes()
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_weights(other, path)
     assert path.read_bytes() == before
@@ -98,16 +93,13 @@ def test_missing_file_and_folder(network: Network, tmp_path: Path) -> None:
     assert "is no file" in refused(network, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("w.safetensors", b"", "not a readable safetensors file"),
-        ("w.safetensors", b"garbage, not a header", "not a readable safetensors file"),
-        ("w.pt", b"", "empty or damaged"),
-        ("w.pt", b"garbage", "no plain state dict"),
-        ("w.pt", b"PK\x03\x04 not much of a zip file", "empty or damaged"),
-    ],
-)
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("w.safetensors", b"", "not a readable safetensors file"),
+    ("w.safetensors", b"garbage, not a header", "not a readable safetensors file"),
+    ("w.pt", b"", "empty or damaged"),
+    ("w.pt", b"garbage", "no plain state dict"),
+    ("w.pt", b"PK\x03\x04 not much of a zip file", "empty or damaged"),
+])  # fmt: skip
 def test_damaged_files(network: Network, tmp_path: Path, name: str, content: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert says in refused(network, tmp_path / name)

@@ -75,14 +75,11 @@ class Functional(Twice):
         return self.second(torch.relu(self.first(x.flatten(1))))
 
 
-@pytest.mark.parametrize(
-    ("network", "reason"),
-    [
-        (Twice(), "relu is used for more than one activation"),
-        (Functional(), "1 ReLUs are computed, 0 of them by modules"),
-        (small("alexnet_cifar", image_size=16, activation="tanh"), "no ReLU"),
-    ],
-)
+@pytest.mark.parametrize(("network", "reason"), [
+    (Twice(), "relu is used for more than one activation"),
+    (Functional(), "1 ReLUs are computed, 0 of them by modules"),
+    (small("alexnet_cifar", image_size=16, activation="tanh"), "no ReLU"),
+])  # fmt: skip
 def test_guided_backpropagation_refuses_where_it_would_be_silently_wrong(network, reason):
     assert reason in why_not_guided(network, IMAGES[:1])
     with pytest.raises(ValueError, match=reason):

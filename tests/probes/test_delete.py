@@ -2,16 +2,10 @@
 
 import pytest
 import torch
+from answers import asked
 
-from ablations.harness.declare.probe import Subject
-from ablations.harness.store.records import Record, Records
 from ablations.probes.lesions.delete import DeleteEach, LesionsAtRandom
 from modules import build, removed
-
-
-def asked(probe, digits, network, seed=0):
-    measured = probe.ask(Subject(network, digits, "any", seed, torch.device("cpu")))
-    return Records(Record("x", "any", seed, *each, "", "") for each in measured)
 
 
 def resnet():
@@ -22,7 +16,7 @@ def resnet():
 @torch.no_grad()
 def test_each_block_is_deleted_and_each_that_adds_loses_its_shortcut_too(digits):
     network = resnet()
-    found = asked(DeleteEach(limit=60, shortcuts=True), digits, network)
+    found = asked(DeleteEach(limit=60, shortcuts=True), network, digits)
     ((images, labels),) = digits.evaluation_batches("test", limit=60)
     assert [row.probe for row in found] == ["intact", *["delete", "delete_shortcut"] * 6]
     deleted = found.where(probe="delete", metric="test/top1_error")
@@ -34,11 +28,11 @@ def test_each_block_is_deleted_and_each_that_adds_loses_its_shortcut_too(digits)
         assert dict(row.fields) == {"block": name, "position": str(position), "changes_shape": reshapes}
     torch.manual_seed(0)
     vgg = build("vgg_cifar", 10, 1, width=2, hidden=8, num_pools=3)
-    assert not asked(DeleteEach(limit=60, shortcuts=True), digits, vgg).where(probe="delete_shortcut")
+    assert not asked(DeleteEach(limit=60, shortcuts=True), vgg, digits).where(probe="delete_shortcut")
 
 
 def test_training_images_and_layers_behind_a_stem(digits):
-    found = asked(DeleteEach(split="train", limit=60, stem_layers=1), digits, resnet())
+    found = asked(DeleteEach(split="train", limit=60, stem_layers=1), resnet(), digits)
     assert {row.metric for row in found} == {"train/top1_error"}
     assert [row.fields["layer"] for row in found.where(probe="delete")] == list("234567")
     assert not found.where(probe="delete_shortcut")
@@ -50,7 +44,7 @@ def test_training_images_and_layers_behind_a_stem(digits):
 
 def test_the_seed_draws_blocks_and_orders(digits):
     probe, network = LesionsAtRandom(most_deleted=9, draws=4, reorderings=5, most_swaps=3, limit=60), resnet()
-    found, again, other = (asked(probe, digits, network, seed) for seed in (1, 1, 2))
+    found, again, other = (asked(probe, network, digits, seed) for seed in (1, 1, 2))
     assert found == again
     assert found.values() != other.values()
     deleted, shuffled = found.where(probe="delete_random"), found.where(probe="reorder")
@@ -67,4 +61,4 @@ def test_the_seed_draws_blocks_and_orders(digits):
 def test_blocks_of_which_no_two_have_a_shape_keep_their_order(digits):
     torch.manual_seed(0)
     network = build("resnet_cifar", 10, 1, depth=8, width=2)
-    assert {row.probe for row in asked(LesionsAtRandom(draws=1, limit=60), digits, network)} == {"delete_random"}
+    assert {row.probe for row in asked(LesionsAtRandom(draws=1, limit=60), network, digits)} == {"delete_random"}

@@ -1,7 +1,5 @@
 """The mean absolute gradient of one weight, and how a probe asks for it over training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from answers import asked
 
 from ablations.first_layer_filters import EDGE
 from ablations.harness.declare.probe import Subject
-from ablations.harness.store.records import Record, Records
 from ablations.probes.filters.first_kernels import (
     LEARNED,
     PATCHES,
@@ -35,15 +35,8 @@ def subject(digits, tmp_path):
     return Subject(network, digits, "two_streams", 0, torch.device("cpu"), snapshots=snapshots)
 
 
-def answers(probe, subject):
-    found = [
-        Record("any", "a", 0, m.point, m.metric, m.value, probe.units[m.metric], "a-0") for m in probe.ask(subject)
-    ]
-    return Records(found)
-
-
 def test_the_probe_sees_what_was_learned_and_no_colour_in_grey(subject):
-    rows = answers(FirstKernels(patches=100), subject)
+    rows = asked(FirstKernels(patches=100), subject.network, subject.data, snapshots=subject.snapshots)
     assert len(rows.where(metric="saturation")) == 0
     fits = {
         when: rows.where(metric="gabor/explained", when=when).values()
@@ -54,7 +47,7 @@ def test_the_probe_sees_what_was_learned_and_no_colour_in_grey(subject):
 
 
 def test_higher_layers_answer_to_larger_parts(subject):
-    rows = answers(LayerExtents(), subject)
+    rows = asked(LayerExtents(), subject.network, subject.data, snapshots=subject.snapshots)
     for when in (STANDING, UNTRAINED):
         layers = rows.where(probe="layer", when=when)
         found = {row.fields["depth"]: row.fields["layer"] for row in layers}

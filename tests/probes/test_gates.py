@@ -1,15 +1,12 @@
 """The gates of highway layers against the layer's formula, and how a probe asks for them before and after training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 import torch
+from answers import asked
 from torch import Tensor
 
-from ablations.harness.declare.probe import Subject
-from ablations.harness.store.records import Record, Records
 from ablations.probes.activations.gates import Gates, gated_blocks, gates
 from datamodules.images import ImageData
 from modules import Network, build
@@ -37,7 +34,7 @@ def test_gates_follow_the_formula_layer_by_layer() -> None:
     assert list(found) == [f"hidden{index}" for index in range(2, 11)]
     for name, block in net.named_blocks():
         gate = block.branch.gate
-        t = torch.sigmoid(x @ gate.weight.T + gate.bias)  # type: ignore[operator, union-attr]
+        t = torch.sigmoid(x @ gate.weight.T + gate.bias)
         x = block(x)
         assert torch.equal(found[name].bias, torch.full((4,), -1.0))
         torch.testing.assert_close(found[name].mean, t.double().mean(0))
@@ -60,7 +57,7 @@ def test_convolutional_gates_are_averaged_over_positions() -> None:
     net = build("highway_cifar", 3, 1, width=1, gate_bias=-2.0)
     seen: list[Tensor] = []
     block = net.block("stage2_layer2")
-    block.branch.gate_activation.register_forward_hook(lambda module, inputs, output: seen.append(output))  # type: ignore[union-attr, operator]
+    block.branch.gate_activation.register_forward_hook(lambda module, inputs, output: seen.append(output))
     found = gates(net, batches((3,)))
     assert "stage2_layer1" not in found, "a plain layer"
     assert set(found) == set(gated_blocks(net))
@@ -84,11 +81,7 @@ def test_the_probe_tells_layers_before_and_after_and_units_of_the_first_seed(dig
             block.get_parameter("branch.gate.bias").add_(torch.tensor([-1.0, -1.0, 1.0, 0.0]) * (name != "hidden9"))
     files = {0: tmp_path / "before.safetensors", 2: tmp_path / "after"}
 
-    def asked(seed: int, snapshots: dict[int, Path]) -> Records:
-        subject = Subject(net, digits, "any", seed, torch.device("cpu"), snapshots=snapshots, is_first=seed == 0)
-        return Records(Record("x", "any", seed, *each, "", "") for each in Gates(limit=50).ask(subject))
-
-    rows = asked(0, files)
+    rows = asked(Gates(limit=50), net, digits, snapshots=files)
     bias = rows.where(probe="layer", metric="gate/bias")
     assert set(bias.where(when="before").values()) == {-1.0}
     assert [(row.fields["layer"], row.fields["block"], row.value) for row in bias.where(when="after")] == [
@@ -99,8 +92,10 @@ def test_the_probe_tells_layers_before_and_after_and_units_of_the_first_seed(dig
     assert rows.where(probe="unit", layer=3, metric="gate/bias").values() == [-2.0, -2.0, 0.0, -1.0]
     mean = rows.where(probe="layer", layer=3, when="after", metric="gate/mean").values()
     assert sum(rows.where(probe="unit", layer=3, metric="gate/mean").values()) / 4 == pytest.approx(mean[0])
-    assert {row.probe for row in asked(1, files)} == {"layer"}, "pictures show one seed"
-    untrained = asked(0, {})
+    assert {row.probe for row in asked(Gates(limit=50), net, digits, 1, snapshots=files, is_first=False)} == {
+        "layer"
+    }, "pictures show one seed"
+    untrained = asked(Gates(limit=50), net, digits)
     assert {row.fields.get("when", "after") for row in untrained} == {"after"}
     assert not untrained.where(metric="gate/fell")
 

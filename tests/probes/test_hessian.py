@@ -271,23 +271,20 @@ def test_weights_that_change_under_a_kept_graph_are_refused():
         hessian.product(torch.ones(12))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (lambda network, data: Hessian(network.requires_grad_(False), data), "no parameters that need a gradient"),
-        (lambda network, data: Hessian(nn.Flatten(), data), "no parameters that need a gradient"),
-        (lambda network, data: Hessian(network.bfloat16(), data), "bfloat16"),
-        (lambda network, data: Hessian(network, []), "no images"),
-        (lambda network, data: Hessian(network, [numbers()]), "no images"),
-        (lambda network, data: Hessian(network, data).product(torch.ones(3)), r"shape \(12,\), got \(3,\)"),
-        (lambda network, data: Hessian(network, data).flat({"third": torch.ones(2)}), "'third'"),
-        (lambda network, data: Hessian(network, data).flat({"second": torch.ones(2)}), r"\(6,\), got \(2,\)"),
-        (lambda network, data: extremes(Hessian(network, data), steps=0), "at least one step"),
-        (lambda network, data: trace(Hessian(network, data), draws=1), "at least two draws, got 1"),
-        (lambda network, data: density(Hessian(network, data), draws=0), "at least one draw"),
-        (lambda network, data: density(Hessian(network, data), width=0.0), "width above 0"),
-    ],
-)
+@pytest.mark.parametrize(("wrong", "message"), [
+    (lambda network, data: Hessian(network.requires_grad_(False), data), "no parameters that need a gradient"),
+    (lambda network, data: Hessian(nn.Flatten(), data), "no parameters that need a gradient"),
+    (lambda network, data: Hessian(network.bfloat16(), data), "bfloat16"),
+    (lambda network, data: Hessian(network, []), "no images"),
+    (lambda network, data: Hessian(network, [numbers()]), "no images"),
+    (lambda network, data: Hessian(network, data).product(torch.ones(3)), r"shape \(12,\), got \(3,\)"),
+    (lambda network, data: Hessian(network, data).flat({"third": torch.ones(2)}), "'third'"),
+    (lambda network, data: Hessian(network, data).flat({"second": torch.ones(2)}), r"\(6,\), got \(2,\)"),
+    (lambda network, data: extremes(Hessian(network, data), steps=0), "at least one step"),
+    (lambda network, data: trace(Hessian(network, data), draws=1), "at least two draws, got 1"),
+    (lambda network, data: density(Hessian(network, data), draws=0), "at least one draw"),
+    (lambda network, data: density(Hessian(network, data), width=0.0), "width above 0"),
+])  # fmt: skip
 def test_bad_input_is_refused(wrong, message):
     network, data, _ = quadratic()
     with pytest.raises(ValueError, match=message):

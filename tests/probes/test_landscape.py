@@ -240,21 +240,18 @@ def test_refinement_computes_less_and_stays_close(tmp_path):
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"steps": 1}, "an axis of 1 points"),
-        ({"span": (1.0, -1.0)}, "not ascending"),
-        ({"span": (0.0, float("inf"))}, "not ascending"),
-        ({"batch_norm": "train"}, "batch_norm must be one of"),
-        ({"precision": "fp16"}, "precision must be one of"),
-        ({"tolerance": -1.0}, "tolerance -1"),
-        ({"tolerance": 0.1, "share": (0, 2)}, "tolerance 0.1"),
-        ({"tolerance": 0.1, "steps": 51}, r"give 2\^k \+ 1 steps, not 51"),
-        ({"share": (2, 2)}, "share 2 of 2"),
-        ({"processes": 0}, "0 processes"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "named"), [
+    ({"steps": 1}, "an axis of 1 points"),
+    ({"span": (1.0, -1.0)}, "not ascending"),
+    ({"span": (0.0, float("inf"))}, "not ascending"),
+    ({"batch_norm": "train"}, "batch_norm must be one of"),
+    ({"precision": "fp16"}, "precision must be one of"),
+    ({"tolerance": -1.0}, "tolerance -1"),
+    ({"tolerance": 0.1, "share": (0, 2)}, "tolerance 0.1"),
+    ({"tolerance": 0.1, "steps": 51}, r"give 2\^k \+ 1 steps, not 51"),
+    ({"share": (2, 2)}, "share 2 of 2"),
+    ({"processes": 0}, "0 processes"),
+])  # fmt: skip
 def test_bad_arguments_are_refused(arguments, named):
     network = BUILT["resnet"]
     with pytest.raises(ValueError, match=named):

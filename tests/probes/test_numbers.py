@@ -1,8 +1,5 @@
 """What is asked of networks that read numbers of several digits: errors, windows, and what a step costs."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answers import asked
 
 import datamodules
-from ablations.harness.declare.probe import Measurement, Subject
-from ablations.harness.store.records import Record, Records
+from ablations.harness.store.records import Records
 from ablations.probes.number_errors import NumberErrors, lengths
 from ablations.probes.timing.steps import NETWORKS, TransformerSteps
 from ablations.probes.transformers.number_windows import NumberWindows, true_boxes
@@ -24,24 +21,12 @@ from datamodules.sources.pixels import Decoded, Pixels
 from modules import build
 
 PLACES = 5
-STEPS = TransformerSteps(
-    precision="32-true", rounds=2, timed_batch=2, timed_size=16, timed_width=4, timed_hidden=8
-)  # fmt: skip
+STEPS = TransformerSteps(precision="32-true", rounds=2, timed_batch=2, timed_size=16, timed_width=4, timed_hidden=8)
 
 
 @pytest.fixture
 def numbers(digits: ImageData) -> MadeData:
-    found = datamodules.make(digits, "digit_sequences", size=16)
-    assert isinstance(found, MadeData)
-    return found
-
-
-def subject(network: Any, data: ImageData, folder: Path) -> Subject:
-    return Subject(network, data, "any", 0, torch.device("cpu"), folder=folder)
-
-
-def recorded(measured: Iterable[Measurement]) -> Records:
-    return Records(Record("invented", "any", 0, m.point, m.metric, m.value, "", "run") for m in measured)
+    return datamodules.make(digits, "digit_sequences", size=16)
 
 
 def by(found: Records, field: str, **where: Any) -> dict[str, float]:
@@ -52,7 +37,7 @@ def test_errors_of_who_always_sees_nothing(numbers: MadeData, tmp_path: Path) ->
     def nothing(images: torch.Tensor) -> torch.Tensor:
         return torch.eye(11)[:, -1:].expand(len(images), 11, PLACES)
 
-    found = recorded(NumberErrors().ask(subject(nothing, numbers, tmp_path)))
+    found = asked(NumberErrors(), nothing, numbers, folder=tmp_path)
     assert by(found, "length", probe="length") == {"0": 0.0, **dict.fromkeys("12345", 100.0)}
     length = numbers.truth["test"]["length"]
     shares = {str(place): 100 * int((length >= place).sum()) / len(length) for place in range(1, PLACES + 1)}
@@ -65,7 +50,7 @@ def test_windows_of_transformers_that_look_through_each_other(numbers: MadeData,
     for name in ("transformer1", "transformer2"):  # each takes the left half, squeezed to a square
         half = torch.tensor([0.5, 0.0, -0.5, 0.0, 1.0, 0.0])
         network.get_parameter(f"blocks.{name}.branch.localisation.theta.bias").data.copy_(half)
-    found = recorded(NumberWindows().ask(subject(network.eval(), numbers, tmp_path)))
+    found = asked(NumberWindows(), network.eval(), numbers, folder=tmp_path)
     area = by(found, "transformer", metric="window/area")
     assert area == pytest.approx({"0": 100.0, "1": 50.0, "2": 25.0, "3": 25.0, "4": 25.0})
     covers = by(found, "transformer", metric="window/covers")
@@ -95,13 +80,12 @@ def test_of_photographs_nobody_knows_the_boxes(tmp_path: Path) -> None:
     pixels = Pixels(torch.zeros(4, 16, 16, 3, dtype=torch.uint8), labels)
     data = ImageData(Decoded(pixels, pixels, 11), name="numbers", digest="0", augment=Augment(), validation=0.0)
     network = build("st_svhn", 11, 3, image_size=16, transformers="single", num_digits=PLACES, width=4, hidden=8)
-    found = recorded(NumberWindows().ask(subject(network.eval(), data, tmp_path)))
+    found = asked(NumberWindows(), network.eval(), data, folder=tmp_path)
     assert {row.metric for row in found} == {"window/area"}
 
 
 def test_the_box_around_a_number_ends_with_its_last_digit(digits: ImageData) -> None:
     data = datamodules.make(digits, "digit_sequences", size=32)
-    assert isinstance(data, MadeData)
     truth = data.truth["test"]
     assert torch.equal(lengths(data), truth["length"])
     boxes = true_boxes(truth)
@@ -115,7 +99,7 @@ def test_the_box_around_a_number_ends_with_its_last_digit(digits: ImageData) -> 
 
 
 def test_steps_of_three_networks_take_turns(numbers: MadeData, tmp_path: Path) -> None:
-    found = recorded(STEPS.ask(subject(None, numbers, tmp_path)))
+    found = asked(STEPS, None, numbers, folder=tmp_path)
     seconds = found.where(probe="timed", metric="seconds")
     assert [(row.fields["network"], row.fields["round"]) for row in seconds] == [
         (name, number) for name in NETWORKS for number in "01"
@@ -126,14 +110,11 @@ def test_steps_of_three_networks_take_turns(numbers: MadeData, tmp_path: Path) -
     assert counted["cnn"] < counted["single"]
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("precision", "fp32", "--probe.precision must be one of 32-true, bf16-mixed, got 'fp32'"),
-        ("timed_size", 8, "--probe.timed_size 8: give 16 or more"),
-        ("rounds", 0, "--probe.rounds 0: give 1 or more"),
-    ],
-)
+@pytest.mark.parametrize(("name", "value", "told"), [
+    ("precision", "fp32", "--probe.precision must be one of 32-true, bf16-mixed, got 'fp32'"),
+    ("timed_size", 8, "--probe.timed_size 8: give 16 or more"),
+    ("rounds", 0, "--probe.rounds 0: give 1 or more"),
+])  # fmt: skip
 def test_what_cannot_be_timed_is_refused(name: str, value: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         replace(STEPS, **{name: value})

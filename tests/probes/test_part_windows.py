@@ -1,21 +1,18 @@
 """At which parts windows look: by hand, of transformers that were put on parts, and of photographs with lists."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from answers import asked
 
 import datamodules
-from ablations.harness.declare.probe import Subject
-from ablations.harness.store.records import Record, Records
+from ablations.harness.store.records import Records
 from ablations.probes.transformers.part_windows import PartWindows, consistency, heads_and_bodies, looks_at
 from ablations.probes.transformers.poses import transformers
 from datamodules.augment import Augment
 from datamodules.images import ImageData
-from datamodules.made.made_data import MadeData
 from datamodules.sources.birds import Parts
 from datamodules.sources.pixels import Decoded, Pixels
 from modules import Network, build
@@ -26,12 +23,11 @@ PLACES = torch.tensor([[[0.0, 0.2], [0.4, 0.6], [-0.5, -0.5], [0.9, 0.9]], [[0.0
 VISIBLE = torch.tensor([[True, True, True, True], [False, True, False, True], [True] * 4])
 
 
-def asked(probe: PartWindows, network: Network, data: ImageData, folder: Path) -> Records:
-    """The probe's answers on a network that starts as it is built and ends as it is given."""
+def answers(probe: PartWindows, network: Network, data: ImageData, folder: Path) -> Records:
+    """Of a network that starts as it is built and ends as it is given."""
     start = folder / "start.safetensors"
     save_weights(build("st_cnn", data.num_classes, data.in_channels, image_size=30, **TILED), start)
-    subject = Subject(network.eval(), data, "any", 0, torch.device("cpu"), snapshots={0: start}, folder=folder)
-    return Records(Record("invented", "any", 0, m.point, m.metric, m.value, "", "run") for m in probe.ask(subject))
+    return asked(probe, network.eval(), data, snapshots={0: start}, folder=folder)
 
 
 def of_both(found: Records, metric: str, when: str, transformer: int) -> list[float]:
@@ -62,14 +58,13 @@ def test_heads_and_bodies_are_means_of_what_is_visible() -> None:
 
 def test_the_parts_are_found_that_windows_were_put_on(digits: ImageData, tmp_path: Path) -> None:
     data = datamodules.make(digits, "two_parts", size=30)
-    assert isinstance(data, MadeData)
     data.truth["test"]["boxes"] = torch.tensor([[-0.9, -1.0, -0.1, -0.2], [0.0, 0.2, 0.8, 1.0]]).expand(450, 2, 4)
     network = build("st_cnn", data.num_classes, 1, image_size=30, **TILED)
     places = ([0.4, 0.6], [-0.5, -0.6])
     for place, transformer in zip(places, transformers(network).values(), strict=True):
         with torch.no_grad():
             transformer.localisation.get_submodule("theta").get_parameter("bias").copy_(torch.tensor(place))
-    found = asked(PartWindows(), network, data, tmp_path)
+    found = answers(PartWindows(), network, data, tmp_path)
     assert of_both(found, "looks", "trained", 1) == [0, 100]
     assert of_both(found, "looks", "trained", 2) == [100, 0]
     assert of_both(found, "looks", "untrained", 1) == of_both(found, "looks", "untrained", 2) == [0, 0]
@@ -98,7 +93,7 @@ def test_photographs_are_asked_for_the_parts_of_their_lists(monkeypatch: pytest.
     monkeypatch.setattr("datamodules.sources.birds.read_parts", lambda folder: (None, parts))
     probe = PartWindows(test_images=4, parts="CUB").prepared(None)
     assert probe.parts_digest
-    found = asked(probe, build("st_cnn", 2, 3, image_size=30, **TILED), data, tmp_path)
+    found = answers(probe, build("st_cnn", 2, 3, image_size=30, **TILED), data, tmp_path)
     assert not of_both(found, "iou", "trained", 1), "there are no boxes of the parts of birds"
     assert of_both(found, "looks", "trained", 1) == [0, 100], "every back is in the left tile"
     assert of_both(found, "looks", "trained", 2) == [75, 0], "a quarter of the eyes is hidden"

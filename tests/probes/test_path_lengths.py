@@ -1,15 +1,14 @@
 """Lengths of paths: which of them carry the gradient, and what the probes ask of whom."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from answers import asked
 
-from ablations.harness.declare.probe import Probe, Subject
-from ablations.harness.store.records import Record, Records
+from ablations.harness.declare.probe import Probe
+from ablations.harness.store.records import Records
 from ablations.probes.gradients.path_lengths import (
     COUNT,
     NORM,
@@ -67,15 +66,14 @@ def test_the_probes_count_paths_and_measure_them_before_and_after_training(digit
     save_weights(untrained, tmp_path / "untrained")
     passes: list[int] = []
 
-    def asked(probe: Probe, **more: object) -> Records:
-        subject = Subject(trained, digits, "any", 3, torch.device("cpu"), lambda: passes.append(1), **more)  # type: ignore[arg-type]
-        return Records(Record("x", "any", 3, *each, "", "") for each in probe.ask(subject))
+    def answers(probe: Probe, **more: object) -> Records:
+        return asked(probe, trained, digits, 3, on_pass=lambda: passes.append(1), **more)
 
-    counts = asked(PathCounts())
+    counts = answers(PathCounts())
     assert counts.where(probe="paths_of_54_blocks").values() == BINOMIAL
     assert counts.where(probe="paths", metric=COUNT).values() == [1, 3, 3, 1]
     probe = PathNorms(draws=4, draws_untrained=2, batch_size=8, limit=16)
-    found = asked(probe, snapshots={0: tmp_path / "untrained", 9: tmp_path / "trained"})
+    found = answers(probe, snapshots={0: tmp_path / "untrained", 9: tmp_path / "trained"})
     assert len(passes) == 4 * (4 + 2)
     batches = list(digits.evaluation_batches("train", 8, limit=16))
     for state, network, draws in (("trained", trained, 4), ("untrained", untrained, 2)):
@@ -85,12 +83,12 @@ def test_the_probes_count_paths_and_measure_them_before_and_after_training(digit
             assert rows.where(metric=NORM).values() == [pytest.approx(sum(values) / draws)]
             low, middle, high = (rows.where(metric=f"{NORM}_{name}").values()[0] for name in ("q10", "q50", "q90"))
             assert min(values) <= low <= middle <= high <= max(values)
-    assert {row.fields["state"] for row in asked(probe)} == {"trained"}, "of a network that was not trained here"
-    one = asked(PathNorms(draws=1, draws_untrained=1, batch_size=8, limit=8))
+    assert {row.fields["state"] for row in answers(probe)} == {"trained"}, "of a network that was not trained here"
+    one = answers(PathNorms(draws=1, draws_untrained=1, batch_size=8, limit=8))
     assert one.where(length=2, metric=NORM).values() == one.where(length=2, metric=f"{NORM}_q10").values()
 
 
 @pytest.mark.parametrize("probe", [PathCounts(), PathNorms(draws=1, draws_untrained=1, batch_size=8, limit=8)])
 def test_a_network_without_sums_has_no_paths_to_choose_among(digits: ImageData, probe: Probe) -> None:
     plain = build("plain20", 10, 1, width=2)
-    assert list(probe.ask(Subject(plain, digits, "any", 0, torch.device("cpu")))) == []
+    assert not asked(probe, plain, digits)

@@ -1,7 +1,5 @@
 """Paths: counts against binomials, single routes against plain autograd, and all of them summed to the gradient."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Collection
@@ -45,11 +43,6 @@ def test_paths_of_54_blocks_are_binomial() -> None:
     with torch.device("meta"):
         counts = counts_by_length(build("preact_resnet110"))
     assert counts == [math.comb(54, length) for length in range(55)]
-    assert sum(counts) == 2**54
-    assert [float(count) for count in counts] == counts, "records hold them exactly"
-    assert 100 * sum(counts[5:18]) / 2**54 == pytest.approx(0.4537, abs=5e-5)
-    assert 100 * sum(counts[9:19]) / 2**54 == pytest.approx(0.99, abs=5e-3)
-    assert 100 * sum(counts[19:36]) / 2**54 == pytest.approx(98.0, abs=0.05)
 
 
 def test_a_plain_network_has_one_path() -> None:

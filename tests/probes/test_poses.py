@@ -19,10 +19,8 @@ from modules.blocks.spatial_transformer import SpatialTransformer, TransformerDe
 def transformer(
     transform: str, size: int = 8, scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0)
 ) -> SpatialTransformer:
-    design = TransformerDesign(transform, output_size=size, localisation="fc", scale=scale)  # type: ignore[arg-type]
-    found = transformer_block(1, 16, design, offset).branch
-    assert isinstance(found, SpatialTransformer)
-    return found
+    design = TransformerDesign(transform, output_size=size, localisation="fc", scale=scale)
+    return transformer_block(1, 16, design, offset).branch
 
 
 def turned(degrees: float, scale: float = 1.0, x: float = 0.0, y: float = 0.0) -> torch.Tensor:
@@ -32,9 +30,7 @@ def turned(degrees: float, scale: float = 1.0, x: float = 0.0, y: float = 0.0) -
 
 @pytest.fixture(scope="module")
 def rts() -> MadeData:
-    found = datamodules.make(datamodules.load("digits"), "distorted_digits", kind="RTS", upside_down=[4])
-    assert isinstance(found, MadeData)
-    return found
+    return datamodules.make(datamodules.load("digits"), "distorted_digits", kind="RTS", upside_down=[4])
 
 
 # --- theta, matrices, windows ---
@@ -119,9 +115,7 @@ def test_what_stands_upside_down_may_stay_so_while_angles_are_undone(rts: MadeDa
 
 
 def test_angles_up_to_a_right_one_are_ordered_and_half_of_a_shift_is_three_quarters_of_its_variation() -> None:
-    data = datamodules.make(datamodules.load("digits"), "distorted_digits", kind="RTS", angle=90.0)
-    assert isinstance(data, MadeData)
-    truth = data.truth["test"]
+    truth = datamodules.make(datamodules.load("digits"), "distorted_digits", kind="RTS", angle=90.0).truth["test"]
     matrix = truth["matrix"].double().clone()
     matrix[:, :2, 2] /= 2
     found = undoing(matrix, truth)
@@ -135,9 +129,7 @@ def test_a_transformer_that_does_nothing_undoes_nothing(rts: MadeData) -> None:
 
 
 def test_what_does_not_vary_has_no_correlation_and_nothing_to_remove() -> None:
-    data = datamodules.make(datamodules.load("digits"), "distorted_digits", kind="E")
-    assert isinstance(data, MadeData)
-    truth = data.truth["test"]
+    truth = datamodules.make(datamodules.load("digits"), "distorted_digits", kind="E").truth["test"]
     found = undoing(truth["matrix"].double(), truth)
     assert list(dict(correlations(found))) == ["scale"]
     assert list(dict(removed(found, truth["labels"]))) == ["scale"]
@@ -151,7 +143,7 @@ def test_the_sampler_is_the_papers_sums_inside_and_outside(sampling: str) -> Non
     draws = torch.Generator().manual_seed(2)
     images = torch.randn(2, 3, 6, 6, generator=draws)
     positions = 3 * torch.rand(2, 5, 5, 2, generator=draws) - 1.5
-    assert deviation(images, positions, sampling) < 1e-12  # type: ignore[arg-type]
+    assert deviation(images, positions, sampling) < 1e-12
 
 
 def test_a_wrong_sampler_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +165,7 @@ def centres(height: int, width: int) -> torch.Tensor:
 @pytest.mark.parametrize("size", [(6, 6), (5, 8)])
 def test_kinks_in_the_middle_of_pixels_are_no_deviation(sampling: str, size: tuple[int, int]) -> None:
     images = torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(3))
-    assert deviation(images, centres(*size), sampling) < 1e-12  # type: ignore[arg-type]
+    assert deviation(images, centres(*size), sampling) < 1e-12
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -1,7 +1,5 @@
 """Turns of timed training steps, and the probe that compares skipping with all blocks."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -17,31 +17,28 @@ from modules import build
 from modules.weights import save_weights
 
 
-@pytest.mark.parametrize(
-    ("probe", "settings", "part"),
-    [
-        (Plane, {"steps": 1}, "an axis of 1 points shows no surface"),
-        (Plane, {"span": -1.0}, "the span 1 to -1 is not ascending"),
-        (Joined, {"span": 0.0}, "not ascending"),
-        (Lines, {"raw_span": 0.0}, "not ascending"),
-        (Way, {"steps": 1}, "an axis of 1 points"),
-        (Way, {"snapshots": 2}, "--probe.snapshots 2: give 3 or more"),
-        (Plane, {"normalise": "filters"}, "--probe.normalise must be one of filter, layer, weight, none"),
-        (Angles, {"vectors": "free"}, "--probe.vectors must be one of fixed, moved"),
-        (Lines, {"batch_norm": "eval"}, "--probe.batch_norm must be one of keep, recompute, batch"),
-        (Way, {"precision": "fp16"}, "--probe.precision must be one of fp32, bf16"),
-        (Plane, {"fold": True, "batch_norm": "batch"}, "--probe.fold yes goes with"),
-        (Plane, {"vectors": "moved"}, "--probe.fold yes goes with"),
-        (Plane, {"steps": 5, "map_steps": 9}, "--probe.map_steps 9: give 1 to 3"),
-        (Lines, {"line_steps": 4}, "--probe.line_steps 4: give an odd number"),
-        (Plane, {"tolerance": -1.0}, "--probe.tolerance -1: give 0 or more"),
-        (Plane, {"map_images": 0}, "--probe.map_images 0: give 1 or more"),
-        (Plane, {"trace_draws": 1}, "--probe.trace_draws 1: give 2 or more"),
-        (Lines, {"draws": 0}, "--probe.draws 0: give 1 or more"),
-        (Angles, {"pairs": 0}, "--probe.pairs 0: give 1 or more"),
-        (Joined, {"along": "a,b,c"}, "--probe.along names 3 files; a surface has one or two directions"),
-    ],
-)
+@pytest.mark.parametrize(("probe", "settings", "part"), [
+    (Plane, {"steps": 1}, "an axis of 1 points shows no surface"),
+    (Plane, {"span": -1.0}, "the span 1 to -1 is not ascending"),
+    (Joined, {"span": 0.0}, "not ascending"),
+    (Lines, {"raw_span": 0.0}, "not ascending"),
+    (Way, {"steps": 1}, "an axis of 1 points"),
+    (Way, {"snapshots": 2}, "--probe.snapshots 2: give 3 or more"),
+    (Plane, {"normalise": "filters"}, "--probe.normalise must be one of filter, layer, weight, none"),
+    (Angles, {"vectors": "free"}, "--probe.vectors must be one of fixed, moved"),
+    (Lines, {"batch_norm": "eval"}, "--probe.batch_norm must be one of keep, recompute, batch"),
+    (Way, {"precision": "fp16"}, "--probe.precision must be one of fp32, bf16"),
+    (Plane, {"fold": True, "batch_norm": "batch"}, "--probe.fold yes goes with"),
+    (Plane, {"vectors": "moved"}, "--probe.fold yes goes with"),
+    (Plane, {"steps": 5, "map_steps": 9}, "--probe.map_steps 9: give 1 to 3"),
+    (Lines, {"line_steps": 4}, "--probe.line_steps 4: give an odd number"),
+    (Plane, {"tolerance": -1.0}, "--probe.tolerance -1: give 0 or more"),
+    (Plane, {"map_images": 0}, "--probe.map_images 0: give 1 or more"),
+    (Plane, {"trace_draws": 1}, "--probe.trace_draws 1: give 2 or more"),
+    (Lines, {"draws": 0}, "--probe.draws 0: give 1 or more"),
+    (Angles, {"pairs": 0}, "--probe.pairs 0: give 1 or more"),
+    (Joined, {"along": "a,b,c"}, "--probe.along names 3 files; a surface has one or two directions"),
+])  # fmt: skip
 def test_bad_settings_are_refused(probe, settings, part):
     with pytest.raises(ValueError, match=part):
         probe(**settings)

@@ -1,4 +1,4 @@
-"""The fit of a network against plain formulas."""
+"""The fit of a network against plain formulas, and what guessing scores."""
 
 import math
 
@@ -8,6 +8,7 @@ from torch import nn
 
 from ablations.harness.declare.probe import Subject
 from ablations.probes.activations.training_fit import TrainingFit, fit
+from ablations.probes.chance import Chance
 from modules import build
 
 
@@ -66,3 +67,15 @@ def test_it_is_asked_of_training_images(digits):
     assert probe.evaluations(3, 1_000) == 30
     with pytest.raises(ValueError, match=r"--probe.train_images 0"):
         TrainingFit(train_images=0)
+
+
+def test_chance_is_what_a_network_scores_that_knows_nothing(digits):
+    found = {each.metric: each.value for each in Chance().ask(Subject(None, digits, "any", 0, torch.device("cpu")))}
+    assert found.keys() == Chance.units.keys()
+    labels = torch.arange(10).repeat(3)
+    network = build("mlp", 10, 1, depth=1, width=2, image_size=16)
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    blind = fit(network, [(torch.randn(30, 1, 16, 16), labels)])
+    assert found["train/loss"] == pytest.approx(blind.loss)
+    assert found["train/top1_error"] == found["test/top1_error"] == blind.error == 90.0

@@ -1,7 +1,5 @@
 """What `spatial_transformer` asks networks, of networks that know where the digits are."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -9,17 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answers import asked
 from torch import Tensor, nn
 
 import datamodules
-from ablations.harness.declare.probe import Subject
-from ablations.harness.store.records import Record, Records
+from ablations.harness.store.records import Records
 from ablations.probes.transformers import questions as ask
 from ablations.probes.transformers.poses import transformers
 from datamodules.images import ImageData
 from datamodules.made.made_data import MadeData
 from modules import Network, build
-from modules.blocks.spatial_transformer import SpatialTransformer
 from modules.weights import save_weights
 
 EVERYTHING = {"angle/removed": 100, "scale/removed": 100, "shift/removed": 100}
@@ -46,7 +43,6 @@ class Knows(nn.Module):
 def knowing(network: Network, data: ImageData, answers: Tensor) -> Knows:
     """Makes the one transformer of the network answer so for what it is given of each test image, in their order."""
     ((_, transformer),) = transformers(network).items()
-    assert isinstance(transformer, SpatialTransformer)
     read: list[Tensor] = []
     handle = transformer.localisation.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].flatten(1)))
     with torch.no_grad():
@@ -59,13 +55,7 @@ def knowing(network: Network, data: ImageData, answers: Tensor) -> Knows:
 
 
 def made(name: str, **arguments: Any) -> MadeData:
-    found = datamodules.make(datamodules.load("digits"), name, **arguments)
-    assert isinstance(found, MadeData)
-    return found
-
-
-def recorded(measured: Any) -> Records:
-    return Records(Record("invented", "a", 0, m.point, m.metric, m.value, "", "run") for m in measured)
+    return datamodules.make(datamodules.load("digits"), name, **arguments)
 
 
 def undone(answer: str, folder: Path) -> Records:
@@ -76,8 +66,7 @@ def undone(answer: str, folder: Path) -> Records:
     network = build("st_cnn", 10, 1, image_size=24, num_parameters=100_000)
     knowing(network, data, {"truth": truth, "identity": identity, "reversed": truth.flip(0)}[answer])
     passes: list[int] = []
-    asked = Subject(network, data, "a", 0, torch.device("cpu"), lambda: passes.append(1), folder=folder)
-    rows = recorded(ask.FoundPoses().ask(asked))
+    rows = asked(ask.FoundPoses(), network, data, on_pass=lambda: passes.append(1), folder=folder)
     assert len(passes) == len(list(data.evaluation_batches("test")))
     return rows
 
@@ -121,10 +110,10 @@ def test_pairs_are_found_by_what_was_trained_and_shown_in_their_own_boxes(tmp_pa
     save_weights(network, start)
     knows.answers = middles
     passes: list[int] = []
-    asked = Subject(
-        network, data, "a", 0, torch.device("cpu"), lambda: passes.append(1), {0: start, 7: tmp_path}, tmp_path
+    snapshots = {0: start, 7: tmp_path}
+    rows = asked(
+        ask.FoundPairs(), network, data, on_pass=lambda: passes.append(1), snapshots=snapshots, folder=tmp_path
     )
-    rows = recorded(ask.FoundPairs().ask(asked))
     found = {(row.fields["when"], row.metric): row.value for row in rows}
     assert found == pytest.approx({
         ("untrained", "found"): 0, ("untrained", "iou"): 0, ("trained", "found"): 100, ("trained", "iou"): 1,

@@ -8,7 +8,10 @@ import re
 import shutil
 import subprocess
 
+import pytest
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_a_browser = pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is installed")
 DARK = "--blink-settings=preferredColorScheme=0"
 
 # Runs inside the page, before its own scripts: collects what fails, takes the steps, tells the result.

@@ -71,100 +71,64 @@ def _gap(records):
 
 CLAIMS = (
     Claim(
-        "RL1",
-        "Deleting one block of a trained ResNet barely moves its error; deleting one layer of a VGG destroys it",
-        "Veit et al. 2016, Fig. 3",
-        "",
-        "about 10 points",
+        "RL1", "Deleting one block of a trained ResNet barely moves its error; deleting one layer of a VGG destroys it",
+        "Veit et al. 2016, Fig. 3", "", "about 10 points",
         (
             Test("gap", computed("VGG's mean increase of error minus ResNet's", "points", _gap, ()), at_least=20.0),
             Test("rise", _mean_increase("preact_resnet", "ResNet's mean increase", ()), at_most=5.0),
         ),
     ),
     Claim(
-        "RL4",
-        "A net trained with stochastic depth loses less than one point",
-        "Veit et al. 2016, Fig. 8",
-        "only slightly better",
-        "",
+        "RL4", "A net trained with stochastic depth loses less than one point", "Veit et al. 2016, Fig. 8",
+        "only slightly better", "",
         (Test("rise", _mean_increase("stochastic_depth", "mean increase", tuple(ARMS)), at_most=1.0),),
     ),
     Claim(
-        "RL5",
-        "The original block order is hurt by less than two points",
-        "invented",
-        "1.2 points",
-        "",
+        "RL5", "The original block order is hurt by less than two points", "invented", "1.2 points", "",
         (Test("rise", _mean_increase("original_resnet", "mean increase", ()), at_most=2.0),),
     ),
     Claim(
-        "RL6",
-        "A chain of 18 residual blocks has more than 200,000 paths <b>& counts</b>",
-        "Veit et al. 2016, Sec. 3",
-        "2^n",
-        "",
+        "RL6", "A chain of 18 residual blocks has more than 200,000 paths <b>& counts</b>", "Veit et al. 2016, Sec. 3",
+        "2^n", "",
         (Test("paths", computed("number of paths", "", lambda records: {0: 2.0**18}, (), exact=True), at_least=2e5),),
     ),
-)
+)  # fmt: skip
+
+
+def _run(arm, seed, is_diverged):
+    ended = {"state": "done", "why": "", "test_error": ARMS[arm][2] + 0.1 * seed, "test_metric": "test/top1_error"}
+    if is_diverged:
+        ended = {"state": "diverged", "why": "the loss was NaN in epoch 3", "test_error": None, "test_metric": ""}
+    run = f"{arm}-digits-s{seed}-0a1b2c3d4e5f"
+    times = {"train_seconds": 61.5 + seed, "images_per_second": 5120.0 - 7 * seed}
+    return {"arm": arm, "seed": seed, "run": run, **ended, **times}
 
 
 def _ablation(seeds, drawn, diverged):
     arms = [
         {
-            "name": name,
-            "network": "resnet" if shortcuts else "vgg",
+            "name": name, "network": "resnet" if shortcuts else "vgg",
             "arguments": {"depth": 2 * count + 2, "width": 16, **({"norm": True} if name == "vgg_bn" else {})},
             "recipe": {"epochs": 30, **({"last_survival": 0.5} if name == "stochastic_depth" else {})},
             "note": "<script>alert('arm')</script> trained as the paper says" if name == "vgg" else "",
-            "parameters": 272474 + 1000 * count,
-            "multiply_adds": 40813184,
-            "blocks": count,
+            "parameters": 272474 + 1000 * count, "multiply_adds": 40813184, "blocks": count,
         }
         for name, (count, _, _, _, shortcuts) in ARMS.items()
-    ]
-    runs = [
-        {
-            "arm": arm,
-            "seed": seed,
-            "run": f"{arm}-digits-s{seed}-0a1b2c3d4e5f",
-            "state": "diverged" if (arm, seed) in diverged else "done",
-            "why": "the loss was NaN in epoch 3" if (arm, seed) in diverged else "",
-            "train_seconds": 61.5 + seed,
-            "images_per_second": 5120.0 - 7 * seed,
-            "test_error": None if (arm, seed) in diverged else ARMS[arm][2] + 0.1 * seed,
-            "test_metric": "" if (arm, seed) in diverged else "test/top1_error",
-        }
-        for arm in ARMS
-        for seed in seeds
-    ]
+    ]  # fmt: skip
+    probe = {"name": "delete_random", "version": 1, "settings": {"draws": 6, "most_deleted": 12}, "arms": list(ARMS)}
     return {
-        "name": "remove_layers",
-        "title": "Removing layers from trained networks",
+        "name": "remove_layers", "title": "Removing layers from trained networks",
         "question": "Does a trained network still work when one of its blocks is deleted at test time?",
-        "budget": "laptop",
-        "data": "digits",
-        "seeds": list(seeds),
+        "budget": "laptop", "data": "digits", "seeds": list(seeds),
         "command": "python ablations/remove_layers.py --budget laptop --data digits --seeds 8",
-        "charts": [written(Drawing())],
-        "probes": [
-            {
-                "name": "delete_random",
-                "version": 1,
-                "settings": {"draws": 6, "most_deleted": 12},
-                "arms": list(ARMS),
-                "units": {"test/top1_error": "%"},
-            }
-        ],
-        "arms": arms,
-        "runs": runs,
+        "charts": [written(Drawing())], "probes": [{**probe, "units": {"test/top1_error": "%"}}], "arms": arms,
+        "runs": [_run(arm, seed, (arm, seed) in diverged) for arm in ARMS for seed in seeds],
         "environment": {"python": "3.12.1", "torch": "2.11.0", "device": "cpu", "cpu": "generic", "commit": "0a1b2c3"},
         "figures": [figure._asdict() for figure in drawn],
-        "not_done": [
-            "The paper's own schedule: this is the laptop budget.",
-            "ImageNet and ResNet-200, which the paper also shows.",
-        ],
+        "not_done": ["The paper's own schedule: this is the laptop budget.",
+                     "ImageNet and ResNet-200, which the paper also shows."],
         "evaluation": "test set read once, at the end, with the last weights",
-    }
+    }  # fmt: skip
 
 
 def make_folder(folder, seeds=range(8), diverged=(("vgg_bn", 4),)):

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import BROWSER, browse
+from browser import browse, in_a_browser
 from invented_looks import STATES, outline, strokes, write_training
 from PIL import Image
 
@@ -139,7 +139,7 @@ def test_what_stands_still_is_the_last_frame(moving):
         assert np.array_equal(np.asarray(image), frames[-1])
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium to open the page in")
+@in_a_browser
 def test_a_reader_can_hold_the_animation_still(page):
     folder, _ = page
     steps = """

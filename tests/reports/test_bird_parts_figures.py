@@ -1,5 +1,7 @@
 """What the pictures of `bird_parts` show, read from the drawings before they are written."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -26,10 +28,7 @@ def records():
         Record("", arm, seed, point("window", when=when, transformer=number), f"looks/{part}",
                share(number, when, part, seed), "%", arm)
         for arm, count in COUNTS.items()
-        for number in range(1, count + 1)
-        for seed in SEEDS
-        for when in WHEN
-        for part in ("head", "body")
+        for number, seed, when, part in product(range(1, count + 1), SEEDS, WHEN, ("head", "body"))
     )  # fmt: skip
 
 

@@ -4,10 +4,8 @@ import csv
 import json
 from dataclasses import replace
 
-import pytest
-
 from ablations.harness.declare import chart as declared
-from ablations.harness.declare.chart import Against, AgainstField, Animation, ArmTable, Looks, Pairs, Strips
+from ablations.harness.declare.chart import Against, AgainstField, ArmTable, Pairs, Strips
 from ablations.harness.declare.measure import Quantity, top1_error
 from ablations.harness.store.records import Record, Records, point
 from reports.charts.declared import draw, draw_all
@@ -30,16 +28,6 @@ def rows(metric, where, values):
 def read(folder, name):
     with open(folder / "figures" / f"{name}.csv", newline="") as stream:
         return list(csv.reader(stream))
-
-
-@pytest.mark.parametrize("chart", [
-    Looks("looks", "title", {"a": "label"}), Animation("moving", "title", "a", "label"),
-    Against("name", "title", top1_error, "%", "x", {"line": {"a": 0}}, across=COST),
-    ArmTable("name", "title", {"seen": SEEN, "paper": {"a": 3.0}}, by={"number": "window"}),
-])  # fmt: skip
-def test_a_chart_survives_its_file(chart):
-    said = json.loads(json.dumps(declared.written(chart)))
-    assert json.loads(json.dumps(declared.written(declared.read(said)))) == said
 
 
 def test_a_table_has_a_row_for_each_arm_or_each_value_of_a_field(tmp_path):

@@ -103,21 +103,18 @@ def test_a_network_without_maps_says_so(made, tmp_path):
     assert "integrated gradients" in page
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ((), "give either --run FOLDER, or --network NAME"),
-        (("--network", "lenet5"), "--network and --weights go together"),
-        (("--network", "lenet5", "--weights", "random", "--images", 0), "--images 0: give 1 or more"),
-        (("--network", "lenet5", "--weights", "random", "--layers", "conv9"), "layers with maps are"),
-        (("--network", "lenet5", "--weights", "random", "--channels", 99), "has channels 0 to"),
-        (("--network", "lenet5", "--weights", "missing.safetensors"), "no weights file missing.safetensors"),
-        (("--network", "lenet5", "--weights", "random", "--data", "cifar10", "--data-root", "nowhere"), "nowhere"),
-        (("--network", "unet", "--weights", "random"), "a label for every pixel"),
-        (("--network", "resnet50", "--weights", "random", "--image", 3), "unknown flag --image"),
-        (("--run", "nowhere"), "nowhere is no folder of a run"),
-    ],
-)
+@pytest.mark.parametrize(("words", "message"), [
+    ((), "give either --run FOLDER, or --network NAME"),
+    (("--network", "lenet5"), "--network and --weights go together"),
+    (("--network", "lenet5", "--weights", "random", "--images", 0), "--images 0: give 1 or more"),
+    (("--network", "lenet5", "--weights", "random", "--layers", "conv9"), "layers with maps are"),
+    (("--network", "lenet5", "--weights", "random", "--channels", 99), "has channels 0 to"),
+    (("--network", "lenet5", "--weights", "missing.safetensors"), "no weights file missing.safetensors"),
+    (("--network", "lenet5", "--weights", "random", "--data", "cifar10", "--data-root", "nowhere"), "nowhere"),
+    (("--network", "unet", "--weights", "random"), "a label for every pixel"),
+    (("--network", "resnet50", "--weights", "random", "--image", 3), "unknown flag --image"),
+    (("--run", "nowhere"), "nowhere is no folder of a run"),
+])  # fmt: skip
 def test_a_wrong_command_is_told_in_one_line(made, tmp_path, words, message):
     code, page, err = made(*words, *(("--out", tmp_path / "page") if words else ()))
     assert (code, page) == (2, None)

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from browser import BROWSER, DARK, browse
+from browser import DARK, browse, in_a_browser
 from invented_ablation import make_folder
 from invented_surfaces import LOSS, holed, rough
 
@@ -12,10 +12,7 @@ from ablations.harness.store.files import write_json
 from reports.charts.interactive import surface_3d
 from reports.pages.page import write_page
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is installed"),
-]
+pytestmark = [pytest.mark.slow, in_a_browser]
 
 # Waits for the charts and uses them.
 STEPS = """

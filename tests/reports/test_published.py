@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser import BROWSER, browse
+from browser import browse, in_a_browser
 
 from ablations.harness.store.records import as_csv, read_records
 from reports.page import main
@@ -79,7 +79,7 @@ def test_what_cannot_be_published_leaves_what_was(run, tmp_path, name, content):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is installed")
+@in_a_browser
 def test_its_page_opens_from_disk_and_says_what_is_damaged_or_missing(run, tmp_path):
     page = write_page(published.publish(run, tmp_path / "published"))
     steps = """

@@ -1,7 +1,5 @@
 """Warnings of runs that lost what they had learned, and of spatial transformers that failed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -155,17 +155,14 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_shown(copied, name, da
     assert str(out) not in page.source
 
 
-@pytest.mark.parametrize(
-    ("change", "notice"),
-    [
-        (lambda v: v[1].update(verdict="proved"), "'proved' is none of reproduced"),
-        (lambda v: v[1].update(budget="huge"), "'huge' is none of smoke"),
-        (lambda v: v[1].update(data=["digits"]), "its data is ['digits'], which is no text"),
-        (lambda v: v[1].update(seeds="many"), "claim 2 is damaged and left out"),
-        (lambda v: v[1].update(verdict="contradicted"), "none of its tests is contradicted"),
-        (lambda v: v.__setitem__(1, 7), "claim 2 is damaged and left out"),
-    ],
-)
+@pytest.mark.parametrize(("change", "notice"), [
+    (lambda v: v[1].update(verdict="proved"), "'proved' is none of reproduced"),
+    (lambda v: v[1].update(budget="huge"), "'huge' is none of smoke"),
+    (lambda v: v[1].update(data=["digits"]), "its data is ['digits'], which is no text"),
+    (lambda v: v[1].update(seeds="many"), "claim 2 is damaged and left out"),
+    (lambda v: v[1].update(verdict="contradicted"), "none of its tests is contradicted"),
+    (lambda v: v.__setitem__(1, 7), "claim 2 is damaged and left out"),
+])  # fmt: skip
 def test_a_damaged_verdict_is_named_and_the_others_shown(copied, change, notice):
     out, published = copied
     edit_json(out / "ablations" / "remove_layers" / "laptop-digits" / "verdicts.json", change)
@@ -201,15 +198,12 @@ def test_command_line(copied, capsys, monkeypatch):
     assert "own run" not in re.sub("Own runs", "", Page(out / "site.html").text)
 
 
-@pytest.mark.parametrize(
-    ("words", "notice"),
-    [
-        (["--out", "nowhere"], "nothing to show: neither nowhere/ablations nor"),
-        (["--out", "file"], "--out file is no folder"),
-        (["--to", "folder"], "--to folder is a folder; give a file in it, such as folder/site.html"),
-        (["--two", "folder"], "unknown flag --two; did you mean --to?"),
-    ],
-)
+@pytest.mark.parametrize(("words", "notice"), [
+    (["--out", "nowhere"], "nothing to show: neither nowhere/ablations nor"),
+    (["--out", "file"], "--out file is no folder"),
+    (["--to", "folder"], "--to folder is a folder; give a file in it, such as folder/site.html"),
+    (["--two", "folder"], "unknown flag --two; did you mean --to?"),
+])  # fmt: skip
 def test_wrong_commands_end_in_one_line(capsys, monkeypatch, tmp_path, words, notice):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(site, "PUBLISHED", tmp_path / "published")

@@ -5,13 +5,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
-from browser import BROWSER, DARK, browse, visit
+from browser import DARK, browse, in_a_browser, visit
 from invented_site import build, make_roots
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is installed"),
-]
+pytestmark = [pytest.mark.slow, in_a_browser]
 
 # Uses the controls and the headers of both tables, and measures the contrast of every text with what lies behind it.
 STEPS = """

@@ -18,16 +18,12 @@ def texts(figure: Figure):
     return " ".join(text.get_text() for text in figure.findobj(Text))
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda folder: contours([("a", bowl()), ("b", holed())], LOSS, folder, *WORDS),
-        lambda folder: slices([("a", line()), ("b", line(0.1, broken=[3]))], LOSS, folder, *WORDS),
-        lambda folder: trajectory(bowl(), LOSS, np.array([[0.9, 0.4], [0.0, 0.0]]), [0, 9], folder, *WORDS),
-        lambda folder: heat_map({"a": np.eye(3)}, (np.arange(3.0), np.arange(3.0)), folder, *WORDS),
-    ],
-    ids=["contours", "slices", "trajectory", "heat_map"],
-)
+@pytest.mark.parametrize("draw", [
+    lambda folder: contours([("a", bowl()), ("b", holed())], LOSS, folder, *WORDS),
+    lambda folder: slices([("a", line()), ("b", line(0.1, broken=[3]))], LOSS, folder, *WORDS),
+    lambda folder: trajectory(bowl(), LOSS, np.array([[0.9, 0.4], [0.0, 0.0]]), [0, 9], folder, *WORDS),
+    lambda folder: heat_map({"a": np.eye(3)}, (np.arange(3.0), np.arange(3.0)), folder, *WORDS),
+], ids=["contours", "slices", "trajectory", "heat_map"])  # fmt: skip
 def test_every_picture_is_a_png_of_the_same_bytes(draw, tmp_path):
     with style():
         drawn = draw(tmp_path / "one")

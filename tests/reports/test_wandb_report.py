@@ -148,16 +148,13 @@ def test_every_published_ablation_has_a_report(published):
 # -- what is wrong ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["no_such"], "unknown ablation 'no_such'"),
-        (["gradient_flow"], "no finished ablation"),
-        (["remove_layers", "--budget", "paper"], "--budget and --data choose"),
-        (["/no/such/folder"], "/no/such/folder"),
-        (["remove_layers", "--online"], "--entity"),
-    ],
-)
+@pytest.mark.parametrize(("words", "named"), [
+    (["no_such"], "unknown ablation 'no_such'"),
+    (["gradient_flow"], "no finished ablation"),
+    (["remove_layers", "--budget", "paper"], "--budget and --data choose"),
+    (["/no/such/folder"], "/no/such/folder"),
+    (["remove_layers", "--online"], "--entity"),
+])  # fmt: skip
 def test_wrong_input_is_one_line_and_two(out, folder, capsys, monkeypatch, words, named):
     monkeypatch.delenv("WANDB_ENTITY", raising=False)
     assert main([*words, "--out", str(out)]) == 2

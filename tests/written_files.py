@@ -24,6 +24,18 @@ def encoded(image: np.ndarray, form: str = "PNG", **options: int) -> bytes:
     return buffer.getvalue()
 
 
+def write_folder(
+    root: Path, sizes: Sequence[tuple[int, int]] = ((16, 16),) * 4, classes: Sequence[str] = ("a", "b")
+) -> Path:
+    """Writes root/{train,test}/<class>/<number>.png, one image of every size, and gives root back."""
+    for split in ("train", "test"):
+        for name in classes:
+            (root / split / name).mkdir(parents=True, exist_ok=True)
+            for number, size in enumerate(sizes):
+                Image.new("RGB", size, (number * 10,) * 3).save(root / split / name / f"{number}.png")
+    return root
+
+
 def write_parquet(file: Path, images: Sequence[bytes | None], labels: Sequence[int], **names: str) -> Path:
     """One file as the hub writes it; names may give other column names for `image` and `label`."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -70,14 +82,17 @@ def write_cifar(root: Path, num_classes: int, monkeypatch: pytest.MonkeyPatch) -
     return np.concatenate(images), np.array(labels)
 
 
+def idx(array: np.ndarray) -> bytes:
+    """As an idx file holds bytes of any shape."""
+    return np.array([0x800 + array.ndim, *array.shape], ">i4").tobytes() + array.astype(np.uint8).tobytes()
+
+
 def write_mnist(root: Path, dataset: str = "MNIST", count: int = 40) -> np.ndarray:
     """Four idx files; gives the training pixels (N, 28, 28). Labels count 0..9."""
     raw = root / dataset / "raw"
     raw.mkdir(parents=True)
     for seed, prefix in enumerate(("train", "t10k")):
         images = random_images(count, 28, 1, seed)[..., 0]
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        header = np.array([0x803, count, 28, 28], dtype=">i4").tobytes()
-        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(np.array([0x801, count], ">i4").tobytes() + labels.tobytes())
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(images))
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.arange(count) % 10))
     return random_images(count, 28, 1, 0)[..., 0]
