@@ -17,7 +17,7 @@ from ablations.harness.store.answers import kept_beside
 from ablations.harness.store.files import PAGE, sweep, write_json
 from ablations.harness.store.folders import make_way, make_way_for_files, remove
 from ablations.harness.store.records import Records, write_csv
-from ablations.harness.store.runs import locked, outcome, trained_at
+from ablations.harness.store.runs import locked, outcome
 from ablations.harness.tracking.summary_run import log_summary
 from ablations.harness.trial import Trial
 
@@ -133,7 +133,7 @@ def _summary(trial: Trial, estimates: dict[str, Estimate]) -> dict[str, Any]:
                 "images_per_second": found.get("images_per_second"),
                 "test_error": found.get(metric),
                 "test_metric": metric,
-                "commit": trained_at(job.folder),
+                "commit": found.get("commit", ""),
             }
         )
     ablation, options = trial.ablation, trial.options

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from refusals import examples
 from test_bad_data import damaged
@@ -55,8 +55,12 @@ def test_damaged_files(tiny_run: Path, data: st.DataObject, how: Harm | None, mo
     files = sorted(
         file.relative_to(tiny_run) for file in tiny_run.rglob("*") if file.is_file() and ".locks" not in file.parts
     )
+    # Weights of another content and the same size are noticed when they are read, and not before.
+    files = [file for file in files if how is not another or file.suffix != ".safetensors"]
     name = data.draw(st.sampled_from(files))
-    content = b"" if how else data.draw(damaged((tiny_run / name).read_bytes()))
+    whole = (tiny_run / name).read_bytes()
+    content = b"" if how else data.draw(damaged(whole))
+    assume(name.suffix != ".safetensors" or len(content) != len(whole))
     is_as_before(tiny_run, lambda out: how(out / name) if how else (out / name).write_bytes(content), *more)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -154,14 +153,6 @@ def final_loss(folder: Path) -> float | None:
         return math.inf
     loss = float(epochs_of(folder)[-1]["train/loss"])
     return loss if math.isfinite(loss) else math.inf
-
-
-def trained_at(folder: Path) -> str:
-    """The commit of the code that trained a run, "" where that is not known."""
-    try:
-        return str(json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("commit", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def snapshot_damage(folder: Path, files: Iterable[Path], contents: bool = False) -> str:

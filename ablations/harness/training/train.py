@@ -117,7 +117,8 @@ def train(
             device = trainer.strategy.root_device.type
             processes = {"processes": trainer.world_size, "batch_per_process": data.batch_size // trainer.world_size}
             write_config(run, folder)
-            write_json(folder / "environment.json", {**runtime.environment(device), **processes})
+            environment = runtime.environment(device)
+            write_json(folder / "environment.json", {**environment, **processes})
         if compiles(run, trainer.strategy.root_device.type):
             torch.compiler.reset()  # torch gives up silently after a few networks compiled in one process
             module.network.compile()
@@ -154,6 +155,7 @@ def train(
         "resumed_from_epoch": history.resumed_from,
     }
     if trainer.is_global_zero:
+        done["commit"] = environment.get("commit", "")
         save_weights(module.network, folder / WEIGHTS)
         done = _end(folder, "done", done, history)
     return done
