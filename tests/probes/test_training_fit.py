@@ -78,4 +78,4 @@ def test_chance_is_what_a_network_scores_that_knows_nothing(digits):
         torch.nn.init.zeros_(parameter)
     blind = fit(network, [(torch.randn(30, 1, 16, 16), labels)])
     assert found["train/loss"] == pytest.approx(blind[0])
-    assert found["train/top1_error"] == found["test/top1_error"] == blind.error == 90.0
+    assert found["train/top1_error"] == found["test/top1_error"] == blind[1] == 90.0
