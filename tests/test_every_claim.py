@@ -1,15 +1,16 @@
 """Every claim of every script can come out either way, whichever of its tests decides: on records made up for it.
 
 What a measure is made of says which records its values would come from. The values are searched for: such that all
-tests lie on the claimed side, or one of them on the other.
+needs are met, and all tests lie on the claimed side, or one of them as far on the other as contradicts.
 """
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
-from ablations.harness.declare.ablation import Ablation, Claim, Test
+from ablations.harness.declare.ablation import Ablation, Bound, Claim, Need, Test
 from ablations.harness.declare.scripts import scripts
 from ablations.harness.judging.verdict import judge
 from ablations.harness.store.records import Record, Records
@@ -21,12 +22,21 @@ Values = Mapping[str, float]
 """Of each leaf, by its formula."""
 
 
-EVERY = [(ablation, claim) for ablation in scripts() for claim in ablation.claims if claim.id not in COUNTS]
+def sampled(claim: Claim) -> Claim:
+    """The claim without needs that are counted, which no search meets."""
+    return replace(claim, needs=tuple(need for need in claim.needs if not need.measure.exact))
+
+
+EVERY = [(ablation, sampled(claim)) for ablation in scripts() for claim in ablation.claims if claim.id not in COUNTS]
+
+
+def bounds(claim: Claim) -> tuple[Test | Need, ...]:
+    return *claim.tests, *claim.needs
 
 
 def records_of(claim: Claim, values: Values, seed: int = 0) -> Iterator[Record]:
-    """What the leaves of all tests say when they have these values."""
-    leaves = {leaf.formula: leaf for test in claim.tests for leaf in test.measure.leaves}
+    """What the leaves of all tests and needs say when they have these values."""
+    leaves = {leaf.formula: leaf for bound in bounds(claim) for leaf in bound.measure.leaves}
     for formula, leaf in leaves.items():
         assert leaf.invent is not None, f"nobody can make up {formula}"
         for arm, point, metric, value in leaf.invent(values[formula]):
@@ -39,25 +49,26 @@ def drawn(unit: str, draws: random.Random) -> float:
     return draws.choice((1, 1, 1, -1)) * 10 ** draws.uniform(-2, 1)
 
 
-def missed(test: Test, records: Records, other_side: bool) -> float:
-    """By how much a test misses the side that is wanted, with room for noise; 0 where it does not."""
-    found = test.measure.by_seed(records)
+def missed(bound: Bound, records: Records, other_side: bool) -> float:
+    """By how much a test or need misses the side that is wanted, with room for noise; 0 where it does not."""
+    found = bound.measure.by_seed(records)
     if 0 not in found:
         return 1e9
-    above = found[0] - test.threshold
-    room = 0.02 + 0.05 * abs(test.threshold)
-    return max(0.0, room - (above if (test.at_least is None) == other_side else -above))
+    threshold = bound.refuted_from if other_side and isinstance(bound, Test) else bound.threshold
+    above = found[0] - threshold
+    room = 0.02 + 0.05 * abs(threshold)
+    return max(0.0, room - (above if (bound.at_least is None) == other_side else -above))
 
 
 def searched(claim: Claim, against: str = "") -> Values:
     """Values with which every test is on the claimed side, but for the one named `against`."""
-    units = {leaf.formula: leaf.unit for test in claim.tests for leaf in test.measure.leaves}
+    units = {leaf.formula: leaf.unit for bound in bounds(claim) for leaf in bound.measure.leaves}
     draws = random.Random(0)
     values = {formula: drawn(unit, draws) for formula, unit in units.items()}
 
     def misses(values: Values) -> float:
         records = Records(records_of(claim, values))
-        return sum(missed(test, records, test.name == against) for test in claim.tests)
+        return sum(missed(bound, records, bound.name == against) for bound in bounds(claim))
 
     least = misses(values)
     for _ in range(20_000):
@@ -100,5 +111,15 @@ def test_every_verdict_can_come_out_whichever_test_decides(ablation: Ablation, c
         assert found == "contradicted"
         assert [name for name, outcome in outcomes.items() if outcome == "contradicted"] == [test.name]
         if not test.measure.exact:
-            found, outcomes = verdict(ablation, claim, *mixed(claim, test, support, against))
+            asked = replace(claim, needs=())  # whose spread is not that of real seeds
+            found, outcomes = verdict(ablation, asked, *mixed(claim, test, support, against))
             assert (found == "reproduced", outcomes[test.name]) == (False, "undecided")
+
+
+NEEDING = [(ablation, claim) for ablation, claim in EVERY if claim.needs]
+
+
+@pytest.mark.parametrize(("ablation", "claim"), NEEDING, ids=[claim.id for _, claim in NEEDING])
+def test_a_claim_is_out_of_reach_without_any_of_its_needs(ablation: Ablation, claim: Claim) -> None:
+    for need in claim.needs:
+        assert verdict(ablation, claim, searched(claim, need.name))[0] == "out of reach"
