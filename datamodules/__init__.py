@@ -54,7 +54,8 @@ def load(
     usual one for this data. validation: fraction of the training files set aside. download: fetch missing files with
     torchvision. image_size: resize and crop every image to this square, in pixels. cache: keep the decoded pixels.
     train_images: so many images for training, every class in proportion; validation and test splits stay whole.
-    split_seed: chooses them. The digits are embedded and need no root.
+    split_seed: chooses them, and of the digits, which have no test split of their own, all splits. The digits are
+    embedded and need no root.
     LightningCLI takes `jsonargparse.typing.class_from_function(load, ImageData)`.
     Raises DataError, in one line, if the name is unknown, files are missing or damaged, or they hold something else;
     ValueError for an argument out of range.
@@ -99,6 +100,7 @@ def load(
         validation=validation,
         split_seed=split_seed,
         train_images=train_images,
+        drawn_test=source.drawn_test,
     )
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.augment import Augment, normalise
 from datamodules.order import Batches, BatchIndex, EvaluationBatches, generator
 from datamodules.sources.pixels import Decoded, Pixels
-from datamodules.splits import stratified_part, stratified_split
+from datamodules.splits import drawn_anew, stratified_part, stratified_split
 
 EVALUATION_BATCH_SIZE = 500
 
@@ -59,8 +59,9 @@ class ImageData(lightning.LightningDataModule):
     Under a Trainer of several processes each loader gives the process's share: every image of an evaluation once.
     name: the name that records carry. digest: hash of the decoded data. batch_size: images over all processes. seed:
     orders and augments the training images, nothing else. validation: fraction of every class of the training files
-    that is set aside, in [0, 1), the same for all runs. train_images: so many of what remains, every class in
-    proportion, chosen by split_seed; None for all.
+    that is set aside, in [0, 1). train_images: so many of what remains, every class in proportion; None for all.
+    drawn_test: the test split is no official one but was drawn from all images. split_seed: draws train_images, and
+    where drawn_test the test and validation splits anew; None leaves these as they come.
     mean and std are per channel, 0..1 scale, over the training split as it remains. whole_train: how many images it
     would have without train_images.
     Raises ValueError if validation or train_images is out of range.
@@ -78,9 +79,12 @@ class ImageData(lightning.LightningDataModule):
         validation: float = 0.1,
         split_seed: int | None = None,
         train_images: int | None = None,
+        drawn_test: bool = False,
     ) -> None:
         super().__init__()
-        self.split_seed = 0  # of the validation split
+        self.drawn_test, self.split_seed = drawn_test, 0  # of the validation split
+        if drawn_test and split_seed is not None:
+            decoded, self.split_seed = drawn_anew(decoded, split_seed), split_seed
         train_rows, val_rows = stratified_split(decoded.train.labels, decoded.num_classes, validation, self.split_seed)
         self.whole_train = len(train_rows)
         if train_images is not None:
@@ -116,7 +120,9 @@ class ImageData(lightning.LightningDataModule):
 
     def identity_of(self, split_seed: int) -> dict[str, Any]:
         """The identity of the same data loaded with another split seed; the same one where that changes no split."""
-        return self.identity | ({"drawn_by": split_seed} if "train_images" in self.identity else {})
+        splits = {"split_seed": split_seed, "drawn_by": split_seed} if self.drawn_test else {}
+        part = {"drawn_by": split_seed} if "train_images" in self.identity else {}
+        return self.identity | splits | part
 
     def train_dataloader(self) -> DataLoader[Any] | FixedBatches:
         """One epoch of this process's share of the global batches.

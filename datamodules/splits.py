@@ -1,11 +1,13 @@
 """Which images are for training, validation and test: rows chosen of every class by a key, the same on any machine."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from datamodules.order import generator
+from datamodules.sources.pixels import Decoded, Pixels
 
 
 def stratified_split(labels: Tensor, num_classes: int, validation: float, split_seed: int) -> tuple[Tensor, Tensor]:
@@ -45,6 +47,15 @@ def stratified_part(labels: Tensor, number: int, split_seed: int) -> Tensor:
         else:
             given[torch.where(given > 1, behind, torch.inf).argmin()] -= 1
     return _drawn(labels, given.long().tolist(), "train_images", split_seed).nonzero().flatten()
+
+
+def drawn_anew(decoded: Decoded, split_seed: int) -> Decoded:
+    """The same images with another test split, of as many images of every class; split_seed chooses them."""
+    labels = torch.cat([decoded.train.labels, decoded.test.labels])
+    images = torch.cat([decoded.train.images, decoded.test.images])
+    tested = _drawn(labels, _first(decoded.test.labels).bincount().tolist(), "test", split_seed)
+    train, test = (Pixels(images[rows], labels[rows]) for rows in (~tested, tested))
+    return replace(decoded, train=train, test=test)
 
 
 def _first(labels: Tensor) -> Tensor:

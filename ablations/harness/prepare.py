@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from ablations.harness.trial import Trial
 from datamodules.images import EVALUATION_BATCH_SIZE, ImageData
 from modules import fitted, recipe_for
 from modules.training.recipe import with_overrides
+
+ENOUGH = 2_000  # test images, of which another draw would change little
 
 
 def prepare(ablation: Ablation, options: Options) -> Trial:
@@ -147,6 +149,7 @@ def _remarks(
     wished = replace(wished, arms=tuple(arm for arm in wished.arms if arm.name in runs))
     return [
         *_taken(data, options),
+        *_test_images(data, {job.run.seed for job in jobs}),
         *precision.remarks(wished, {run.precision for run in runs.values()}, bf16_is_fast, options.trainer),
         *lengths.remarks(
             options.budget, len(data.train), dict(smaller[name] for name in runs if name in smaller),
@@ -168,6 +171,13 @@ def _taken(data: ImageData, options: Options) -> list[str]:
     size = [] if options.image_size is None else [f"{data.image_size} px"]
     number = [f"{len(data.train):,} of {data.whole_train:,} training images"] if options.train_images else []
     return [f"Data: {', '.join(found)}."] if (found := size + number) else []
+
+
+def _test_images(data: ImageData, seeds: Collection[int]) -> list[str]:
+    """What seeds have in common that a larger test set would make harmless."""
+    if data.drawn_test or len(data.test) >= ENOUGH or len(seeds) < 2:
+        return []
+    return [f"The {len(data.test)} test images are the same for every seed: the intervals understate the spread."]
 
 
 def _run(arm: Arm, data: ImageData, seed: int, options: Options) -> Run:

@@ -100,6 +100,7 @@ class MadeData(ImageData):
             batch_size=source.batch_size,
             seed=source.seed,
             validation=0.0,
+            drawn_test=source.drawn_test,
         )
         self.split_seed, self.whole_train = source.split_seed, source.whole_train
         self.val = painted.get("val", self.train[torch.arange(0)])

@@ -35,8 +35,9 @@ class Source:
     """One named data set.
 
     num_classes: None if it is counted. official_size: images in the training and test files as published, None if there
-    is no such thing. shape: height, width, channels. augment: the usual training augmentation. torchvision: the class
-    that can download it; files: what it downloads, relative to the root; read: their reader.
+    is no such thing. shape: height, width, channels. augment: the usual training augmentation. drawn_test: this
+    suite chose which images are the test split. torchvision: the class that can download it; files: what it downloads,
+    relative to the root; read: their reader.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Source:
     official_size: tuple[int, int] | None = None
     shape: tuple[int, int, int] | None = None
     augment: Augment = NO_AUGMENTATION
+    drawn_test: bool = False
     torchvision: str | None = None
     files: tuple[str, ...] = ()
     read: Callable[[list[Path]], Decoded] | None = None
@@ -172,7 +174,9 @@ def _cifar_like(num_classes: int, folder: str, files: tuple[str, ...]) -> Source
 
 
 _ALL = (
-    Source("digits", num_classes=10, official_size=(1347, 450), shape=(16, 16, 1), augment=Augment(pad=1)),
+    Source(
+        "digits", num_classes=10, official_size=(1347, 450), shape=(16, 16, 1), augment=Augment(pad=1), drawn_test=True
+    ),
     _mnist_like("mnist", "MNIST"),
     _mnist_like("fashion_mnist", "FashionMNIST"),
     _cifar_like(10, "cifar-10-batches-py", official.CIFAR10_FILES),

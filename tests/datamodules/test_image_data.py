@@ -83,6 +83,23 @@ def test_a_part_of_the_training_images_leaves_the_other_splits_whole() -> None:
     assert whole.identity_of(7) == whole.identity == image_data(split_seed=7).identity, "no split depends on it"
 
 
+def test_images_without_a_test_split_of_their_own_are_split_anew_by_each_seed() -> None:
+    usual, *seeds = (image_data(drawn_test=True, split_seed=seed) for seed in (None, 0, 1))
+    for data in seeds:
+        sizes = [len(split.labels) for split in (data.train, data.val, data.test)]
+        assert sizes == [len(split.labels) for split in (usual.train, usual.val, usual.test)]
+        assert data.test.labels.bincount().tolist() == usual.test.labels.bincount().tolist()
+        pooled = [torch.cat([each.train.images, each.val.images, each.test.images]) for each in (data, usual)]
+        assert len({bytes(image.flatten().tolist()) for image in torch.cat(pooled)}) == 110 + 33, "no image is in two"
+        assert data.identity == usual.identity_of(data.split_seed) != usual.identity
+    images = [{bytes(image.flatten().tolist()) for image in data.test.images} for data in (usual, *seeds)]
+    assert images[0] != images[1] != images[2] != images[0]
+    assert torch.equal(usual.test.images, image_data().test.images), "as they come"
+    part = image_data(drawn_test=True, split_seed=1, train_images=20)
+    assert torch.equal(part.test.images, seeds[1].test.images)
+    assert part.identity == image_data(drawn_test=True, train_images=20).identity_of(1)
+
+
 def test_statistics_are_those_of_the_training_split() -> None:
     data = image_data(validation=0.5, train_images=21)
     values = data.train.images.double() / 255

@@ -44,6 +44,16 @@ def by_row(data: MadeData, epoch: int, batch_size: int, world_size: int = 1) -> 
     return seen
 
 
+def test_a_split_of_a_seed_is_that_of_the_source(source: ImageData) -> None:
+    usual, own = made(source), made(datamodules.load("digits", split_seed=3, train_images=50, cache=False))
+    assert (len(own.train), own.whole_train) == (50, len(usual.train))
+    assert not torch.equal(own.test.images, usual.test.images)
+    assert own.identity == made(datamodules.load("digits", train_images=50, cache=False)).identity_of(3)
+    assert (
+        made(datamodules.load("digits", split_seed=3, cache=False)).identity == usual.identity_of(3) != usual.identity
+    )
+
+
 @pytest.mark.parametrize("name", ["distorted_digits", "digit_addition", "same_digits", "digit_sequences"])
 def test_a_sample_depends_on_seed_epoch_and_row_alone(source: ImageData, name: str) -> None:
     data = made(source, name)

@@ -10,6 +10,7 @@ import torch
 from kept_wandb import Kept, models
 from safetensors.torch import load_file
 
+import datamodules
 from modules import build
 from modules.weights import load_weights
 
@@ -130,7 +131,7 @@ def test_one_process_that_diverges_ends_both(odd):
     assert not (folder / "done").exists()
 
 
-def test_the_command_trains_in_two_processes(program, smoke, digits, tmp_path):
+def test_the_command_trains_in_two_processes(program, smoke, tmp_path):
     hiding = tmp_path / "elsewhere" / "modules" / "__init__.py"  # `python -m` would import it
     hiding.parent.mkdir(parents=True)
     hiding.touch()
@@ -147,7 +148,7 @@ def test_the_command_trains_in_two_processes(program, smoke, digits, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     network = build("resnet_cifar", 10, 1, **{name: config["network"][name] for name in ("depth", "width", "order")})
     load_weights(network, folder / "weights.safetensors")
-    loss, error = evaluated(network, digits, 450)
+    loss, error = evaluated(network, datamodules.load("digits", split_seed=0), 450)
     found = json.loads((folder / "done").read_text())
     assert found["test/top1_error"] == error
     assert found["test/loss"] == pytest.approx(loss, rel=1e-6)

@@ -177,7 +177,8 @@ def test_arms_that_are_left_out_are_not_told_of(
     two = replace(ablation, plan=lambda at: replace(planned, arms=(wishes, second)))
     monkeypatch.setitem(ABLATIONS, "remove_layers", two)
     monkeypatch.setattr("ablations.harness.prepare.check", lambda *parts: None)  # the claims' arms are not all there
-    (remark,) = trial_of("remove_layers", photos(54), fast=False, arms=(second.name,)).remarks
+    of_test, remark = trial_of("remove_layers", photos(54), fast=False, arms=(second.name,)).remarks
+    assert of_test.startswith("The 100 test images are the same")
     assert remark.startswith("Batches of 32 in place of 64")
     told = " ".join(trial_of("remove_layers", photos(54), fast=False).remarks)
     assert all(part in told for part in ("in place of 64", "in place of 128", "fp32 where"))

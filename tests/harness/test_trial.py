@@ -7,9 +7,13 @@ from unittest.mock import Mock
 
 import torch
 from test_training import FILES, poison
-from tiny_trial import TINY, Norm, carried_out, command, plan
+from tiny_trial import RECIPE, TINY, Norm, carried_out, command, plan
+from written_files import write_folder
 
+from ablations.harness.command.command_line import Options
 from ablations.harness.declare.probe import Measurement
+from ablations.harness.execution.job import source
+from ablations.harness.prepare import prepare
 from ablations.harness.training.train import train
 
 TWO = {"arms": ("preact_resnet", "original_resnet")}
@@ -67,23 +71,50 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
     assert {row["state"] for row in summary(tmp_path)["runs"]} == {"done"}
 
 
+def two_arms(at):
+    planned = plan(at)
+    return replace(
+        planned, arms=[*planned.arms, replace(planned.arms[0], name="again", recipe={**RECIPE, "epochs": 1})]
+    )
+
+
+PAIR = replace(TINY, plan=two_arms)
+
+
+def test_data_with_a_test_split_of_their_own_are_loaded_once_for_all_seeds(tmp_path):
+    root = write_folder(tmp_path / "few", sizes=[(16, 16)] * 4)
+    options = Options("smoke", "folder", root, tmp_path / "runs", seeds=3)
+    trial = prepare(PAIR, options)
+    assert {id(job.data) for job in trial.jobs} == {id(trial.data)}
+    assert "The 8 test images are the same for every seed: the intervals understate the spread." in trial.remarks
+    part = prepare(PAIR, replace(options, train_images=4))
+    assert [job.load["split_seed"] for job in part.jobs] == [0, 0, 1, 1, 2, 2]
+    one = prepare(PAIR, replace(options, seeds=1))
+    assert not [remark for remark in one.remarks if "for every seed" in remark]
+
+
 def test_each_seed_trains_on_images_of_its_own_of_which_files_tell(tmp_path, monkeypatch):
     """Seeds of one arm differ in their images, arms of one seed do not."""
     seen = {}
 
     def remember(run, data, *_, **__):
-        seen.setdefault(run.seed, []).append(data.train.images.clone())
+        assert data.identity == run.data, "foretold without loading them"
+        seen.setdefault(run.seed, []).append(data)
         return train(run, data, *_, **__)
 
     monkeypatch.setattr("ablations.harness.execution.perform.train", remember)
     words = ["--train-images", "40", "--image-size", "12", "--seeds", "2", "--workers", "1"]
-    code, told, _ = command(tmp_path, *words)
+    code, told, _ = command(tmp_path, *words, ablation=PAIR)
     assert code == 0
+    assert "for every seed" not in told, "each has test images of its own"
     assert "Data: 12 px, 40 of 1,211 training images." in told
     (first, again), (second, _) = seen[0], seen[1]
-    assert torch.equal(first, again)
-    assert (first.shape, second.shape) == ((40, 12, 12, 1),) * 2
-    assert not torch.equal(first, second)
+    assert first is again
+    for split, number in (("train", 40), ("val", 136), ("test", 450)):
+        one, other = (getattr(data, split).images for data in (first, second))
+        assert one.shape == other.shape == (number, 12, 12, 1)
+        assert not torch.equal(one, other)
+    assert source.cache_info().currsize == 1, "the data of one seed are held"
     (folder,) = (tmp_path / "ablations" / "tiny").iterdir()
     assert folder.name == "smoke-digits-12px-40-images"
     found = json.loads((folder / "ablation.json").read_text())
