@@ -10,7 +10,7 @@ from ablations.harness.declare.ablation import Ablation, Arm, Claim, Need, Plan
 from ablations.harness.declare.chart import Drawing
 from ablations.harness.declare.precision import Wish
 from ablations.harness.declare.probe import Probe
-from ablations.harness.declare.scale import BUDGETS, Scale
+from ablations.harness.declare.scale import BUDGETS, Scale, View
 
 KNOWN = {
     "digits": (16, 1_211, 450, 1),
@@ -30,23 +30,26 @@ def explanation(ablation: Ablation, data: str, image_size: int | None = None, tr
     data: one of KNOWN. image_size: in pixels, where images are resized. train_images: where not all are trained
     on. Raises KeyError for other data.
     """
-    return "\n".join(_lines(ablation, data, image_size, train_images)) + "\n"
+    given = View(image_size, train_images and min(train_images, KNOWN[data][1]))
+    return "\n".join(_lines(ablation, data, given)) + "\n"
 
 
-def _lines(ablation: Ablation, data: str, image_size: int | None, train_images: int | None) -> Iterator[str]:
+def _lines(ablation: Ablation, data: str, given: View) -> Iterator[str]:
     yield from (ablation.title, ablation.question, "")
     for claim in ablation.claims:
         yield from _claim(claim)
     before: tuple[str, ...] = ()
     pixels, num_train, num_test, channels = KNOWN[data]
     for budget in BUDGETS:
-        at = Scale(budget, data, image_size or pixels, min(train_images or num_train, num_train), num_test, channels)
+        view = given.or_else(ablation.views.get(budget, View()), pixels, num_train)
+        at = Scale(budget, data, view.image_size or pixels, view.train_images or num_train, num_test, channels)
         try:
             plan = ablation.plan(at)
         except ValueError as error:
             yield from ("", f"{budget} budget on {data}: refused, {error}")
             continue
         yield from ("", f"{budget} budget on {data}: {plan.seeds} seeds, {len(plan.arms)} arms")
+        yield from _wrapped("  data: ", seen) if (seen := view.in_words(num_train)) else ()
         yield from _arms(plan)
         asked = tuple(line for probe in plan.probes for line in _probe(probe))
         yield from asked if asked != before else ("  asked as above",) if asked else ()

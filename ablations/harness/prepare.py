@@ -6,7 +6,7 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ablations.harness.command.command_line import Options, WrongInput
 from ablations.harness.declare import precision
 from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, check
 from ablations.harness.declare.probe import Probe
-from ablations.harness.declare.scale import Scale
+from ablations.harness.declare.scale import Scale, View
 from ablations.harness.estimate import count, describe
 from ablations.harness.execution.distributed import in_one_process, num_processes
 from ablations.harness.execution.job import Job, loaded, source
@@ -46,7 +46,8 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     source.cache_clear()  # what lies in a folder may have changed since the last trial of this process
     if options.download:
         datamodules.load(options.data, options.data_root, download=True, image_size=options.image_size)
-    load = _load(options)
+    view = _view(ablation, options)
+    load = _load(options, view)
     data = loaded(load, {})
     bf16_is_fast = precision.bf16_is_fast(options.trainer)
     wished = ablation.plan(Scale.of(options.budget, data))
@@ -89,14 +90,23 @@ def prepare(ablation: Ablation, options: Options) -> Trial:
     jobs = _jobs(ablation, plan, chosen, options, loads)
     return Trial(
         ablation, options, data, plan, tuple(chosen), claims, tuple(jobs), foreign, searches,
-        (*_remarks(wished, jobs, bf16_is_fast, smaller, options, data), *_unseen(ablation, claims, plan)),
+        (*_remarks(wished, jobs, bf16_is_fast, smaller, options, data, view), *_unseen(ablation, claims, plan)),
     )  # fmt: skip
 
 
-def _load(options: Options) -> dict[str, Any]:
+def _view(ablation: Ablation, options: Options) -> View:
+    """What of the data is taken: what the command says, else the ablation of the budget."""
+    view = View(options.image_size, options.train_images)
+    planned = ablation.views.get(options.budget)
+    if planned is None or options.network is not None:  # which was trained on whole images
+        return view
+    whole = loaded(_load(options, View(options.image_size)), {})
+    return view.or_else(planned, whole.image_size, len(whole.train))
+
+
+def _load(options: Options, view: View) -> dict[str, Any]:
     """Arguments of `datamodules.load`, for the split that the data come with."""
-    load: dict[str, Any] = {"name": options.data, "root": str(options.data_root), "image_size": options.image_size}
-    return load if options.train_images is None else {**load, "train_images": options.train_images}
+    return {"name": options.data, "root": str(options.data_root), **asdict(view)}
 
 
 def _of_seed(load: Mapping[str, Any], data: ImageData, seed: int) -> dict[str, Any]:
@@ -143,12 +153,13 @@ def _remarks(
     smaller: Mapping[str, tuple[int, int]],
     options: Options,
     data: ImageData,
+    view: View,
 ) -> list[str]:
     """What a reader must know of data, precision and lengths."""
     runs = {job.arm: job.run for job in reversed(jobs)}
     wished = replace(wished, arms=tuple(arm for arm in wished.arms if arm.name in runs))
     return [
-        *_taken(data, options),
+        *([f"Data: {taken}."] if (taken := view.in_words(data.whole_train)) else []),
         *_test_images(data, {job.run.seed for job in jobs}),
         *precision.remarks(wished, {run.precision for run in runs.values()}, bf16_is_fast, options.trainer),
         *lengths.remarks(
@@ -164,13 +175,6 @@ def _unseen(ablation: Ablation, claims: Sequence[Claim], plan: Plan) -> Iterator
     for claim in claims:
         if unseen := out_of_sight(claim, plan.seeds, experiments if claim.kind == "experiment" else 1):
             yield f"{unseen}."
-
-
-def _taken(data: ImageData, options: Options) -> list[str]:
-    """What of the data was taken, if not all."""
-    size = [] if options.image_size is None else [f"{data.image_size} px"]
-    number = [f"{len(data.train):,} of {data.whole_train:,} training images"] if options.train_images else []
-    return [f"Data: {', '.join(found)}."] if (found := size + number) else []
 
 
 def _test_images(data: ImageData, seeds: Collection[int]) -> list[str]:

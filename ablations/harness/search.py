@@ -88,6 +88,7 @@ def trying(searches: Sequence[Search], ablation: Ablation) -> Ablation:
     return Ablation(
         name=ablation.name, title=f"{ablation.title}: search", question=ablation.question, claims=(),
         plan=lambda at: Plan(candidates, seeds=1, first_seed=SEED), trains_only=True,
+        views=ablation.views,
     )  # fmt: skip
 
 

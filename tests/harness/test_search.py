@@ -13,8 +13,9 @@ import pytest
 
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.ablation import Arm
+from ablations.harness.declare.scale import View
 from ablations.harness.prepare import prepare
-from ablations.harness.search import SEED, Search, drawn
+from ablations.harness.search import SEED, Search, drawn, trying
 from ablations.harness.store.files import write_json
 from ablations.harness.store.integrity import noted, sealed
 from ablations.harness.store.runs import final_loss
@@ -79,6 +80,17 @@ def prepared(module: ModuleType, tmp_path: Path, search: int, **changes: object)
     options = Options("laptop", "digits", tmp_path, tmp_path / "runs", search=search, wandb="disabled",
                       trainer={"accelerator": "cpu"})  # fmt: skip
     return prepare(module.ABLATION, replace(options, **changes))
+
+
+def test_what_is_tried_is_what_was_foretold(module: ModuleType, tmp_path: Path) -> None:
+    """Candidates see what of the data the arms see, split by the seed of candidates."""
+    module.ABLATION = replace(module.ABLATION, views={"laptop": View(12, 60)})
+    trial = prepared(module, tmp_path, 2)
+    tried = prepare(trying(trial.searches, trial.ablation), replace(trial.options, search=0))
+    foretold = [run.name for found in trial.searches for run in found.runs]
+    assert foretold == [job.run.name for job in tried.jobs]
+    assert [job.data.identity for job in tried.jobs] == [job.run.data for job in tried.jobs]
+    assert {job.run.data["num_train"] for job in (*tried.jobs, *trial.jobs)} == {60}
 
 
 # --- drawing and choosing ---

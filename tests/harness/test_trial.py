@@ -12,7 +12,9 @@ from written_files import write_folder
 
 from ablations.harness.command.command_line import Options
 from ablations.harness.declare.probe import Measurement
+from ablations.harness.declare.scale import View
 from ablations.harness.execution.job import source
+from ablations.harness.explain import explanation
 from ablations.harness.prepare import prepare
 from ablations.harness.training.train import train
 
@@ -124,6 +126,36 @@ def test_each_seed_trains_on_images_of_its_own_of_which_files_tell(tmp_path, mon
         data = json.loads(file.read_text())["data"]
         assert (data["train_images"], data["num_train"], data["num_test"]) == (40, 40, 450)
         assert data["drawn_by"] == json.loads(file.read_text())["seed"]
+
+
+def test_a_budget_takes_less_of_data_that_have_more_unless_the_command_says_otherwise(tmp_path):
+    ablation = replace(TINY, views={"smoke": View(12, 60), "hour": View(20, 5_000)})
+
+    def prepared(budget="smoke", **options):
+        trial = prepare(ablation, Options(budget, "digits", tmp_path, tmp_path / "runs", **options))
+        assert {(job.data.image_size, len(job.data.train)) for job in trial.jobs} <= {shape(trial)}
+        return trial, [remark for remark in trial.remarks if "training images." in remark or "Data:" in remark]
+
+    def shape(trial):
+        return trial.data.image_size, len(trial.data.train)
+
+    trial, told = prepared()
+    assert (shape(trial), told) == ((12, 60), ["Data: 12 px, 60 of 1,211 training images."])
+    assert trial.folder.name == "smoke-digits"
+    trial, told = prepared(image_size=14, train_images=70)
+    assert (shape(trial), told) == ((14, 70), ["Data: 14 px, 70 of 1,211 training images."])
+    assert trial.folder.name == "smoke-digits-14px-70-images"
+    trial, told = prepared(train_images=1_211)
+    assert shape(trial) == (12, 1_211)
+    assert trial.folder.name == "smoke-digits-1211-images"
+    for given in ({"budget": "hour"}, {"budget": "short"}, {"network": "lenet5", "weights": "random"}):
+        trial, told = prepared(**given)
+        assert (shape(trial), told) == ((16, 1_211), []), "digits have no more, another budget says nothing of it"
+    text = explanation(ablation, "cifar10")
+    assert "data: 12 px, 60 of 45,000 training images" in text
+    assert "data: 20 px, 5,000 of 45,000 training images" in text
+    assert "data: 12 px, 7 of 1,211 training images" in explanation(ablation, "digits", train_images=7)
+    assert "data: 20" not in explanation(ablation, "digits")
 
 
 @dataclass(frozen=True, kw_only=True)

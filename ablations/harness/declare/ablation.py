@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from ablations.harness.declare.chart import Chart
 from ablations.harness.declare.measure import Measure
 from ablations.harness.declare.probe import Probe
-from ablations.harness.declare.scale import Scale
+from ablations.harness.declare.scale import Scale, View
 from ablations.harness.store.records import Records
 
 LEVEL = 0.95  # of every interval
@@ -199,7 +199,7 @@ class Ablation:
     plan: imports what is heavy inside, so that the declaration loads at once. baseline: the arm others are compared
     with, "" for none. summary: what the records of a foreign network say, in sentences. refuses_foreign: why no foreign
     network can be asked, "" if it can. trains_only: nothing is asked, judged or reported; runs are told by their
-    training loss.
+    training loss. views: budget -> what it takes of data that have more, unless the command says otherwise.
     """
 
     name: str
@@ -212,6 +212,7 @@ class Ablation:
     summary: Callable[[Records], Sequence[str]] = lambda records: ()
     refuses_foreign: str = ""
     trains_only: bool = False
+    views: Mapping[str, View] = field(default_factory=dict)
 
 
 def check(ablation: Ablation, plan: Plan) -> None:

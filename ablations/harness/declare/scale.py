@@ -42,6 +42,26 @@ def scale_order(budget: str, data: str) -> tuple[int, bool, str]:
 
 
 @dataclass(frozen=True)
+class View:
+    """What is taken of data that have more: images of so many pixels, and so many for training; None for all of it."""
+
+    image_size: int | None = None
+    train_images: int | None = None
+
+    def or_else(self, other: View, image_size: int, num_train: int) -> View:
+        """With the other's values where this has none and the data have more than they say."""
+        smaller = other.image_size if other.image_size and other.image_size < image_size else None
+        fewer = other.train_images if other.train_images and other.train_images < num_train else None
+        return View(self.image_size or smaller, self.train_images or fewer)
+
+    def in_words(self, num_train: int) -> str:
+        """What is taken of data with so many training images; "" for all of it."""
+        size = [f"{self.image_size} px"] if self.image_size else []
+        number = [f"{self.train_images:,} of {num_train:,} training images"] if self.train_images else []
+        return ", ".join(size + number)
+
+
+@dataclass(frozen=True)
 class Scale:
     """A budget on data: what plans need to know of both, as words and numbers of images and pixels.
 
