@@ -53,8 +53,8 @@ def test_its_verdicts_follow_from_the_records_alone(carried_out: tuple[Ablation,
     told = json.loads((folder / "verdicts.json").read_text())
     seeds = json.loads((folder / "ablation.json").read_text())["seeds"]
     records = read_records(folder)
-    found = judge(ablation.claims, records, seeds, "smoke", "digits", num_claims=len(ablation.claims))
-    assert json.loads(json.dumps(found)) == told
+    found = judge(ablation.claims, records, seeds, "smoke", "digits")
+    assert json.loads(json.dumps(found)) == [{k: v for k, v in each.items() if k != "rules"} for each in told]
     judged_by_seeds = [verdict for verdict in told if verdict["seeds"] > 1]
     assert {verdict["verdict"] for verdict in judged_by_seeds} <= {"undecided"}, "a smoke run proves nothing"
 

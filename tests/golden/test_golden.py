@@ -31,6 +31,8 @@ FILE = Path(__file__).with_name("runs.json")
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(file.parent for file in (ROOT / "reports" / "published").glob("*/*/verdicts.json"))
 OLDER = ("training_precision",)  # published before a recipe had all of today's fields, which are part of the hash
+# Rules or plans were amended after the evidence that is published: it is made anew.
+AMENDED = ("stochastic_depth",)
 ABLATIONS = {ablation.name: ablation for ablation in scripts()}
 
 
@@ -97,12 +99,15 @@ def test_published_runs_on_digits_keep_their_hashes() -> None:
     expected = hashes("digits", ["laptop"], of_seed=False)
     for folder in PUBLISHED:
         summary = json.loads((folder / "ablation.json").read_text())
-        if summary["data"] == "digits" and folder.parent.name not in OLDER:
+        if summary["data"] == "digits" and folder.parent.name not in (*OLDER, *AMENDED):
             runs = {run["arm"]: run["run"].rpartition("-")[2] for run in summary["runs"] if run["seed"] == 0}
             assert runs == expected[folder.parent.name][summary["budget"]], folder
 
 
-@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+JUDGED = [folder for folder in PUBLISHED if folder.parent.name not in AMENDED]
+
+
+@pytest.mark.parametrize("folder", JUDGED, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_published_verdicts_come_out_again_from_their_records(folder: Path) -> None:
     published = json.loads((folder / "verdicts.json").read_text())
     ablation, summary = ABLATIONS[folder.parent.name], json.loads((folder / "ablation.json").read_text())

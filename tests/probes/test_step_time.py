@@ -64,6 +64,21 @@ def test_a_step_that_skips_takes_its_turn_beside_one_that_does_not(
     assert all(torch.equal(before[name], tensor) for name, tensor in made.state_dict().items()), "copies train"
 
 
+def test_a_deep_network_is_timed_without_being_trained(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    depths = []
+
+    def keep(trained: Network, *rest: object) -> object:
+        depths.append((len(trained.blocks), trained.block("stage1_block1").branch.conv1.out_channels))
+        return training_steps(trained, *rest)
+
+    monkeypatch.setattr("ablations.harness.stopwatch.training_steps", keep)
+    probe = StepTime(batch_size=8, precision="32-true", rounds=1, steps=1, depth=20, width=3)
+    list(probe.ask(Subject(network(), digits, "any", 0, torch.device("cpu"))))
+    assert depths == [(9, 3), (9, 3)]
+    with pytest.raises(ValueError, match="depth"):
+        StepTime(batch_size=8, precision="32-true", depth=-1)
+
+
 def test_the_share_of_branches_is_the_mean_probability(digits: ImageData) -> None:
     made = network(survival_prob=0.4, survival_rule="linear")  # 0.8, 0.6, 0.4
     (found,) = Survival().ask(Subject(made, digits, "any", 0, torch.device("cpu")))

@@ -1,8 +1,8 @@
-"""How large the gradient of one weight is in training: figure 7 of Huang et al. 2016, arXiv:1603.09382."""
+"""How large the gradients of the first and the last weights are: figure 7 of Huang et al. 2016, arXiv:1603.09382."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,21 +14,23 @@ if TYPE_CHECKING:
 
     from modules import Network
 
-GRADIENT = "gradient/mean_absolute"
+GRADIENT, LAST = "gradient/mean_absolute", "gradient/mean_absolute_of_last"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstGradient(Probe):
-    """Mean absolute gradient of the first convolution of block 1, after evenly spread epochs of training.
+    """Mean absolute gradients of block 1's first convolution and of the classifier, after evenly spread epochs.
 
-    It is taken on whole batches of `batch_size` among `limit` training images without augmentation, with blocks
-    skipped at random as in training; the paper does not say on which images. snapshots: epochs.
+    The classifier is never skipped: its gradient tells what of the other's size comes from the loss alone. They are
+    taken on whole batches of `batch_size` among `limit` training images without augmentation, with blocks skipped at
+    random as in training; the paper does not say on which images. snapshots: epochs.
     """
 
     batch_size: int
     limit: int
     snapshots: int = 21
-    units = {GRADIENT: ""}
+    units = {GRADIENT: "", LAST: ""}
+    version = 2
     asks_foreign = False
 
     def __post_init__(self) -> None:
@@ -39,8 +41,10 @@ class FirstGradient(Probe):
         batches = [batch for batch in found if len(batch[1]) == self.batch_size]
         for epoch in subject.snapshots:
             network = subject.at(epoch)
-            size = mean_absolute_gradient(network, first_convolution(network), batches, subject.seed)
-            yield Measurement(point("gradient", epoch=epoch), GRADIENT, size)
+            weights = (first_convolution(network), classifier(network))
+            sizes = mean_absolute_gradients(network, weights, batches, subject.seed)
+            for metric, size in zip(self.units, sizes, strict=True):
+                yield Measurement(point("gradient", epoch=epoch), metric, size)
             subject.on_pass()
 
     def evaluations(self, blocks: int, num_test: int) -> float:
@@ -59,10 +63,20 @@ def first_convolution(network: Network) -> Tensor:
     raise ValueError(f"the branch of {name} holds no convolution")
 
 
-def mean_absolute_gradient(
-    network: Network, weight: Tensor, batches: Iterable[tuple[Tensor, Tensor]], seed: int
-) -> float:
-    """Mean over a weight's entries and over batches of |gradient of the batch's mean cross-entropy|.
+def classifier(network: Network) -> Tensor:
+    """The weight of the network's last linear layer; raises ValueError if it has none."""
+    from torch import nn
+
+    layers = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ValueError("the network holds no linear layer")
+    return layers[-1]
+
+
+def mean_absolute_gradients(
+    network: Network, weights: Sequence[Tensor], batches: Iterable[tuple[Tensor, Tensor]], seed: int
+) -> list[float]:
+    """Mean over each weight's entries and over batches of |gradient of the batch's mean cross-entropy|.
 
     batches: (images (N, C, H, W), labels (N,)). The network is computed as it is trained: batch norm with the batch's
     own statistics (whose running means move), and blocks skipped at random, drawn from `seed`. A batch that skips the
@@ -71,18 +85,18 @@ def mean_absolute_gradient(
     import torch
     from torch import nn
 
-    total, count = 0.0, 0
-    devices = [weight.device] if weight.is_cuda else []
+    totals, count = [0.0] * len(weights), 0
+    devices = [weights[0].device] if weights[0].is_cuda else []
     with torch.random.fork_rng(devices), torch.enable_grad():
         torch.manual_seed(seed)
         was_training = network.training
         network.train()
         for images, labels in batches:
             loss = nn.functional.cross_entropy(network(images), labels)
-            (gradient,) = torch.autograd.grad(loss, weight)
-            total += gradient.abs().mean().item()
+            gradients = torch.autograd.grad(loss, weights)
+            totals = [total + each.abs().mean().item() for total, each in zip(totals, gradients, strict=True)]
             count += 1
         network.train(was_training)
     if not count:
         raise ValueError("no batches to take the gradient of")
-    return total / count
+    return [total / count for total in totals]

@@ -25,33 +25,41 @@ DIGITS = 5  # heads of the networks
 class StepTime(Probe):
     """Seconds of a step in each round, of a network that goes on training with blocks skipped and with all of them.
 
-    A round is `steps` steps of either on `batch_size` training images, in this `precision` of a recipe.
+    A round is `steps` steps of either on `batch_size` training images, in this `precision` of a recipe. depth: 0 for
+    the network that is asked, else of a ResNet with random weights, `width` channels, the linear rule and p_L = 0.5,
+    because a deep network can be timed where it cannot be trained.
     """
 
     batch_size: int
     precision: str
+    depth: int = 0
+    width: int = 16
     rounds: int = 20
     steps: int = 10
     units = {SKIPPING: "s", ALL_BLOCKS: "s"}
+    version = 2
     asks_foreign = False
 
     def __post_init__(self) -> None:
-        refuse_below(self, batch_size=1, rounds=1, steps=1)
+        refuse_below(self, batch_size=1, rounds=1, steps=1, depth=0, width=1)
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """The trained network is copied, and its copies train at a rate so small that nothing blows up."""
+        """The network is copied, and its copies train at a rate so small that nothing blows up."""
         import torch
 
         from ablations.harness.stopwatch import in_turns, training_steps
-        from modules import set_survival
+        from modules import build, set_survival
 
-        size = self.batch_size
+        size, network = self.batch_size, subject.network
         images, labels = next(iter(subject.data.evaluation_batches("train", size, subject.device, limit=size)))
         recipe = with_overrides(HUANG2016_CIFAR, {"learning_rate": 1e-4, "precision": self.precision})
-        networks = {
-            SKIPPING: copy.deepcopy(subject.network),
-            ALL_BLOCKS: set_survival(copy.deepcopy(subject.network), 1.0),
-        }
+        if self.depth:
+            data = subject.data
+            network = build(
+                "resnet_cifar", data.num_classes, data.in_channels, depth=self.depth, width=self.width,
+                average_shortcut=True, survival_prob=0.5,
+            ).to(subject.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
+        networks = {SKIPPING: copy.deepcopy(network), ALL_BLOCKS: set_survival(copy.deepcopy(network), 1.0)}
         with torch.random.fork_rng([subject.device] if subject.device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(subject.seed)
             arms = {
