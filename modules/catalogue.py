@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from modules.architecture import Architecture, taking
 from modules.blocks.layers import named
 from modules.blocks.network import InputSize, Network
-from modules.blocks.spatial_transformer import TransformerDesign, parallel_transformers
+from modules.blocks.parallel import Parallel
+from modules.blocks.spatial_transformer import TransformerDesign, transformer_blocks
 from modules.families import (
     alexnet,
     colocalisation,
@@ -40,22 +42,31 @@ def transformed(
     network_arguments: Mapping[str, object] | None = None,
     design: TransformerDesign,
 ) -> Network:
-    """Any network of the suite with transformers in front of its stem; blocks and heads stay as they are.
+    """Any network of the suite behind a transformer; of several transformers, each has a network of its own behind it.
 
     The birds of Jaderberg et al. 2015, section 4.3, have translations at a fixed scale of 0.5 that start as tiles
-    (`transform="translation", scale=0.5, tile=True, num_transformers=2`). Differs: there each crop has the trunk's
-    features for itself; here one trunk reads all crops as channels.
-    network, network_arguments: as for `build`; the network has num_transformers * in_channels channels and images of
-    output_size pixels.
-    Raises ValueError for unknown and impossible values, and for an output that the network cannot take.
+    (`transform="translation", scale=0.5, tile=True, num_transformers=2`). As there, the features of all crops, which are
+    what the last layers of their networks read, stand side by side in front of a single classifier.
+    network, network_arguments: of each crop, as for `build`; it has images of output_size pixels.
+    Raises ValueError for unknown and impossible values, for an output that the network cannot take, and for several
+    networks that do not end in a fully connected layer.
     """
-    stem = parallel_transformers(in_channels, image_size, design)
-    size, channels = design.output_size or image_size, design.num_transformers * in_channels
-    trunk = build(network, num_classes, channels, **fitted(network, network_arguments or {}, size))
-    trunk.input_size.check(torch.Size((1, channels, size, size)))
-    trunk.stem = named(transformer=stem, trunk=trunk.stem)
-    trunk.input_size = InputSize(image_size, 0)
-    return trunk
+    size, networks, features = design.output_size or image_size, [], 0
+    for crop in transformer_blocks(in_channels, image_size, design):
+        behind = build(network, num_classes, in_channels, **fitted(network, network_arguments or {}, size))
+        behind.input_size.check(torch.Size((1, in_channels, size, size)))
+        behind.stem = named(transformer=crop, trunk=behind.stem)
+        behind.input_size = InputSize(image_size, 0)
+        networks.append(behind)
+    if len(networks) == 1:
+        return networks[0]
+    for each in networks:
+        *before, (_, last) = each.head.named_children()
+        if not isinstance(last, nn.Linear) or "auxiliary" in each._modules:
+            raise ValueError(f"{network} does not end in one linear layer, whose input could stand beside that of others")
+        each.head, features = named(**dict(before)), features + last.in_features
+    side_by_side = Parallel({str(number): each for number, each in enumerate(networks, start=1)})
+    return Network(side_by_side, {}, named(fc=nn.Linear(features, num_classes)), input_size=InputSize(image_size, 0))
 
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -193,8 +193,13 @@ def tiles(num: int) -> list[tuple[float, float]]:
     return [((2 * (i % columns) + 1) / columns - 1, (2 * (i // columns) + 1) / rows - 1) for i in range(num)]
 
 
-def parallel_transformers(in_channels: int, image_size: int, design: TransformerDesign) -> nn.Module:
-    """One transformer block, or several named 1, 2, ... that read the same input: num_transformers * in_channels."""
+def transformer_blocks(in_channels: int, image_size: int, design: TransformerDesign) -> list[Block]:
+    """The transformers of a design, which read the same input."""
     offsets = tiles(design.num_transformers) if design.tile else [(0.0, 0.0)] * design.num_transformers
-    blocks = [transformer_block(in_channels, image_size, design, offset) for offset in offsets]
+    return [transformer_block(in_channels, image_size, design, offset) for offset in offsets]
+
+
+def parallel_transformers(in_channels: int, image_size: int, design: TransformerDesign) -> nn.Module:
+    """One transformer block, or several named 1, 2, ... that give num_transformers * in_channels channels together."""
+    blocks = transformer_blocks(in_channels, image_size, design)
     return blocks[0] if len(blocks) == 1 else Parallel({str(i): block for i, block in enumerate(blocks, start=1)})

@@ -78,8 +78,31 @@ def test_tiles_cover_the_image() -> None:
     )  # fmt: skip
     images = torch.rand(2, 3, 32, 32)
     quarters = [images[:, :, a : a + 16, b : b + 16] for a in (0, 16) for b in (0, 16)]
-    crops = network.stem.get_submodule("transformer")(images)
-    torch.testing.assert_close(crops, torch.cat(quarters, dim=1), rtol=0, atol=1e-5)
+    for number, quarter in enumerate(quarters, start=1):
+        crop = network.stem.get_submodule(f"{number}.stem.transformer")
+        torch.testing.assert_close(crop(images), quarter, rtol=0, atol=1e-5)
+
+
+def test_each_of_several_crops_has_a_network_whose_features_one_classifier_reads() -> None:
+    arguments = {"width": 2, "num_parameters": 4_000}
+    torch.manual_seed(0)
+    network = build(
+        "transformed", 25, 1, image_size=32, network="cnn", network_arguments=arguments, num_transformers=2, tile=True,
+        transform="translation", scale=0.5, output_size=16,
+    ).eval()  # fmt: skip
+    alone = [network.stem.get_submodule(name) for name in "12"]
+    assert not torch.equal(*(each.get_parameter("blocks.conv1.branch.conv.weight") for each in alone))
+    images = torch.rand(3, 1, 32, 32)
+    seen, features = network(images), [each(images) for each in alone]
+    fc = network.head.get_submodule("fc")
+    assert seen.shape == (3, 25)
+    assert features[0].shape == features[1].shape == (3, fc.in_features // 2), "no classifier of its own"
+    torch.testing.assert_close(seen, fc(torch.cat(features, dim=1)))
+    left = images.clone()
+    left[..., 16:] = 0
+    torch.testing.assert_close(alone[0](left), features[0], msg="it sees its own crop alone")
+    with pytest.raises(ValueError, match="does not end in one linear layer"):
+        build("transformed", network="googlenet", network_arguments={"width": 2}, num_transformers=2, image_size=224)
 
 
 @pytest.mark.parametrize(("transformers_", "count"), [("none", 0), ("single", 1), ("multi", 4)])
