@@ -42,15 +42,20 @@ def digit_addition(
     angle: float = RTS.angle,
     scale: tuple[float, float] = RTS.scale,
     room: float = RTS.room,
+    digits: int | None = None,
 ) -> "DigitAddition":
     """The maker of two digits to be added, for `datamodules.make`.
 
     size: of the images, in pixels; None leaves the digits at the source's resolution (42 pixels for MNIST). angle,
-    scale, room: as `Distortion`. Raises ValueError for impossible values.
+    scale, room: as `Distortion`. digits: how many of the source's, from 0 on, are added, None for all.
+    Raises ValueError for impossible values.
     """
+    digits = source.num_classes if digits is None else digits
+    if not 2 <= digits <= source.num_classes:
+        raise ValueError(f"digits is {digits}; allowed: 2 to {source.num_classes}")
     distortion = Distortion(room=room, angle=angle, scale=(scale[0], scale[1]), placed=True)
     image_size, digit_size = _sizes(source, size, room)
-    return DigitAddition(2 * source.num_classes - 1, digit_size, image_size, distortion)
+    return DigitAddition(2 * digits - 1, digit_size, image_size, distortion)
 
 
 def same_digits(
@@ -102,9 +107,10 @@ class DigitAddition:
         return 1 + 2 * 4
 
     def describe(self, labels: Tensor, rows: Tensor, draws: Tensor) -> Description:
-        """As `made.Maker`: the first digit is that of the row, the second any."""
+        """As `made.Maker`: the first digit is that of the row among those that are added, in turn; the second any."""
         drawn = draws.double()
-        both = torch.stack([rows, (drawn[:, 0] * len(labels)).long()], dim=1)
+        added = (labels <= self.num_classes // 2).nonzero().flatten()
+        both = added[torch.stack([rows % len(added), (drawn[:, 0] * len(added)).long()], dim=1)]
         each = drawn[:, 1:].reshape(-1, 4)
         placed = place(each, self.distortion, self.digit_size, self.image_size)
         matrix = placed.pop("matrix")
