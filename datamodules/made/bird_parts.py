@@ -1,11 +1,12 @@
 """Images of two parts that must both be seen: the stand-in for birds.
 
 Jaderberg et al. 2015, arXiv:1506.02025, section 4.3, find that transformers in parallel look at the head and the body
-of a bird (`birds`). Here a head is a digit of the lower half of the classes, a body one of the upper half, the class is
-the pair (25 of ten digits), and where the two stand says nothing. One part alone leaves five classes.
+of a bird (`birds`). Here a head is a digit of the lower half of the classes, a body one of the upper half, and the
+class is the pair (25 of ten digits). One part alone leaves five classes.
 
-The parts stand in two halves of the image, side by side or one above the other, so that they never overlap. Patches of
-other digits (`patches`) can stand around them.
+As of birds, the head is above the body: anywhere in the upper half of the image, the body anywhere in the lower one, so
+that they never overlap; where in its half a part stands says nothing. Patches of other digits (`patches`) can stand
+around them.
 """
 
 from dataclasses import dataclass
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def two_parts(
-    source: "ImageData", size: int | None = None, room: float = 70.0, patches: int = 0, patch_size: float = 6.0
-) -> "TwoParts":
+    source: "ImageData", size: int | None = None, room: float = 140.0, patches: int = 0, patch_size: float = 6.0
+) -> "HeadAndBody":
     """The maker of images of two parts, for `datamodules.make`.
 
     size: of the images, in pixels; None leaves the digits at the source's resolution. room: width of the image in
-    pixels of a digit 28 pixels wide, so that a part is about as wide as two fifths of it. patches, patch_size: as
+    pixels of a digit 28 pixels wide, so that a part is about as wide as a fifth of it. patches, patch_size: as
     `Distortion`. Raises ValueError for impossible values, and for a source of an odd number of classes.
     """
     Distortion(room=room, patches=patches, patch_size=patch_size)  # refuses what is impossible
@@ -40,11 +41,11 @@ def two_parts(
     if source.num_classes % 2:
         raise ValueError(f"{source.num_classes} classes of digits cannot be heads and bodies by halves")
     patch = patch_width(patch_size, room, image_size, digit_size)
-    return TwoParts(source.num_classes, digit_size, image_size, patches, patch)
+    return HeadAndBody(source.num_classes, digit_size, image_size, patches, patch)
 
 
 @dataclass(frozen=True)
-class TwoParts:
+class HeadAndBody:
     """A head and a body, labelled with the pair: half of the number of digits times the head, plus the body.
 
     A description tells for (head, body): `rows`, int64 (N, 2), and `boxes`, float32 (N, 2, 4), of their images as
@@ -67,7 +68,7 @@ class TwoParts:
 
     @property
     def num_draws(self) -> int:
-        return 7 + CLUTTER_DRAWS * self.patches
+        return 5 + CLUTTER_DRAWS * self.patches
 
     def describe(self, labels: Tensor, rows: Tensor, draws: Tensor) -> Description:
         """As `made.Maker`: one part is the digit of the row, the other any of the other half."""
@@ -75,15 +76,9 @@ class TwoParts:
         is_head = labels[rows] < half
         other = chosen((labels >= half).long(), is_head.long(), drawn[:, 0])
         parts = torch.stack([torch.where(is_head, rows, other), torch.where(is_head, other, rows)], dim=1)
-        # Each part anywhere in its half of the image: the halves lie along one axis, the head's is either.
-        room = self.image_size // 2 - self.digit_size
-        along = whole_places(drawn[:, 1:3], room)
-        first = (drawn[:, 3] < 0.5).long()
-        along[:, 0] += (self.image_size - self.image_size // 2) * first
-        along[:, 1] += (self.image_size - self.image_size // 2) * (1 - first)
-        across = whole_places(drawn[:, 4:6], self.image_size - self.digit_size)
-        sideways = (drawn[:, 6] < 0.5)[:, None]
-        places = torch.stack([torch.where(sideways, along, across), torch.where(sideways, across, along)], dim=2)
+        lower = self.image_size - self.image_size // 2  # where the lower half begins
+        down = whole_places(drawn[:, 1:3], self.image_size // 2 - self.digit_size) + torch.tensor([0, lower])
+        places = torch.stack([whole_places(drawn[:, 3:5], self.image_size - self.digit_size), down], dim=2)
         pair = labels[parts]
         found = {
             "labels": half * pair[:, 0] + pair[:, 1] - half,
@@ -92,7 +87,7 @@ class TwoParts:
             "boxes": boxes(places, self.digit_size, self.image_size),
         }
         if self.patches:
-            found |= clutter(drawn[:, 7:], rows, len(labels), self.patch, self.digit_size, self.image_size)
+            found |= clutter(drawn[:, 5:], rows, len(labels), self.patch, self.digit_size, self.image_size)
         return found
 
     def paint(self, digits: Tensor, description: Description) -> Tensor:

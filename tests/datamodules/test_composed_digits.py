@@ -38,6 +38,12 @@ def test_addition(source: ImageData) -> None:
     assert (told["angle"][:, 0] - told["angle"][:, 1]).abs().mean() > 10, "each on its own"
     assert torch.allclose(told["inverse"] @ told["matrix"], torch.eye(3).expand(450, 2, 3, 3), atol=1e-5)
     assert torch.equal(told["matrix"][:, :, :2, 2], told["shift"])
+    few, told, digits, images = parts(source, "digit_addition", digits=5, angle=0.0, scale=(1.0, 1.0), room=28)
+    assert (few.num_classes, few.image_size) == (9, 16)
+    assert torch.equal(told["digits"], source.test.labels[told["rows"]])
+    assert told["digits"].unique().tolist() == [0, 1, 2, 3, 4]
+    assert len(told["rows"][:, 0].unique()) == (source.test.labels < 5).sum(), "each of them is a first digit"
+    assert torch.equal(images[..., 1], digits[told["rows"][:, 1]]), "in so little room nothing is displaced"
 
 
 def test_pairs_of_the_same_digit(source: ImageData) -> None:
@@ -100,13 +106,13 @@ def test_numbers(source: ImageData) -> None:
 
 def test_heads_and_bodies(source: ImageData) -> None:
     data, told, digits, images = parts(source, "two_parts")
-    assert (data.image_size, data.num_classes, data.in_channels) == (40, 25, 1)
+    assert (data.image_size, data.num_classes, data.in_channels) == (80, 25, 1)
     head, body = source.test.labels[told["rows"]].unbind(1)
     assert (head < 5).all()
     assert (body >= 5).all()
     assert torch.equal(told["labels"], 5 * head + body - 5)
     assert told["labels"].bincount(minlength=25).min() > 4
-    corners = pixels_of(told["boxes"], 40)
+    corners = pixels_of(told["boxes"], 80)
     for index in range(450):
         image = images[index, :, :, 0].clone()
         for part in range(2):
@@ -115,13 +121,16 @@ def test_heads_and_bodies(source: ImageData) -> None:
         for left, top, right, bottom in corners[index].tolist():
             image[top:bottom, left:right] = 0
         assert not image.any()
-    before = (corners[:, 0] < corners[:, 1]).double().mean(0)
-    assert 0.4 < before[0] < 0.6, "a head is on the left or on the right"
-    assert 0.4 < before[1] < 0.6, "above or below"
+    left, top, right, bottom = corners.movedim(2, 0)
+    assert (bottom[:, 0].max(), top[:, 1].min()) == (40, 40), "heads fill the upper half, bodies the lower one"
+    assert (top[:, 0].min(), bottom[:, 1].max()) == (0, 80)
+    assert 0.4 < (left[:, 0] < left[:, 1]).double().mean() < 0.6, "a head is as often further to the left"
+    assert (left.min(), right.max()) == (0, 80)
 
 
 @pytest.mark.parametrize(("name", "arguments", "message"), [
     ("digit_addition", {"scale": (1.0, 1.6)}, "room is 42; digits of 44.8 pixels have no place in it"),
+    ("digit_addition", {"digits": 11}, "digits is 11; allowed: 2 to 10"),
     ("same_digits", {"patches": -1}, "patches is -1; allowed: 0 or more"),
     ("same_digits", {"size": 3}, "size is 3; too small for a digit"),
     ("digit_sequences", {"longest": 0}, "longest is 0; allowed: 1 or more digits"),
