@@ -108,6 +108,7 @@ def test_steps_of_three_networks_take_turns(numbers: MadeData, tmp_path: Path) -
     counted = by(found, "network", metric="multiply_adds")
     assert counted["cnn"] < counted["multi"]
     assert counted["cnn"] < counted["single"]
+    assert found.where(metric="images_on_gpu").values() == [0.0], "what is timed on a CPU says nothing of a GPU"
 
 
 @pytest.mark.parametrize(("name", "value", "told"), [

@@ -82,7 +82,8 @@ class TransformerSteps(Probe):
 
     Whatever network is asked: how sampling compares with convolutions depends on the width, so that the width is given.
     precision: of a step. rounds: of turns. timed_batch, timed_size: images of a step and their pixels. timed_width,
-    timed_hidden: filters and hidden units. Raises ValueError for what cannot be timed.
+    timed_hidden: filters and hidden units. `images_on_gpu`: of a step, 0 where it was timed on a CPU, which is no
+    evidence for what a paper says of GPUs. Raises ValueError for what cannot be timed.
     """
 
     precision: Precision
@@ -91,7 +92,7 @@ class TransformerSteps(Probe):
     timed_size: int
     timed_width: int
     timed_hidden: int
-    units = {"multiply_adds": "M", "seconds": "s"}
+    units = {"multiply_adds": "M", "seconds": "s", "images_on_gpu": ""}
     needs_blocks = False
 
     def __post_init__(self) -> None:
@@ -107,6 +108,7 @@ class TransformerSteps(Probe):
         from modules.blocks.cost import cost
 
         size = self.timed_size
+        yield Measurement(point("timed"), "images_on_gpu", float(self.timed_batch * (subject.device.type == "cuda")))
         devices = [subject.device] if subject.device.type == "cuda" else []
         # A tiny rate, because what is timed must not blow up.
         recipe = with_overrides(recipe_for("st_svhn"), {"learning_rate": 1e-6, "precision": self.precision})
