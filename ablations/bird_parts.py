@@ -1,28 +1,27 @@
 """Do two or four spatial transformers in parallel find different parts of a bird, and does that raise accuracy?
 
 Jaderberg et al. 2015, arXiv:1506.02025, section 4.3 and table 3: CUB-200-2011, transformers that move a window of half
-the image's width and start spread over it, before a pretrained Inception; one finds heads, one bodies. Arms: no
-transformer, two and four of them, and a control of our own.
+the image's width and start spread over it; each crop is read by a network of its own, a pretrained Inception, and their
+features stand side by side in front of one classifier; one transformer finds heads, one bodies. Arms: no transformer,
+two and four of them, and a control of our own.
 
     python ablations/bird_parts.py
+    python ablations/bird_parts.py --data mnist --budget hour
     python ablations/bird_parts.py --data birds --data-root CUB --probe.parts CUB --image-size 448 --budget paper
 
-Single digits in grey are made into images of two parts (`datamodules/made/bird_parts.py`), whose places are known.
-Photographs need --probe.parts, the folder CUB_200_2011, because what is asked is where the parts are.
+Single digits in grey are made into images of two parts, a head above a body (`datamodules/made/bird_parts.py`), whose
+places are known. Photographs need --probe.parts, the folder CUB_200_2011, because what is asked is where the parts are.
+The made images have 60 pixels and parts of 12. The plain network sees them at 15 pixels, where a part has 3. A window
+is 30 pixels wide and becomes a crop of 15, where a part has 6: twice the resolution for as many pixels, as table 3
+compares crops of 224 pixels of images of 448 with a network that reads 224. The control reads the whole image at the
+crops' resolution, 30 pixels, with so many filters that it costs as much as four transformers.
 Differs from the paper: all networks start from scratch, so that they have a recipe of their own (a rate of 0.05 along a
-cosine, weight decay 1e-4, no dropout; there 0.1 in steps of ten, 1e-5, 0.7). One trunk reads all crops as channels;
-there each crop has features of its own. With --image-size 448 a window is 224 pixels wide and becomes a crop of 224, as
-in table 3's rows of 448 pixels; but the plain network then reads 448 pixels too, the paper's 224. At the default, 224
-pixels, a window is 112 pixels wide, blown up to a crop of 224: it shows no detail that the plain network has not got.
-A crop of the made images has half their width in pixels. There the plain network sees the whole image at the resolution
-of one crop, as table 3 compares 448 with 224 pixels, and costs less than transformers do. So the control reads every
-pixel, with so many filters that it costs as much as four transformers or more: 7 % at 30 pixels, 2 % at 60. On
-photographs the plain network reads every pixel, and the control is the same run, at its cost: of a ResNet-50 a tenth
-less than four transformers at 224 pixels, three times as much at 448.
-A window looks at the part next to its centre, if the part's centre lies in it. In the made images nothing forces a
-transformer to keep to one kind of part: two that share the image out by place see everything too. There the boxes of
-the parts are known, and the intersection over union with them is measured; it ends at 0.64, because a window is 15 of
-30 pixels wide and a part 12.
+cosine, weight decay 1e-4, no dropout; there 0.1 in steps of ten, 1e-5, 0.7). Photographs of --image-size 448 have
+windows and crops of 224 pixels, but the plain network then reads 448 pixels too, the paper's 224; it is the control as
+well. At the default, 224 pixels, a window is 112 pixels wide, blown up to a crop of 224: it shows no detail that the
+plain network has not got.
+A window looks at the part next to its centre, if the part's centre lies in it. Where the boxes of the parts are known,
+the intersection over union with them is measured; it ends at 0.16, because a window is 30 pixels wide and a part 12.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Amendment, Arm, Claim, Need, Plan, Test
 from ablations.harness.declare.chart import ArmTable, Curves, Drawing, Strips
 from ablations.harness.declare.measure import Measure, Quantity, greatest, least, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
@@ -42,8 +41,11 @@ from datamodules import NAMES
 CNN, TWO, FOUR, SHARP = "cnn", "two", "four", "cnn_sharp"
 COUNTS = {TWO: 2, FOUR: 4}  # transformers
 MOSTLY = 50.0  # % of the images
-SHARP_WIDTH = {30: 19, 60: 21}
-"""Pixels -> filters of the control: the fewest with which it costs as many multiply-adds as four transformers."""
+SIZE, SEEN = 60, 15  # pixels of the made images, and of what a network reads of them
+PARAMETERS = 400_000  # of every arm on made images
+LOCALISATION = 43_000  # of them in one localisation network
+SHARP_WIDTH = {8: 20, 32: 36}
+"""Filters behind a crop -> of the control: the fewest that cost as many multiply-adds as four transformers."""
 CROP = 224  # pixels of a crop of a photograph
 
 
@@ -57,8 +59,7 @@ def plan(at: Scale) -> Plan:
         )
     arms = _digit_arms(at) if has_digits else _bird_arms(at)
     probe = PartWindows(of=tuple(COUNTS), test_images=0 if has_digits else at.num_test)
-    # Seven seeds are the fewest that can contradict one of three claims that has two tests.
-    return Plan(arms, at(paper=7, smoke=2), [probe])
+    return Plan(arms, at(paper=8, smoke=2), [probe])
 
 
 def _windows(count: int, crop: int) -> dict[str, Any]:
@@ -67,23 +68,29 @@ def _windows(count: int, crop: int) -> dict[str, Any]:
 
 
 def _digit_arms(at: Scale) -> Sequence[Arm]:
-    """Parts of 12 of 30 pixels, so that a window of half the image fits one."""
-    size, batch = at(paper=60, laptop=30), at(paper=256, short=64)
-    # From seeds 1001 to 1003: at a localisation rate of 0.015 and more, or with batches of 32, windows left the image,
-    # and at 0.005 they moved less.
+    """Images in which a part is too small for the plain network, and not for a crop."""
+    batch, steps = at(paper=256, short=64), at(paper=150_000, short=20_000, laptop=900, hour=3_600, smoke=0)
     recipe = {
-        "epochs": at.epochs_of(at(paper=150_000, short=20_000, laptop=1_500, smoke=0), batch), "batch_size": batch,
-        "learning_rate": 0.03, "localisation_factor": 0.2, "schedule": "linear", "nesterov": True, "warmup_steps": 100,
+        "epochs": at.epochs_of(steps, batch), "batch_size": batch, "learning_rate": 0.03, "localisation_factor": 0.2,
+        "schedule": "linear", "nesterov": True, "warmup_steps": 100,
     }  # fmt: skip
+    width = at(paper=32, laptop=8)
 
-    def arm(name: str, arguments: dict[str, Any], note: str) -> Arm:
-        return Arm(name, "st_cnn", arguments, recipe, note, data={"name": "two_parts", "size": size})
+    def arm(name: str, network: str, arguments: dict[str, Any], note: str) -> Arm:
+        return Arm(name, network, arguments, recipe, note, data={"name": "two_parts", "size": SIZE})
 
-    sharp = {"transform": "none", "width": SHARP_WIDTH[size]}
+    def plain(pool: int, width: int) -> dict[str, Any]:
+        return {"pool": pool, "width": width, "num_parameters": PARAMETERS}
+
+    def crops(n: int) -> dict[str, Any]:
+        behind = {"width": width, "num_parameters": PARAMETERS // n - LOCALISATION}
+        return {"network": "cnn", "network_arguments": behind, **_windows(n, SEEN)}
+
+    sharp = "a control: the whole image at the resolution of the crops, at the cost of four transformers"
     return [
-        arm(CNN, {"transform": "none", "pool": 2}, "the whole image, at the resolution of a crop"),
-        *(arm(name, _windows(n, size // 2), f"{n} transformers in front") for name, n in COUNTS.items()),
-        arm(SHARP, sharp, "a control: every pixel, fewer filters, at the cost of four transformers or slightly more"),
+        arm(CNN, "cnn", plain(SIZE // SEEN, 2 * width), f"the whole image, in {SEEN} pixels as a crop"),
+        *(arm(name, "transformed", crops(n), f"{n} transformers in front") for name, n in COUNTS.items()),
+        arm(SHARP, "cnn", plain(SIZE // SEEN // 2, SHARP_WIDTH[width]), sharp),
     ]
 
 
@@ -101,9 +108,6 @@ def _bird_arms(at: Scale) -> Sequence[Arm]:
         "schedule": "cosine", "nesterov": True, "localisation_factor": 0.1,
         **at(paper={"warmup_steps": 100, "precision": FAST_TRAINING}, laptop={"warmup_steps": 10}),
     }  # fmt: skip
-    price = "fewer multiply-adds than with transformers"
-    if not thin and at.image_size > CROP:
-        price = f"{(at.image_size / CROP) ** 2:.2g} times the multiply-adds of reading one crop"
     crop = min(CROP, at.image_size)
     behind = {"network": network, "network_arguments": thin}
     return [
@@ -112,7 +116,7 @@ def _bird_arms(at: Scale) -> Sequence[Arm]:
             Arm(name, "transformed", {**behind, **_windows(n, crop)}, recipe, f"{n} transformers in front")
             for name, n in COUNTS.items()
         ),
-        Arm(SHARP, network, thin, recipe, f"photographs: the same run as cnn, every pixel; {price}"),
+        Arm(SHARP, network, thin, recipe, "photographs: the run of cnn; at 448 pixels it costs as much as four crops"),
     ]
 
 
@@ -135,6 +139,17 @@ def apart(when: str) -> Measure:
 
 
 PAPER = "Jaderberg et al. 2015, arXiv:1506.02025, section 4.3, table 3"
+LONGER = "--budget hour would do, of photographs --budget paper"
+# At the crops' resolution parts can be told apart, at half of it not always.
+readable = Need("readable", top1_error(SHARP), at_most=25.0, met_by=LONGER)
+look = Need("look", apart("trained"), at_least=40.0, met_by=LONGER)  # who never found a part has no use for it
+room = Need("room", top1_error(CNN), at_least=5.4, met_by="smaller parts would do")  # three times what four gain
+GAINS = 0.3  # % points that matter: a third of what two transformers gain in the paper at 224 pixels
+made_anew = Amendment(
+    "2026-11-28", "parts of 12 of 30 pixels anywhere, the plain network at 15 pixels, one network for all crops",
+    "heads above bodies, parts of 12 of 60 pixels, the plain network at 15 pixels, a network for each crop",
+    "half the resolution was enough to read the parts, and no place was a head's or a body's",
+)  # fmt: skip
 
 CLAIMS = (
     Claim(
@@ -143,9 +158,12 @@ CLAIMS = (
         PAPER,
         "82.3 % without; two: 83.1 % at 224 pixels, 83.9 % at 448; four: 84.1 % at 448",
         tests=(
-            Test("two", gain(TWO, CNN, "accuracy with two transformers minus without"), at_least=0.0),
-            Test("four", gain(FOUR, CNN, "accuracy with four transformers minus without"), at_least=0.0),
+            Test("two", gain(TWO, CNN, "accuracy with two transformers minus without"), at_least=0.0, margin=GAINS),
+            Test("four", gain(FOUR, CNN, "accuracy with four transformers minus without"), at_least=0.0,
+                 margin=GAINS),
         ),
+        needs=(readable, room, look),
+        amended=(made_anew,),
     ),
     Claim(
         "CU1b",
@@ -155,29 +173,34 @@ CLAIMS = (
         notes_value="the notes tell of non-rigid deformations, i.e. affine ones; the paper's windows learn their place "
         "alone, at a scale fixed at 50 %",
         tests=(
-            Test("apart", apart("trained"), at_least=MOSTLY),
+            # Windows that stand still see either part in a quarter of the made images.
+            Test("apart", apart("trained"), at_least=MOSTLY, margin=8.0),
             Test("learned", (apart("trained") - apart("untrained")).called(
-                "that share, trained minus before training"), at_least=0.0),
+                "that share, trained minus before training"), at_least=0.0, margin=8.0),
         ),
+        needs=(readable,),
+        amended=(made_anew,),
     ),
     Claim(
         "CU1c",
-        "That is more than resolution: both are also better than a network without them that reads every pixel.",
+        "That is more than resolution: both also beat a network that reads the whole image as sharply as crops.",
         "this suite's own control for CU1a",
         "",
         tests=(
             Test("two_sharp", gain(
-                TWO, SHARP, "accuracy with two transformers minus that of the network that reads every pixel"),
-                at_least=0.0),
+                TWO, SHARP, "accuracy with two transformers minus that of the network that reads all"),
+                at_least=0.0, margin=GAINS),
             Test("four_sharp", gain(
-                FOUR, SHARP, "accuracy with four transformers minus that of the network that reads every pixel"),
-                at_least=0.0),
+                FOUR, SHARP, "accuracy with four transformers minus that of the network that reads all"),
+                at_least=0.0, margin=GAINS),
         ),
+        needs=(readable, look),
+        amended=(made_anew,),
     ),
 )  # fmt: skip
 
 CALLED = {
-    CNN: "no transformer", TWO: "two transformers", FOUR: "four transformers", SHARP: "control: every pixel",
+    CNN: "no transformer", TWO: "two transformers", FOUR: "four transformers", SHARP: "control: sharp",
 }  # fmt: skip
 WINDOW = {
     "looks/head": "at a head, %", "looks/body": "at a body, %", "iou/head": "IoU with the head",
@@ -198,7 +221,7 @@ CHARTS = (
         "Means over seeds. Same part in a class: images in which a transformer looks at the part at which it looks "
         "most often in their class. Spread: deviation of the window's centre over the images, in half image widths. "
         "IoU: intersection over union of the window and the true part's box, where boxes are known; a window is wider "
-        "than a part, so that it ends at 0.64.",
+        "than a part, so that it ends at 0.16.",
         arms=tuple(COUNTS), names=CALLED, by={"transformer": "transformer", "when": "when"},
     ),
     Curves("training_loss", "Training loss", {"train/loss": "loss"}, arms=tuple(CALLED), names=CALLED),
