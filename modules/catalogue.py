@@ -45,8 +45,8 @@ def transformed(
     """Any network of the suite behind a transformer; of several transformers, each has a network of its own behind it.
 
     The birds of Jaderberg et al. 2015, section 4.3, have translations at a fixed scale of 0.5 that start as tiles
-    (`transform="translation", scale=0.5, tile=True, num_transformers=2`). As there, the features of all crops, which are
-    what the last layers of their networks read, stand side by side in front of a single classifier.
+    (`transform="translation", scale=0.5, tile=True, num_transformers=2`). As there, the features of all crops, what the
+    last layers of their networks would read, stand side by side in front of a single classifier.
     network, network_arguments: of each crop, as for `build`; it has images of output_size pixels.
     Raises ValueError for unknown and impossible values, for an output that the network cannot take, and for several
     networks that do not end in a fully connected layer.
@@ -63,7 +63,9 @@ def transformed(
     for each in networks:
         *before, (_, last) = each.head.named_children()
         if not isinstance(last, nn.Linear) or "auxiliary" in each._modules:
-            raise ValueError(f"{network} does not end in one linear layer, whose input could stand beside that of others")
+            raise ValueError(
+                f"{network} does not end in one linear layer, whose input could stand beside that of others"
+            )
         each.head, features = named(**dict(before)), features + last.in_features
     side_by_side = Parallel({str(number): each for number, each in enumerate(networks, start=1)})
     return Network(side_by_side, {}, named(fc=nn.Linear(features, num_classes)), input_size=InputSize(image_size, 0))

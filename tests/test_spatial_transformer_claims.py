@@ -16,7 +16,7 @@ from ablations.spatial_transformer import ADDITION, FLIPPED, FULL, HALF_ST, SMAL
 from modules import build, fitted
 from modules.blocks.cost import cost
 
-ARMS = (FULL, ADDITION["two"], FLIPPED, TRANSLATED)
+ARMS = (FULL, ADDITION["two_st"], FLIPPED, TRANSLATED)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -86,7 +86,7 @@ def test_arms_have_data_of_their_own_and_leave_pictures(alone: Path) -> None:
     assert training["epochs"].tolist() == [0, 1]
     assert np.abs(training["outputs"][0].astype(int) - training["images"]).max() <= 1, "the identity at the start"
     assert np.array_equal(training["outputs"][-1], looks["outputs"])
-    assert kept[f"{ADDITION['two']}-s0/looks.npz"]["outputs"].shape == (2, 10, 2, 12, 12)
+    assert kept[f"{ADDITION['two_st']}-s0/looks.npz"]["outputs"].shape == (2, 9, 2, 24, 24), "of nine sums"
     assert kept[f"{TRANSLATED}-s0/pairs.npz"]["images"].shape == (6, 2, 30, 30)
 
 

@@ -79,7 +79,7 @@ for each in (
 
 @draw.register
 def _(chart: Looks, records: Records, folder: Path) -> list[Drawn]:
-    kept = [Kept(folder, arm, records.seeds(arm), label) for arm, label in chart.arms.items()]
+    kept = [Kept(folder, arm, seeds, label) for arm, label in chart.arms.items() if (seeds := records.seeds(arm))]
     return draw_looks(folder, chart.name, chart.title, kept, chart.caption, chart.heading)
 
 

@@ -35,13 +35,18 @@ ROOM = 60  # points in a scatter above which they become fainter
 
 def draw(
     records: Records, folder: Path, paper: Mapping[str, float], names: Words, kinds: Words, transforms: Words,
-    posed: str, placed: Words, remaining: Words, pairs: Words
+    posed: Mapping[str, Sequence[str]], placed: Words, remaining: Words, pairs: Words
 ) -> list[Drawn]:  # fmt: skip
     """Every picture that the records and the files below `folder`/files allow.
 
     paper: arm of the table, "<kind>_<network>", -> published error in %. names: network -> as the paper prints it.
-    kinds, transforms: in words. posed: the arm whose poses are drawn. placed, remaining, pairs: arm -> its label.
+    kinds, transforms: in words. posed: figure of poses -> its arm and the arm's label. placed, remaining, pairs: arm ->
+    its label. Arms of a transform that no arm of the table has were not planned, and are not missed.
     """
+    ran = {arm.rpartition("_")[2] for arm in records.arms if arm in paper}
+    absent = {arm for arm in paper if "_st_" in arm and arm.rpartition("_")[2] not in ran}
+    paper = {arm: error for arm, error in paper.items() if arm not in absent}
+    placed = {arm: label for arm, label in placed.items() if arm not in absent}
     return [
         *draw_table(records, folder, paper, names, kinds),
         *draw_gaps(
@@ -50,10 +55,15 @@ def draw(
             "Above 0 the network with a transformer errs less.",
         ),
         *draw_gaps(
+            records, folder, paper, kinds, transforms, "shares", "What share of the errors it takes away",
+            {"of the FCN's errors": ("fcn", "st_fcn"), "of the CNN's errors": ("cnn", "st_cnn")},
+            "In % of the errors of the network without a transformer.", shares=True,
+        ),
+        *draw_gaps(
             records, folder, paper, kinds, transforms, "against_cnn", "A transformer in place of convolutions",
             {"ST-FCN minus CNN": ("st_fcn", "cnn")}, "At or below 0 the fully connected network is as good as the CNN.",
         ),
-        *draw_poses(records, folder, posed),
+        *(drawn for name, (arm, label) in posed.items() for drawn in draw_poses(records, folder, arm, name, label)),
         *draw_removed(records, folder, placed),
         *draw_remaining(records, folder, remaining),
         *draw_pairs_found(records, folder, pairs),
@@ -101,11 +111,12 @@ def _cell(ax: Axes, x: float, row: int, found: Mapping[int, float], paper: float
 
 def draw_gaps(
     records: Records, folder: Path, paper: Mapping[str, float], kinds: Words, transforms: Words, name: str, title: str,
-    comparisons: Mapping[str, tuple[str, str]], caption: str
+    comparisons: Mapping[str, tuple[str, str]], caption: str, shares: bool = False
 ) -> list[Drawn]:  # fmt: skip
     """Differences of test errors, paired by seed, to `folder`/figures/`name`.png, a panel for each comparison.
 
-    comparisons: title -> the families of the first network and of the one subtracted. Draws nothing without a pair.
+    comparisons: title -> the families of the first network and of the one subtracted. shares: in % of the first one's
+    error. Draws nothing without a pair.
     """
 
     def arm(kind: str, family: str, transform: str) -> str:
@@ -117,14 +128,17 @@ def draw_gaps(
         one, other = arm(kind, first, transform), arm(kind, second, transform)
         if {one, other} <= paper.keys():
             asked |= dict.fromkeys((one, other))
-            if gap := finite((top1_error(one) - top1_error(other)).by_seed(records).values()):
-                gaps.setdefault(panel, {})[kind, transform] = gap, paper[one] - paper[other]
+            gap, published = top1_error(one) - top1_error(other), paper[one] - paper[other]
+            if shares:
+                gap, published = 100 * (gap / top1_error(one)), 100 * published / paper[one]
+            if found := finite(gap.by_seed(records).values()):
+                gaps.setdefault(panel, {})[kind, transform] = found, published
     if not gaps:
         return []
-    keys = {key for found in gaps.values() for key in found}
+    keys = {key for each in gaps.values() for key in each}
     used = [kind for kind in kinds if any(kind == key[0] for key in keys)]
     marks = dict(zip(transforms, MARKS, strict=True))
-    figure, axes = panels(len(gaps), 2.3, "% points", sharex=True)
+    figure, axes = panels(len(gaps), 2.3, "%" if shares else "% points", sharex=True)
     for ax, panel in zip(axes, gaps, strict=True):
         colour = COLOURS_OF[next(family for family in comparisons[panel] if family.startswith("st_"))]
         for (kind, transform), (found, published) in gaps[panel].items():
@@ -143,7 +157,7 @@ def draw_gaps(
     return [save(figure, folder, name, title, said + left_out(top1_error, records, list(asked)))]
 
 
-def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
+def draw_poses(records: Records, folder: Path, arm: str, name: str, network: str) -> list[Drawn]:
     """Found against true angle, scale and shift of the test images of one arm's first seed, a panel each."""
     file = _poses(records, folder, arm, *(f"{which}_{what}" for which in ("true", "found") for what in UNITS))
     if file is None:
@@ -171,11 +185,12 @@ def draw_poses(records: Records, folder: Path, arm: str) -> list[Drawn]:
             ax.set_title(f"correlation {fmean(correlation.values()):.2f}, mean of {seeds}")
         if what == "shift":
             ax.legend(loc="upper left", markerscale=2)
+    scaled = " Of the scale only the proportion counts, because the size of what leaves is free."
     caption = (
-        "ST-CNN Aff on test digits turned, scaled and moved; a dot is an image, of one seed. The dashed line "
-        "would undo the distortion; of the scale only the proportion counts, because the size of what leaves is free."
+        f"{network} on test digits; a dot is an image, of one seed. The dashed line would undo the distortion."
+        f"{scaled if 'scale' in shown else ''}"
     )
-    return [save(figure, folder, "poses", "True and found poses", caption)]
+    return [save(figure, folder, name, "True and found poses", caption)]
 
 
 def draw_remaining(records: Records, folder: Path, arms: Words) -> list[Drawn]:
@@ -251,7 +266,7 @@ def draw_removed(records: Records, folder: Path, arms: Words) -> list[Drawn]:
     legend(figure, [Line2D([], [], ls="", marker="o", ms=5, color=c, label=name) for c, name in REMOVED.values()])
     beyond = f" An arrow stands for seeds below {LOWEST:.0f} %; a mean below it has no bar." if low < LOWEST else ""
     caption = (
-        "How much of what was done to test digits, turned, scaled and moved, is gone behind the transformer: 100 where "
+        "How much of what was done to test digits, turned, scaled and moved (R: turned), is gone behind it: 100 where "
         "all digits of a class leave alike, 0 where they leave as they came, less where they leave more different. "
         f"Dots are seeds, bars their means.{beyond}"
     )

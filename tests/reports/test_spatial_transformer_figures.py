@@ -28,7 +28,7 @@ from reports.drawings.spatial_transformer import (
 (DRAWING,) = (chart for chart in ABLATION.charts if isinstance(chart, Drawing))
 ARGUMENTS = DRAWING.arguments
 PAPER, NAMES, KINDS, TRANSFORMS = (ARGUMENTS[name] for name in ("paper", "names", "kinds", "transforms"))
-ARM, SEEDS = ARGUMENTS["posed"], range(3)
+ARM, SEEDS = ARGUMENTS["posed"]["poses"][0], range(3)
 
 
 def records(values, where="test", metric="test/top1_error"):
@@ -76,6 +76,23 @@ def test_gaps_are_differences_paired_by_seed_and_the_cross_is_the_papers(figures
         assert bar.mean(axis=0) == pytest.approx([cross[0], np.mean(dots.get_offsets()[:, 1])])
     legend = [text.get_text() for text in figures["gaps"].legends[0].get_texts()]
     assert legend == ["Aff", "Proj", "the paper"]
+    draw_gaps(rows, tmp_path, PAPER, KINDS, TRANSFORMS, "shares", "", {"panel": ("cnn", "st_cnn")}, "", shares=True)
+    (ax,) = figures["shares"].axes
+    for (plain, moved), dots in zip(pairs, ax.collections, strict=True):
+        one, other = (by_seed(top1_error, rows, arm) for arm in (plain, moved))
+        wanted = [100 * (1 - other[seed] / one[seed]) for seed in SEEDS]
+        assert dots.get_offsets()[:, 1].tolist() == pytest.approx(wanted)
+    crosses = [line.get_ydata()[0] for line in ax.lines if line.get_marker() == "x"]
+    assert crosses == pytest.approx([100 * 0.5 / 1.2, 100 * 0.4 / 1.2, 100 * 1.8 / 3.5])
+
+
+def test_transforms_that_were_not_planned_are_not_missed(figures, tmp_path):
+    rows = errors(arm for arm in PAPER if "_st_" not in arm or arm.endswith("affine"))
+    told = draw(rows, tmp_path, **ARGUMENTS)
+    assert set(figures) == {"table1", "gaps", "shares", "against_cnn"}
+    assert not [each.caption for each in told if "tps" in each.caption or "projective" in each.caption]
+    told = draw(errors(arm for arm in PAPER if arm != "r_st_cnn_tps"), tmp_path, **ARGUMENTS)
+    assert "r_st_cnn_tps" in told[0].caption, "one that is alone in lacking is"
 
 
 @pytest.fixture
@@ -103,7 +120,7 @@ def test_found_poses_stand_against_the_true_ones(poses, figures, tmp_path):
         for what in ("angle", "scale", "shift")
         for seed in (0, 1)
     ]
-    (told,) = draw_poses(Records(rows), tmp_path, ARM)
+    (told,) = draw_poses(Records(rows), tmp_path, ARM, "poses", "ST-CNN Aff")
     axes = figures["poses"].axes
     scale = np.linalg.lstsq(arrays["true_scale"][:, None], arrays["found_scale"], rcond=None)[0].item()
     assert 0.5 < scale < 0.7, "as invented, and not 1"
@@ -121,6 +138,10 @@ def test_found_poses_stand_against_the_true_ones(poses, figures, tmp_path):
         assert ax.get_title(loc="left") == "correlation 0.75, mean of 2 seeds"
     assert [text.get_text() for text in axes[2].get_legend().get_texts()] == ["along x", "along y"]
     assert "of one seed" in told.caption
+    poses(ARM, true_scale=np.ones(300), true_shift=np.zeros((300, 2)))
+    (told,) = draw_poses(Records(rows), tmp_path, ARM, "angles", "ST-FCN Aff")
+    assert [ax.get_ylabel() for ax in figures["angles"].axes] == ["found angle"]
+    assert told.caption.startswith("ST-FCN Aff on test digits")
 
 
 def test_remaining_angles_are_read_and_show_the_class_that_stays_upside_down(poses, figures, tmp_path):
