@@ -8,8 +8,9 @@ from small_networks import BATCHES, BUILT, make, same_state, state_of
 from torch import nn
 
 from ablations.probes.landscape.directions import between, moved, random_direction
+from ablations.probes.landscape.refinement import new_points, unneeded
 from ablations.probes.landscape.surface import surface
-from ablations.probes.landscape.surface_file import COMPUTED, INTERPOLATED, OPEN, Surface, merged
+from ablations.probes.landscape.surface_file import COMPUTED, INTERPOLATED, OPEN, Surface, axis, merged
 
 
 def plane(network, seed=0):
@@ -235,6 +236,18 @@ def test_refinement_computes_less_and_stays_close(tmp_path):
     assert off.max() < 0.05
     assert np.isnan(part.computed["train/loss"][~same]).all(), "shapes are measured on what was computed"
     assert (surface(network, batches, directions, steps=9, tolerance=1e-9).state == COMPUTED).all()
+
+
+def test_refinement_goes_on_where_a_loss_is_no_number():
+    """Lines say nothing of it: no error is small enough there, so that all points around it are computed."""
+    found = Surface.blank([axis((-1.0, 1.0), 17)] * 2, ["loss"], {})
+    found.state[::4, ::4] = COMPUTED
+    found.values["loss"][::4, ::4] = 1.0
+    points, level = new_points((17, 17), 2, 4), (8, 4, 2)
+    assert unneeded(found, "loss", points, level, 0.1) == points, "flat as far as is known"
+    found.values["loss"][4, 4] = np.nan
+    needed = set(points) - set(unneeded(found, "loss", points, level, 0.1))
+    assert needed == {index for index in points if max(abs(index[0] - 4), abs(index[1] - 4)) <= 2}
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
