@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ablations.probes.landscape.directions import cosine, dot
-from ablations.probes.landscape.trajectory import plane_of, principal_plane, share_of_random_walk
+from ablations.probes.landscape.trajectory import plane_of, principal_plane, share_of_random_walk, step_lengths
 
 NAMES = ("a", "b")
 
@@ -55,7 +55,15 @@ def test_other_planes_hold_what_they_hold():
 
 def test_a_random_walk_looks_low_dimensional():
     """In endlessly many dimensions two components hold (1 + 1/4) * 6 / pi^2 = 76 % of a long walk."""
-    assert share_of_random_walk(200, seed=0) == pytest.approx(76.0, abs=2.5)
+    assert share_of_random_walk([1.0] * 200, seed=0) == pytest.approx(76.0, abs=2.5)
+
+
+def test_a_random_walk_takes_steps_as_long_as_the_way():
+    states, _ = way(POINTS)
+    lengths = step_lengths(states, NAMES)
+    np.testing.assert_allclose(lengths, np.linalg.norm(np.diff(POINTS, axis=0), axis=1), rtol=1e-4)
+    assert share_of_random_walk([1.0, 1.0, *[1e-6] * 50], seed=0) == pytest.approx(100.0, abs=1e-3), "two steps in all"
+    assert share_of_random_walk(7 * lengths, seed=1) == pytest.approx(share_of_random_walk(lengths, seed=1))
 
 
 def test_two_snapshots_are_no_way():

@@ -1,9 +1,9 @@
 """The way that training takes through the space of weights, and the planes that it can be seen in.
 
 Li et al. 2018, arXiv:1712.09913, section 7: the weights after each epoch, seen from the last, in the plane of their two
-principal components; two random directions hold almost nothing of the way. Differs: the share of a random walk of as
-many steps stands beside, because walks in many dimensions look low-dimensional too (Antognini & Sohl-Dickstein 2018,
-arXiv:1806.08805).
+principal components; two random directions hold almost nothing of the way. Differs: the share of a random walk whose
+steps are as long stands beside, because walks in many dimensions look low-dimensional too (Antognini & Sohl-Dickstein
+2018, arXiv:1806.08805), the more so where late steps are short.
 """
 
 from __future__ import annotations
@@ -78,9 +78,17 @@ def _as_direction(values: NDArray[np.float64], shapes: Weights, names: Sequence[
     }
 
 
-def share_of_random_walk(steps: int, seed: int, dimensions: int = 10_000) -> float:
-    """The share in % that two principal components hold of a Gaussian random walk of so many steps."""
+def step_lengths(states: Sequence[Weights], names: Sequence[str]) -> NDArray[np.float64]:
+    """How far each snapshot lies from the one before it (T - 1,)."""
+    found: NDArray[np.float64] = np.linalg.norm(np.diff(matrix(states, names).astype(np.float64), axis=0), axis=1)
+    return found
+
+
+def share_of_random_walk(lengths: Sequence[float] | NDArray[np.float64], seed: int, dimensions: int = 10_000) -> float:
+    """The share in % that two principal components hold of a Gaussian random walk with steps of these lengths."""
     from sklearn.decomposition import PCA
 
-    walk = np.random.default_rng(seed).standard_normal((steps, dimensions)).cumsum(axis=0)
+    steps = np.random.default_rng(seed).standard_normal((len(lengths), dimensions))
+    steps *= np.reshape(lengths, (-1, 1)) / np.linalg.norm(steps, axis=1, keepdims=True)
+    walk = np.vstack([np.zeros(dimensions), steps]).cumsum(axis=0)
     return 100.0 * float(PCA(2, svd_solver="full").fit(walk).explained_variance_ratio_.sum())

@@ -18,9 +18,11 @@ from ablations.probes.landscape.surface_probe import SurfaceProbe
 class Way(SurfaceProbe):
     """Shares and coordinates of the way in its two principal components and in two random directions, see `trajectory`.
 
-    Beside them the share of a random walk. steps: points along each side of the surfaces, of the first seed alone.
+    Beside them the share of a random walk with steps as long. steps: points along each side of the surfaces, of the
+    first seed alone.
     """
 
+    version = 2
     units = {"share/principal": "%", "share/random": "%", "share/random_walk": "%", "x": "", "y": ""}
     asks_foreign = False
     shows_first = True
@@ -34,7 +36,12 @@ class Way(SurfaceProbe):
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         """Planes are those of the parameters; what batch norm counts is left out."""
-        from ablations.probes.landscape.trajectory import plane_of, principal_plane, share_of_random_walk
+        from ablations.probes.landscape.trajectory import (
+            plane_of,
+            principal_plane,
+            share_of_random_walk,
+            step_lengths,
+        )
 
         states = [subject.at(epoch).state_dict() for epoch in subject.snapshots]
         names = [name for name, _ in subject.network.named_parameters()]
@@ -44,7 +51,8 @@ class Way(SurfaceProbe):
         }
         for kind, plane in planes.items():
             yield Measurement(point("way"), f"share/{kind}", plane.share)
-        yield Measurement(point("way"), "share/random_walk", share_of_random_walk(len(states), subject.seed))
+        walked = share_of_random_walk(step_lengths(states, names), subject.seed)
+        yield Measurement(point("way"), "share/random_walk", walked)
         for kind, plane in planes.items():
             for epoch, place in zip(subject.snapshots, plane.coordinates.tolist(), strict=True):
                 for metric, value in zip("xy", place, strict=True):
