@@ -9,6 +9,7 @@ from ablations.probes.landscape.convexity import (
     least_curvature,
     map_points,
     mean_rise,
+    median_ratio,
     share_negative,
 )
 
@@ -27,6 +28,13 @@ def test_curvature_of_a_quadratic_is_its_smaller_eigenvalue():
 def test_the_share_counts_points():
     values = X**3 + Y**2  # curves downwards where x < 0: 9 of 19 inner columns, and 0 at x = 0
     assert share_negative(values, AXES) == pytest.approx(100 * 9 / 19, abs=0.1)
+
+
+def test_points_as_high_as_a_bound_are_left_out():
+    values = np.minimum(X**2 + Y**2, 2.0)  # a bowl with a rim that curves downwards, and a plateau that does not
+    assert share_negative(values, AXES) > 10.0
+    assert share_negative(values, AXES, below=1.5) == 0.0
+    assert np.isnan(share_negative(values, AXES, below=-1.0))
 
 
 def test_holes_are_left_out():
@@ -64,3 +72,6 @@ def test_the_hessian_over_a_plane_is_read_from_its_records():
     assert rough == (0, 0.5, 0.0, -1.0, 0.8), "what is not settled is added to the least eigenvalue"
     assert np.isnan(broken.ratio)
     assert map_points(records, "b") == []
+    assert median_ratio(records, ["a", "b"], convex=True) == {0: 0.1}
+    assert median_ratio(records, ["a", "b"], convex=False) == {0: 0.8}
+    assert median_ratio(records, ["b"], convex=True) == {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +29,14 @@ def least_curvature(values: Array, axes: tuple[Array, ...]) -> Array:
     return found
 
 
-def share_negative(values: Array, axes: tuple[Array, ...]) -> float:
+def share_negative(values: Array, axes: tuple[Array, ...], below: float = math.inf) -> float:
     """Share in % of the inner points where the surface curves downwards in some direction; holes are left out.
 
-    NaN if no point is left.
+    below: points as high as this or higher are left out too: a network that is worse than guessing is of no interest,
+    and far away the loss levels off everywhere. NaN if no point is left.
     """
     curvature = least_curvature(values, axes)
-    known = curvature[np.isfinite(curvature)]
+    known = curvature[np.isfinite(curvature) & (values[1:-1, 1:-1] < below)]
     return 100.0 * float(np.mean(known < 0)) if len(known) else float("nan")
 
 
@@ -82,3 +85,33 @@ def map_points(records: Records, arm: str) -> list[MapPoint]:
         ratio = abs(least / largest) if largest else math.nan
         found.append(MapPoint(*there, point["curvature/least_in_plane"], ratio))
     return found
+
+
+def median_ratio(records: Records, arms: Sequence[str], convex: bool) -> dict[int, float]:
+    """Seed -> median ratio over the points of all maps of the arms that look convex, or over those that do not."""
+    ratios: dict[int, list[float]] = {}
+    for each in (each for arm in arms for each in map_points(records, arm)):
+        if math.isfinite(each.in_plane) and math.isfinite(each.ratio) and (each.in_plane > 0) is convex:
+            ratios.setdefault(each.seed, []).append(each.ratio)
+    return {seed: median(found) for seed, found in ratios.items()}
+
+
+def earlier_like(records: Records, arm: str, other: str) -> dict[int, tuple[int, float]]:
+    """Seed -> of the earlier states of an arm that `Earlier` asked, the one whose loss is nearest to another arm's end.
+
+    As its epoch and its share that is not convex. A seed without losses above 0 has none.
+    """
+    ends = {row.seed: row.value for row in records.where(other, probe="centre", metric="train/loss")}
+    states: dict[int, list[tuple[float, int]]] = {}
+    for row in records.where(arm, probe="earlier", metric="train/loss"):
+        if row.value > 0 < ends.get(row.seed, 0.0):
+            distance = abs(math.log(row.value / ends[row.seed]))
+            states.setdefault(row.seed, []).append((distance, int(row.fields["epoch"])))
+    nearest = {seed: min(found)[1] for seed, found in states.items()}
+    shares = records.where(arm, probe="earlier", metric="share_nonconvex")
+    return {seed: (epoch, shares.where(seed=seed, epoch=epoch)[0].value) for seed, epoch in sorted(nearest.items())}
+
+
+def share_at_loss_of(records: Records, arm: str, other: str) -> dict[int, float]:
+    """Seed -> share in % that was not convex around an arm when it fitted as another one does at its end."""
+    return {seed: share for seed, (_, share) in earlier_like(records, arm, other).items()}

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import get_args
 
+import numpy as np
+
 from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below, refuse_unknown
-from ablations.harness.store.records import point
+from ablations.harness.store.records import Records, point
 from ablations.probes.landscape.convexity import mean_rise
 from ablations.probes.landscape.surface_file import Normalise, Vectors, axis
 from ablations.probes.landscape.surface_probe import SurfaceProbe, direction_seed
@@ -19,13 +21,14 @@ NORMALISATIONS: tuple[Normalise, ...] = ("filter", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class Lines(SurfaceProbe):
-    """Of each random line the mean rise of the training loss, see `convexity.mean_rise`.
+    """Of each random line the mean rise of the training loss, see `convexity.mean_rise`; of normalised ones all losses.
 
     draws: lines of either kind. line_span: how far one reaches to either side. raw_span: without normalisation, where
     entries of a direction have a standard deviation of 1.
     """
 
-    units = {"rise": "nats"}
+    version = 2
+    units = {"rise": "nats", "train/loss": "nats"}
     draws: int = 10
     line_steps: int = 21
     line_span: float = 0.5
@@ -49,12 +52,28 @@ class Lines(SurfaceProbe):
                     self.line_steps, (-reach, reach),
                     normalise=normalise, direction_seeds=[direction_seed(subject, number)],
                 )  # fmt: skip
-                rise = mean_rise(found.values["train/loss"], self.line_steps // 2)
-                yield Measurement(point("line", normalise=normalise, draw=number), "rise", rise)
+                losses, where = found.values["train/loss"], {"normalise": normalise, "draw": number}
+                yield Measurement(point("line", **where), "rise", mean_rise(losses, self.line_steps // 2))
+                for at, loss in zip(found.axes[0], losses, strict=True) if normalise == self.normalise else ():
+                    yield Measurement(point("line", **where, at=float(at)), "train/loss", float(loss))
 
     def evaluations(self, blocks: int, num_test: int) -> float:
         """Every point of every line is a pass over the images."""
         return 2.0 * self.draws * self.line_steps * self.limit
+
+
+def likeness(records: Records, arm: str) -> dict[int, float]:
+    """Seed -> mean correlation of two normalised lines of a network, each as the logarithms of its losses."""
+    lines: dict[int, dict[str, list[tuple[float, float]]]] = {}
+    for row in records.where(arm, probe="line", metric="train/loss"):
+        lines.setdefault(row.seed, {}).setdefault(row.fields["draw"], []).append((float(row.fields["at"]), row.value))
+    found = {}
+    for seed, by_draw in lines.items():
+        losses = np.array([[loss for _, loss in sorted(points)] for points in by_draw.values()])
+        with np.errstate(divide="ignore", invalid="ignore"):  # a loss that has no logarithm gives NaN
+            pairs = np.corrcoef(np.log10(losses))[np.triu_indices(len(losses), 1)]
+        found[seed] = float(pairs.mean())
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from ablations.harness.store.files import write_npz
 from ablations.harness.store.records import point
 from ablations.probes.landscape.convexity import excess_variation, least_curvature, share_negative
 from ablations.probes.landscape.surface_file import COMPUTED, OPEN, Surface, axis, resumed
-from ablations.probes.landscape.surface_probe import SurfaceProbe, direction_seed, told
+from ablations.probes.landscape.surface_probe import SurfaceProbe, told
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ablations.probes.landscape.curvature.spectrum import Estimate
     from ablations.probes.landscape.directions import Direction
     from ablations.probes.landscape.point_losses import Batches
+    from datamodules.images import Split
 
 LANCZOS_TOLERANCE = 0.05  # of each eigenvalue; ratios are compared with 0.1
 ENDS = ("hessian/least", "hessian/least_residual", "hessian/largest")
@@ -35,15 +36,18 @@ CHECKED = 5  # points at which a surface in lower precision is compared with fp3
 class Plane(SurfaceProbe):
     """The surface along two random directions: how much of it is not convex, how rough it is, and what it is made of.
 
-    steps, span: of either axis. map_steps: inner points along either axis at which the whole Hessian's extreme
-    eigenvalues are sought, by at most lanczos_steps products on map_images training images. draws: directions along
-    which the curvature is measured. trace_draws, sharpness_draws: of the trace and of epsilon-sharpness.
+    Curvature counts where the network is better than guessing. steps, span: of either axis. pairs: of directions, each
+    with a surface of its own; test images are shown on the first of the first seed. map_steps: points along either axis
+    of the first, up to map_span to either side, at which the whole Hessian's extreme eigenvalues are sought by at most
+    lanczos_steps products on map_images training images. draws: directions along which the curvature is measured.
+    trace_draws, sharpness_draws: of the trace and of epsilon-sharpness.
     """
 
+    version = 2
     units = {
-        **dict.fromkeys(("share_nonconvex", "deviation/from_fp32", "train/error", "test/error"), "%"),
+        **dict.fromkeys(("share_nonconvex", "deviation/from_fp32", "train/error"), "%"),
         **dict.fromkeys(("epsilon_sharpness", "epsilon_sharpness_standard_error"), "%"),
-        **dict.fromkeys(("loss/range", "train/loss", "train/loss_standard_error", "test/loss"), "nats"),
+        **dict.fromkeys(("loss/range", "train/loss", "train/loss_standard_error"), "nats"),
         **dict.fromkeys((*ENDS, "hessian/largest_standard_error", "hessian/trace"), "nats"),
         **dict.fromkeys(("hessian/trace_standard_error", "curvature/along", "curvature/least_in_plane"), "nats"),
         "excess_variation": "",
@@ -52,8 +56,10 @@ class Plane(SurfaceProbe):
     shows_first = True
     steps: int = 51
     span: float = 1.0
+    pairs: int = 1
     draws: int = 10
     map_steps: int = 7
+    map_span: float = 0.5
     map_images: int = 512
     lanczos_steps: int = 80
     trace_draws: int = 10
@@ -62,40 +68,39 @@ class Plane(SurfaceProbe):
     def __post_init__(self) -> None:
         super().__post_init__()
         axis((-self.span, self.span), self.steps)
-        refuse_below(self, draws=1, map_images=1, lanczos_steps=1, sharpness_draws=1, trace_draws=2)
+        refuse_below(self, pairs=1, draws=1, map_images=1, lanczos_steps=1, sharpness_draws=1, trace_draws=2)
         if not 1 <= self.map_steps <= self.steps - 2:
             raise ValueError(f"--probe.map_steps {self.map_steps}: give 1 to {self.steps - 2} (steps - 2)")
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
-        """First the surface, then the Hessian over it and at the network itself."""
-        directions = [self.direction(subject, number) for number in (0, 1)]
-        found = self.drawn(
-            subject, "plane", self.batches(subject, "train", "test"), directions, self.steps, (-self.span, self.span),
-            normalise=self.normalise, direction_seeds=[direction_seed(subject, number) for number in (0, 1)],
-        )  # fmt: skip
-        yield from self._shape(subject, found, directions)
+        """First the surfaces, then the Hessian over the first and at the network itself."""
+        first, directions = self._surface(subject, 0)
+        for pair in range(self.pairs):
+            found = self._surface(subject, pair)[0] if pair else first
+            yield from _shape(point("plane", pair=pair), found, guessing(subject))
+        yield from self._middle(subject, first, directions)
         images = self.batches(subject, "train", limit=self.map_images, size=HESSIAN_BATCH)["train"]
-        yield from self._map(subject, found, directions, images)
+        yield from self._map(subject, first, directions, images)
         yield from self._centre(subject, images)
 
     def evaluations(self, blocks: int, num_test: int) -> float:
-        """Every point is a pass over both splits; a product with the Hessian is worth five of its images."""
+        """Every point is a pass over the images; a product with the Hessian is worth five of its images."""
         products = self.map_steps**2 * self.lanczos_steps + self.draws + self.trace_draws + 12 * self.sharpness_draws
-        return 2.0 * self.steps**2 * self.limit + 5.0 * products * self.map_images
+        return 1.0 * self.pairs * self.steps**2 * self.limit + 5.0 * products * self.map_images
 
-    def _shape(self, subject: Subject, found: Surface, directions: Sequence[Direction]) -> Iterator[Measurement]:
-        """Numbers of the surface, and those of the network itself in its middle."""
-        values = found.computed["train/loss"]
-        yield Measurement(point("plane"), "share_nonconvex", share_negative(values, found.axes))
-        yield Measurement(point("plane"), "excess_variation", excess_variation(values))
-        yield Measurement(point("plane"), "holes", found.holes)
-        yield Measurement(point("plane"), "loss/range", _range(values))
+    def _surface(self, subject: Subject, pair: int) -> tuple[Surface, list[Direction]]:
+        splits: tuple[Split, ...] = ("train", "test") if subject.is_first and not pair else ("train",)
+        name = f"plane_{pair}" if pair else "plane"
+        return self.random_plane(subject, name, self.batches(subject, *splits), self.steps, self.span, pair)
+
+    def _middle(self, subject: Subject, found: Surface, directions: Sequence[Direction]) -> Iterator[Measurement]:
+        """Numbers of the network itself, where a point of the surface is, and how exact the surface is."""
         if found.centre is not None:
-            for metric in ("train/loss", "train/loss_standard_error", "train/error", "test/loss", "test/error"):
+            for metric in ("train/loss", "train/loss_standard_error", "train/error"):
                 yield Measurement(point("centre"), metric, float(found.values[metric][found.centre]))
         if self.precision != "fp32" or self.fold:
             deviation = self._deviation(subject, found, directions)
-            yield Measurement(point("plane"), "deviation/from_fp32", deviation)
+            yield Measurement(point("plane", pair=0), "deviation/from_fp32", deviation)
 
     def _deviation(self, subject: Subject, found: Surface, directions: Sequence[Direction]) -> float:
         """How far the losses are from exact ones at points along the diagonal, as a share of their range in %."""
@@ -114,19 +119,24 @@ class Plane(SurfaceProbe):
     def _map(
         self, subject: Subject, found: Surface, directions: Sequence[Direction], images: Batches
     ) -> Iterator[Measurement]:
-        """The extreme eigenvalues of the whole Hessian over the plane, beside how the plane itself curves there."""
+        """The extreme eigenvalues of the whole Hessian over the plane, beside how the plane itself curves there.
+
+        Only where the network is better than guessing.
+        """
         from ablations.probes.landscape.directions import moved
         from ablations.probes.landscape.surface import kept
 
         projected = least_curvature(found.computed["train/loss"], found.axes)
-        last = len(found.axes[0]) - 1
-        places = [round(number * last / (self.map_steps + 1)) for number in range(1, self.map_steps + 1)]
+        wanted = np.linspace(-self.map_span, self.map_span, self.map_steps) if self.map_steps > 1 else [0.0]
+        places = sorted({1 + int(np.abs(found.axes[0][1:-1] - at).argmin()) for at in wanted})
         axes = [found.axes[axis][places] for axis in (0, 1)]
+        seen = found.computed["train/loss"][np.ix_(places, places)] < guessing(subject)
         facts = {"plane": found.facts, "map_images": self.map_images, "lanczos_steps": self.lanczos_steps}
         file = subject.folder / "map.npz"
         ends = resumed(file, Surface.blank(axes, ENDS, facts))
-        with kept(ends, file) as keep, told(subject, "map", ends.state.size, ends.open) as advance:
-            for index in zip(*np.nonzero(ends.state == OPEN), strict=True):
+        left = np.argwhere(seen & (ends.state == OPEN))
+        with kept(ends, file) as keep, told(subject, "map", int(seen.sum()), len(left)) as advance:
+            for index in map(tuple, left):
                 where = [float(axis[i]) for axis, i in zip(axes, index, strict=True)]
                 values = self._ends(subject, moved(subject.network, directions, where), images)
                 for metric, value in zip(ENDS, values, strict=True):
@@ -134,13 +144,12 @@ class Plane(SurfaceProbe):
                 ends.state[index] = COMPUTED
                 keep()
                 advance()
-        for i, alpha in enumerate(axes[0]):
-            for j, beta in enumerate(axes[1]):
-                there = point("map", alpha=float(alpha), beta=float(beta))
-                for metric in ENDS:
-                    yield Measurement(there, metric, float(ends.values[metric][i, j]))
-                in_plane = float(projected[places[i] - 1, places[j] - 1])
-                yield Measurement(there, "curvature/least_in_plane", in_plane)
+        for i, j in np.argwhere(seen):
+            there = point("map", alpha=float(axes[0][i]), beta=float(axes[1][j]))
+            for metric in ENDS:
+                yield Measurement(there, metric, float(ends.values[metric][i, j]))
+            in_plane = float(projected[places[i] - 1, places[j] - 1])
+            yield Measurement(there, "curvature/least_in_plane", in_plane)
 
     def _ends(self, subject: Subject, network: nn.Module, images: Batches) -> tuple[float, float, float]:
         """Least eigenvalue, its residual and the largest one; NaN where the loss has no finite curvature."""
@@ -189,6 +198,20 @@ class Plane(SurfaceProbe):
                 )  # fmt: skip
         except FloatingPointError:
             return
+
+
+def guessing(subject: Subject) -> float:
+    """The loss in nats of guessing among the classes."""
+    return math.log(subject.data.num_classes)
+
+
+def _shape(where: str, found: Surface, below: float) -> Iterator[Measurement]:
+    """Numbers of a surface."""
+    values = found.computed["train/loss"]
+    yield Measurement(where, "share_nonconvex", share_negative(values, found.axes, below))
+    yield Measurement(where, "excess_variation", excess_variation(values))
+    yield Measurement(where, "holes", found.holes)
+    yield Measurement(where, "loss/range", _range(values))
 
 
 def hessian_of(subject: Subject, network: nn.Module, images: Batches) -> Hessian:

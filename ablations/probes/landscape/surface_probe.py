@@ -65,6 +65,18 @@ class SurfaceProbe(Probe):
         seed = direction_seed(subject, number)
         return random_direction(subject.network, seed, normalise or self.normalise, self.vectors)
 
+    def random_plane(
+        self, subject: Subject, name: str, batches: Mapping[str, Batches], steps: int, span: float, pair: int = 0
+    ) -> tuple[Surface, list[Direction]]:
+        """The surface along random directions 2 pair and 2 pair + 1 of this run's seed, and these."""
+        numbers = (2 * pair, 2 * pair + 1)
+        directions = [self.direction(subject, number) for number in numbers]
+        found = self.drawn(
+            subject, name, batches, directions, steps, (-span, span),
+            normalise=self.normalise, direction_seeds=[direction_seed(subject, number) for number in numbers],
+        )  # fmt: skip
+        return found, directions
+
     def drawn(
         self, subject: Subject, name: str, batches: Mapping[str, Batches], directions: Sequence[Direction], steps: int,
         span: tuple[float, float] | Sequence[tuple[float, float]], **facts: object,
