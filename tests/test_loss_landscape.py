@@ -8,42 +8,47 @@ import pytest
 import torch
 
 from ablations.harness.store.records import Record, Records, point, read_csv
-from ablations.loss_landscape import ABLATION, ALL, agreement, correlation, raw_rise, rise
+from ablations.loss_landscape import ABLATION, PLAIN, RESIDUAL, as_well_fitted, raw_rise, rise, sharper, told_apart
 from ablations.probes.landscape.surface_file import Surface
 from modules import build
 from modules.weights import save_weights
 
 
-def row(arm, where, metric, value):
-    return Record("loss_landscape", arm, 0, where, metric, float(value), "", f"{arm}-0")
+def row(arm, where, metric, value, seed=0):
+    return Record("loss_landscape", arm, seed, where, metric, float(value), "", f"{arm}-{seed}")
 
 
-def rises(value, normalise="filter", draws=2):
-    """What `value` makes of the number of a network and of a line."""
-    return [
-        row(arm, point("line", normalise=normalise, draw=draw), "rise", value(number, draw))
-        for draw in range(draws)
-        for number, arm in enumerate(ALL)
-    ]
+def lines(arm, rises, normalise="filter"):
+    return [row(arm, point("line", normalise=normalise, draw=draw), "rise", rise) for draw, rise in enumerate(rises)]
 
 
-def test_sharpness_is_ranked_against_test_error():
-    errors = [row(arm, "test", "test/top1_error", number) for number, arm in enumerate(ALL)]
-    same, reverse = rises(lambda number, _: number**2), rises(lambda number, _: -number, "none")
-    records = Records([*errors, *same, *reverse])
-    assert correlation(rise).by_seed(records)[0] == pytest.approx(1.0)
-    assert correlation(raw_rise).by_seed(records)[0] == pytest.approx(-1.0)
-    without = Records(each for each in records if each.arm != ALL[0])
-    assert correlation(rise).by_seed(without) == {}, "a seed without all arms has no value"
+def test_sharper_is_paired_by_line():
+    records = Records(
+        [*lines("a", [8, 2]), *lines("b", [1, 1]), *lines("a", [1, 1], "none"), *lines("b", [4, 4], "none")]
+    )
+    assert sharper(rise, "a", "b").by_seed(records) == {0: 2.0}, "8 and 2 times as high"
+    assert sharper(raw_rise, "a", "b").by_seed(records) == {0: -2.0}
 
 
-def test_concordance_is_1_for_equal_and_0_for_opposite_rankings():
-    def found(value):
-        return agreement(rise).by_seed(Records(rises(value, draws=4)))[0]
+def test_two_networks_are_told_apart_by_as_many_pairs_of_lines():
+    def found(ours, theirs):
+        return told_apart("a", "b").by_seed(Records([*lines("a", ours), *lines("b", theirs)]))[0]
 
-    assert found(lambda number, draw: number + 100 * draw) == pytest.approx(1.0)
-    assert found(lambda number, draw: number * (-1) ** draw) == pytest.approx(0.0)
-    assert math.isnan(found(lambda number, draw: math.nan if number == draw == 3 else number))
+    assert found([1, 2], [3, 4]) == found([3, 4], [1, 2]) == 100.0
+    assert found([1, 5], [3, 4]) == 50.0
+    assert found([1, 2, 3, 9], [4]) == 75.0
+
+
+def test_a_network_as_it_was_is_taken_where_it_fitted_as_the_other_does():
+    (residual, plain), rows = (RESIDUAL[1], PLAIN[1]), []
+    for seed, end in enumerate((0.05, 0.001)):
+        rows.append(row(plain, "centre", "train/loss", end, seed))
+        for epoch, (loss, share) in {3: (0.2, 1.0), 30: (0.06, 2.0), 60: (0.002, 3.0)}.items():
+            rows.append(row(residual, point("earlier", epoch=epoch), "train/loss", loss, seed))
+            rows.append(row(residual, point("earlier", epoch=epoch), "share_nonconvex", share, seed))
+    assert as_well_fitted().by_seed(Records(rows)) == {0: 2.0, 1: 3.0}
+    lost = Records(each for each in rows if each.arm == residual or each.seed)
+    assert as_well_fitted().by_seed(lost) == {1: 3.0}
 
 
 # -- on the command line ----------------------------------------------------------------------------------------------

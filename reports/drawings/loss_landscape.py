@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
 
 from ablations.harness.store.records import Records
-from ablations.probes.landscape.convexity import map_points
+from ablations.probes.landscape.convexity import earlier_like, map_points
 from ablations.probes.landscape.curvature.spectrum import Density
 from ablations.probes.landscape.surface_file import Surface
 from reports.charts.curves import looks
 from reports.charts.interactive import surface_3d
 from reports.charts.style import Drawn, legend, panels, save
-from reports.charts.surface_view import policies, view_of
+from reports.charts.surface_view import Panel, policies, view_of
 from reports.charts.surfaces import contours, heat_map, slices, trajectory
 from reports.charts.vtk import write_vtk
 
-SEED = 0  # the seed whose surfaces are shown
 METRICS = {"train/loss": "training loss", "train/error": "training error, %", "test/error": "test error, %"}
 WAYS = {"principal": "two principal components", "random": "two random directions"}
 
 
 def draw(records: Records, folder: Path, deep: Sequence[str]) -> list[Drawn]:
-    """Every figure that the records and the files beside them allow; deep: arms that have pictures of their own."""
+    """Every figure that the records and the files beside them allow.
+
+    deep: the arm with shortcuts and the one without, which have pictures of their own.
+    """
     return [
-        *_planes(folder, records.arms, deep),
+        *_planes(records, folder, deep),
         *_lines(records, folder),
         *_sharpness_and_error(records, folder),
         *_ways(records, folder),
@@ -40,48 +42,92 @@ def draw(records: Records, folder: Path, deep: Sequence[str]) -> list[Drawn]:
     ]
 
 
-def _surfaces(folder: Path, arms: Sequence[str], name: str) -> list[tuple[str, Surface]]:
+def _first(records: Records) -> int:
+    """The seed whose surfaces are shown."""
+    return min(records.seeds())
+
+
+def _surfaces(records: Records, folder: Path, arms: Sequence[str], name: str) -> list[tuple[str, Surface]]:
     """Arm -> its surface of that name, of those that kept one with a loss to show."""
-    paths = {arm: folder / "files" / f"{arm}-s{SEED}" / f"{name}.npz" for arm in arms}
+    seed = _first(records)
+    paths = {arm: folder / "files" / f"{arm}-s{seed}" / f"{name}.npz" for arm in arms}
     found = [(arm, Surface.load(path)) for arm, path in paths.items() if path.exists()]
     return [(arm, each) for arm, each in found if np.isfinite(each.values["train/loss"]).any()]
 
 
-def _policies(folder: Path, arms: Sequence[str], name: str) -> str:
+def _policies(records: Records, folder: Path, arms: Sequence[str], name: str) -> str:
     """How those surfaces were computed, except for what differs from one to the next."""
-    shown = _surfaces(folder, arms, name)[:1]
+    shown = _surfaces(records, folder, arms, name)[:1]
     return policies(shown).partition("; seeds of directions")[0].capitalize() if shown else ""
 
 
-def _planes(folder: Path, arms: Sequence[str], deep: Sequence[str]) -> list[Drawn]:
+def _planes(records: Records, folder: Path, deep: Sequence[str]) -> list[Drawn]:
     """The first seed's planes: in three dimensions, as contours of three metrics, and for ParaView."""
-    shown = _surfaces(folder, arms, "plane")
+    shown, seed = _surfaces(records, folder, records.arms, "plane"), _first(records)
     if not shown:
         return []
     is_logarithmic = view_of(shown, "train/loss", 2).logarithmic
     for arm, found in shown:
-        write_vtk(found, "train/loss", folder / "files" / f"{arm}-s{SEED}" / "plane.vtk", is_logarithmic)
-    caption = f"Around the trained networks of seed {SEED}, along the same two random directions for all."
-    deepest = [panel for panel in shown if panel[0] in deep] or shown
+        write_vtk(found, "train/loss", folder / "files" / f"{arm}-s{seed}" / "plane.vtk", is_logarithmic)
+    deepest, earlier = [panel for panel in shown if panel[0] in deep] or shown, _as_well_fitted(records, folder, deep)
+    shares = {row.arm: row.value for row in records.where(None, seed, "plane", "share_nonconvex", pair=0)}
+    shares |= {name: share for name, _, share in earlier}
+    both = [*deepest, *((name, found) for name, found, _ in earlier)]
+    caption = f"Around the networks of seed {seed}, along the same two random directions for all. "
+    if earlier:
+        caption += f"At that epoch {deep[0]} fitted about as well as {deep[1]} does at its end. "
+    if told := ", ".join(f"{name} {shares[name]:.3g} %" for name, _ in both if name in shares):
+        caption += f"Where they are better than guessing, so much of this plane is not convex: {told}. "
+    highest = _highest(shown)
+    cut = f"Above {highest:.3g} nats it is cut. "
     drawn = [
         surface_3d(
-            deepest, "train/loss", folder, "plane_3d", "The loss surface",
-            f"{caption} Turn it, zoom, and point at it for values.", METRICS["train/loss"],
+            _cut(both, highest), "train/loss", folder, "plane_3d", "The loss surface, with and without shortcuts",
+            f"{caption}{cut}Turn it, zoom, and point at it for values.", METRICS["train/loss"],
         )
     ]  # fmt: skip
     for metric, words in METRICS.items():
-        name = f"plane_{metric.replace('/', '_')}"
-        some = shown if metric == "train/loss" else deepest
-        drawn.append(contours(some, metric, folder, name, f"The surface of the {words}", caption, words))
+        some, told = [panel for panel in deepest if metric in panel[1].values], caption
+        if metric == "train/loss":
+            some, told = _cut([*both, *(each for each in shown if each not in deepest)], highest), caption + cut
+        if some:
+            name = f"plane_{metric.replace('/', '_')}"
+            drawn.append(contours(some, metric, folder, name, f"The surface of the {words}", told.strip(), words))
     return drawn
+
+
+def _highest(shown: Sequence[Panel]) -> float:
+    """The loss from which pictures are cut: 10 nats as the authors' contours, or ten times what a network ends at."""
+    centres = [float(found.values["train/loss"][found.centre]) for _, found in shown if found.centre is not None]
+    return 10 * max([1.0, *filter(math.isfinite, centres)])
+
+
+def _cut(shown: Sequence[Panel], highest: float) -> list[Panel]:
+    """The surfaces with no training loss above one; far away it grows a millionfold, beside which no valley is seen."""
+    return [
+        (name, replace(found, values={**found.values, "train/loss": np.minimum(found.values["train/loss"], highest)}))
+        for name, found in shown
+    ]
+
+
+def _as_well_fitted(records: Records, folder: Path, deep: Sequence[str]) -> list[tuple[str, Surface, float]]:
+    """Name, surface and share of the network with shortcuts when it fitted as the one without does at its end."""
+    seed = _first(records)
+    if len(deep) != 2 or not (state := earlier_like(records, *deep).get(seed)):
+        return []
+    epoch, share = state
+    return [
+        (f"{arm}, epoch {epoch}", found, share)
+        for arm, found in _surfaces(records, folder, deep[:1], f"earlier_{epoch}")
+    ]
 
 
 def _lines(records: Records, folder: Path) -> list[Drawn]:
     """The first seed's random lines: of every network the mean over the lines and their extremes."""
     found: dict[str, dict[str, list[Surface]]] = {}
     for kind in sorted({row.fields["normalise"] for row in records.where(probe="line")}):
-        for number in records.where(None, SEED, "line", normalise=kind).over("draw"):
-            for arm, line in _surfaces(folder, records.arms, f"line_{kind}_{number}"):
+        for number in records.where(None, _first(records), "line", normalise=kind).over("draw"):
+            for arm, line in _surfaces(records, folder, records.arms, f"line_{kind}_{number}"):
                 found.setdefault(kind, {}).setdefault(arm, []).append(line)
     if not found:
         return []
@@ -100,8 +146,8 @@ def _lines(records: Records, folder: Path) -> list[Drawn]:
     axes[-1].set_xlabel("distance along the line")
     legend(figure, [Line2D([], [], label=arm, lw=1.5, **look[arm]) for arm in arms])
     caption = (
-        f"Seed {SEED}: lines are means over the random directions, bands reach from the lowest to the highest. All "
-        f"networks of a seed get the same draws. {_policies(folder, arms, f'line_{kind}_0')}."
+        f"Seed {_first(records)}: lines are means over the random directions, bands reach from the lowest to the "
+        f"highest. All networks of a seed get the same draws. {_policies(records, folder, arms, f'line_{kind}_0')}."
     )
     return [save(figure, folder, "lines", "The loss along random lines", caption)]
 
@@ -135,18 +181,18 @@ def _ways(records: Records, folder: Path) -> list[Drawn]:
     drawn = []
     for arm in records.arms:
         for kind, words in WAYS.items():
-            rows = records.where(arm, SEED, "way", plane=kind)
-            found = _surfaces(folder, [arm], f"way_{kind}")
+            rows = records.where(arm, _first(records), "way", plane=kind)
+            found = _surfaces(records, folder, [arm], f"way_{kind}")
             if not rows or not found:
                 continue
-            (share,) = records.where(arm, SEED, "way", f"share/{kind}").values()
+            (share,) = records.where(arm, _first(records), "way", f"share/{kind}").values()
             walk = ""
             if kind == "principal":
-                (expected,) = records.where(arm, SEED, "way", "share/random_walk").values()
+                (expected,) = records.where(arm, _first(records), "way", "share/random_walk").values()
                 walk = f" (of a random walk of as many steps: {expected:.3g} %)"
             epochs = list(rows.where(metric="x").over("epoch"))
             points = np.array([rows.where(metric=axis).values() for axis in "xy"]).T
-            caption = f"{arm}, seed {SEED}: this plane holds {share:.3g} % of the way{walk}."
+            caption = f"{arm}, seed {_first(records)}: this plane holds {share:.3g} % of the way{walk}."
             title = f"The way of training in {words}: {arm}"
             drawn.append(
                 trajectory(found[0][1], "train/loss", points, epochs, folder, f"way_{arm}_{kind}", title, caption,
@@ -157,28 +203,30 @@ def _ways(records: Records, folder: Path) -> list[Drawn]:
 
 def _maps(records: Records, folder: Path) -> list[Drawn]:
     """Median over seeds of |lambda_min / lambda_max| at the points of the plane."""
-    maps: dict[str, Any] = {}
-    axes: list[Any] = []
+    ratios: dict[str, dict[tuple[float, float], list[float]]] = {}
     for arm in records.arms:
-        found: dict[tuple[float, float], list[float]] = {}
         for each in map_points(records, arm):
             finite = [each.ratio] if math.isfinite(each.ratio) else []
-            found[each.alpha, each.beta] = found.get((each.alpha, each.beta), []) + finite
-        if found:
-            axes = [np.array(sorted({place[axis] for place in found})) for axis in (0, 1)]
-            maps[arm] = np.array([[median(found[a, b] or [math.nan]) for b in axes[1]] for a in axes[0]])
-    if not maps or len(axes[0]) < 2:
+            ratios.setdefault(arm, {}).setdefault((each.alpha, each.beta), []).extend(finite)
+    places = {place for found in ratios.values() for place in found}
+    axes = [np.array(sorted({place[axis] for place in places})) for axis in (0, 1)]
+    if min(map(len, axes)) < 2:
         return []
+    maps = {
+        arm: np.array([[median(found.get((a, b)) or [math.nan]) for b in axes[1]] for a in axes[0]])
+        for arm, found in ratios.items()
+    }
     caption = (
         "Median over seeds of |lambda_min / lambda_max| of the whole Hessian, what Lanczos left unsettled added to "
-        f"lambda_min. {_policies(folder, list(maps), 'plane')}; the Hessian is of fewer images, see the settings."
+        f"lambda_min; nothing where a network guesses or worse. {_policies(records, folder, list(maps), 'plane')}; "
+        "the Hessian is of fewer images, see the settings."
     )
     return [heat_map(maps, (axes[0], axes[1]), folder, "hessian_map", "Where the Hessian is convex", caption)]
 
 
 def _spectra(records: Records, folder: Path) -> list[Drawn]:
     """The first seed's spectra at the trained weights."""
-    paths = {arm: folder / "files" / f"{arm}-s{SEED}" / "spectrum.npz" for arm in records.arms}
+    paths = {arm: folder / "files" / f"{arm}-s{_first(records)}" / "spectrum.npz" for arm in records.arms}
     paths = {arm: path for arm, path in paths.items() if path.exists()}
     if not paths:
         return []
@@ -196,7 +244,7 @@ def _spectra(records: Records, folder: Path) -> list[Drawn]:
         ax.set_ylim(1e-6, 10 * float(density.max()))
         ax.set_title(arm)
     axes[-1].set_xlabel("eigenvalue of the Hessian, nats")
-    caption = f"Seed {SEED}, stochastic Lanczos quadrature: how many eigenvalues lie where, on a logarithmic scale."
+    caption = f"Seed {_first(records)}, stochastic Lanczos quadrature: how many eigenvalues lie where; logarithmic."
     return [save(figure, folder, "spectrum", "The spectrum of the Hessian at the trained weights", caption)]
 
 
@@ -208,7 +256,7 @@ def _joined(records: Records, folder: Path) -> list[Drawn]:
     }
     drawn = []
     for name, words in named.items():
-        if shown := _surfaces(folder, records.arms, name):
+        if shown := _surfaces(records, folder, records.arms, name):
             how = contours if len(shown[0][1].axes) == 2 else slices
             drawn.append(how(shown, "train/loss", folder, name, *words, METRICS["train/loss"]))
     return drawn

@@ -1,5 +1,7 @@
 """Pictures of loss surfaces: what panels share, what is said of holes and policies, the same bytes each time."""
 
+import json
+
 import numpy as np
 import pytest
 from invented_surfaces import FACTS, LOSS, bowl, holed, line, rough
@@ -7,9 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from ablations.harness.store.records import Record, Records
 from reports.charts.style import style
 from reports.charts.surface_view import View, levels, notes, policies, view_of
 from reports.charts.surfaces import contours, heat_map, slices, trajectory
+from reports.drawings.loss_landscape import draw
 
 WORDS = ("name", "Title", "Caption.")
 
@@ -157,3 +161,30 @@ def test_facts_that_are_absent_are_not_printed():
         surface.facts.pop(fact)
     assert policies([("a", surface)]) == ""
     assert policies([("a", surface), ("b", bowl(images=1))]).startswith("b - normalisation: filter; biases")
+
+
+def test_the_first_picture_is_with_and_without_shortcuts_and_as_well_fitted(figures, tmp_path):
+    """Of the first seed there is; far away it is cut, so that the valley is seen."""
+
+    def row(arm, where, metric, value):
+        return Record("loss_landscape", arm, 100, where, metric, value, "", f"{arm}-100")
+
+    kept = {"plain/plane": rough(), "residual/plane": bowl(), "residual/earlier_30": bowl(depth=0.7)}
+    for name, surface in kept.items():
+        arm, _, file = name.partition("/")
+        (tmp_path / "files" / f"{arm}-s100").mkdir(parents=True, exist_ok=True)
+        surface.save(tmp_path / "files" / f"{arm}-s100" / f"{file}.npz")
+    rows = [row("plain", "centre", "train/loss", 0.05), row("plain", "plane pair=0", "share_nonconvex", 40.0)]
+    for epoch, loss, share in ((3, 1.0, 9.0), (30, 0.06, 12.0)):
+        rows += [row("residual", f"earlier epoch={epoch}", "train/loss", loss)]
+        rows += [row("residual", f"earlier epoch={epoch}", "share_nonconvex", share)]
+    first, second, *_ = draw(Records(rows), tmp_path, ["residual", "plain"])
+    assert (first.file, second.file) == ("figures/plane_3d.plotly.json", "figures/plane_train_loss.png")
+    traces = json.loads((tmp_path / first.file).read_text())["data"]
+    names = [trace["name"] for trace in traces]
+    assert names == ["plain", "residual", "residual, epoch 30"]
+    assert max(value for trace in traces for line in trace["z"] for value in line) == pytest.approx(1.0), "log10 of 10"
+    assert [ax.get_title(loc="left") for ax in figures["plane_train_loss"].axes[:3]] == names
+    assert "At that epoch residual fitted about as well as plain does at its end." in first.caption
+    assert "is not convex: plain 40 %, residual, epoch 30 12 %." in first.caption
+    assert "Above 10 nats it is cut." in first.caption
