@@ -11,7 +11,7 @@ from ablations.harness.command.command_line import parse
 from ablations.remove_layers import ABLATION
 from modules import build
 
-ARMS = "preact_resnet, original_resnet, stochastic_depth, vgg, vgg_bn"
+ARMS = "preact_resnet, stochastic_depth, vgg, vgg_bn, plain_twin, residual_twin"
 
 
 @pytest.mark.parametrize(("words", "parts"), [
@@ -35,7 +35,7 @@ ARMS = "preact_resnet, original_resnet, stochastic_depth, vgg, vgg_bn"
     (["--image-size", "0"], ["--image-size 0"]),
     (["--wandb", "maybe"], ["--wandb", "maybe", "offline"]),
     (["--config", "/no/such.yaml"], ["/no/such.yaml"]),
-    (["--trainer.devices", "3"], ["batch size 64 does not divide among 3 devices"]),
+    (["--trainer.devices", "3"], ["batch size 32 does not divide among 3 devices"]),
     (["--trainer.devices", "2", "--trainer.num_nodes", "3"], ["--trainer.num_nodes", "one machine"]),
     (["--trainer.devices", "two"], ["--trainer.devices two"]),
     (["--trainer.devices", "0"], ["--trainer.devices 0"]),
@@ -45,10 +45,10 @@ ARMS = "preact_resnet, original_resnet, stochastic_depth, vgg, vgg_bn"
     (["--trainer.fast_dev_run", "true"], ["--trainer.fast_dev_run", "--budget smoke"]),
     (["--trainer.plugins=X"], ["--trainer.plugins", "objects"]),
     (["--trainer.accumulate_grad_batches", "0"], ["--trainer.accumulate_grad_batches 0", "1 or more"]),
-    (["--trainer.accumulate_grad_batches", "22"], ["--trainer.accumulate_grad_batches 22", "18 batches"]),
+    (["--trainer.accumulate_grad_batches", "40"], ["--trainer.accumulate_grad_batches 40", "37 batches"]),
     (["--trainer.limit_train_batches", "0"], ["--trainer.limit_train_batches 0", "1 or more"]),
     (["--trainer.limit_test_batches", "0.5"], ["--trainer.limit_test_batches 0.5", "one of 1 batches"]),
-    (["--trainer.val_check_interval", "50"], ["--trainer.val_check_interval 50", "1 to 18"]),
+    (["--trainer.val_check_interval", "50"], ["--trainer.val_check_interval 50", "1 to 37"]),
     (["--trainer.val_check_interval", "soon"], ["--trainer.val_check_interval soon"]),
     (["--trainer.limit_train_batches", "few"], ["--trainer.limit_train_batches", "few is not a whole number"]),
     (["--trainer.accelerator", "abacus"], ["abacus"]),
@@ -131,8 +131,8 @@ def test_a_dry_run_trains_nothing_and_tells_the_cost(command, tmp_path):
     assert "smoke budget, digits, 2 seeds" in out
     found = rows(out)
     assert list(found) == ARMS.split(", ")
-    network = build("resnet_cifar", 10, 1, depth=14, width=8)
-    assert f"{sum(p.numel() for p in network.parameters()):,}" in found["original_resnet"]
+    network = build("resnet_cifar", 10, 1, depth=8, width=8, order="full_preactivation")
+    assert f"{sum(p.numel() for p in network.parameters()):,}" in found["residual_twin"]
     for line in found.values():
         assert re.search(r" [\d,]+ +\d+\.\d M +1 +\d+ 32-true +2 of \d+ s$", line), line
     assert "already trained" not in out

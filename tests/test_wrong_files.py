@@ -129,7 +129,7 @@ def test_options_from_a_file(command, tmp_path):
     assert code == 0, err
     assert "smoke budget, digits, 3 seeds" in out
     assert re.search(r"^  vgg +vgg_cifar ", out, re.M)
-    assert "original_resnet" not in out
+    assert "residual_twin" not in out
 
 
 @pytest.mark.parametrize(("text", "parts"), [

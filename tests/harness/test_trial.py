@@ -18,7 +18,7 @@ from ablations.harness.explain import explanation
 from ablations.harness.prepare import prepare
 from ablations.harness.training.train import train
 
-TWO = {"arms": ("preact_resnet", "original_resnet")}
+TWO = {"arms": ("preact_resnet", "plain_twin")}
 
 
 def trained(out):
@@ -55,7 +55,7 @@ def test_a_diverged_run_is_told_and_the_others_go_on(small_ablation, tmp_path, m
         assert carried_out(ablation, tmp_path, **TWO) is True, "a run failed"
     told = capsys.readouterr()
     states = {row["arm"]: row["state"] for row in summary(tmp_path)["runs"]}
-    assert states == {"preact_resnet": "diverged", "original_resnet": "done"}
+    assert states == {"preact_resnet": "diverged", "plain_twin": "done"}
     assert told.err.count("failed:") == 1
     assert "preact_resnet seed 0" in told.err
     assert "step 25" in told.err

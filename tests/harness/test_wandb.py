@@ -21,7 +21,7 @@ from ablations.harness.tracking.tracking import Tracker
 from ablations.harness.training.callbacks import History
 
 FILES = {"config.json", "environment.json", "metrics.csv", "last.ckpt", "weights.safetensors", "done", "probes"}
-TWO = ("preact_resnet", "original_resnet")
+TWO = ("preact_resnet", "plain_twin")
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def told(printed):
 def test_a_run_for_each_network_with_its_answers_and_one_for_the_ablation(smoke):
     out, _ = smoke
     trained = len(list((out / "trained").iterdir()))
-    assert trained == len(list((out / "trained").glob("*/probes/delete_each-*.csv"))) == 10
+    assert trained == len(list((out / "trained").glob("*/probes/delete_each-*.csv"))) == 12
     assert len(offline_runs(out)) == trained + 1
     assert all("-remove_layers-" in folder.name for folder in offline_runs(out))
 
