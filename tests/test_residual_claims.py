@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ablations import activation_order, gradient_flow, plain_or_residual, shortcut_forms
-from ablations.activation_order import DEEPER, DEEPEST, FULL, SMALL_BATCH
+from ablations.activation_order import DEEP, DEPTHS, FULL, MIDDLE, ORDERS, ORIGINAL, SHALLOW, SMALL_BATCH
 from ablations.harness.declare.chart import Drawing, written
 from ablations.harness.declare.scale import BUDGETS, Scale
 from ablations.harness.judging.verdict import judge
@@ -16,6 +16,7 @@ from modules.blocks import residual_block
 from reports.charts.declared import draw_all
 
 DIGITS, CIFAR = ("digits", 16, 1_212, 450), ("cifar10", 32, 45_000, 10_000)
+CIFAR_FEW = ("cifar10", 16, 2_000, 10_000)
 
 
 @pytest.mark.parametrize("script", [activation_order, gradient_flow, plain_or_residual, shortcut_forms])
@@ -32,14 +33,33 @@ def test_the_paper_budget_has_the_papers_orders():
     """Networks whose parameters the table of architectures holds; each starts with 400 steps at 0.01."""
     assert list(activation_order.ORDERS) == list(residual_block.ORDERS)
     arms = {arm.name: arm for arm in activation_order.plan(Scale("paper", *CIFAR)).arms}
-    for suffix, depth in (("", 110), (DEEPER, 164), (DEEPEST, 1001)):
+    for suffix, depth in (("", 110), (SHALLOW, 110), (MIDDLE, 164), (DEEP, 1001)):
         arm = arms[FULL + suffix]
         assert resolve(arm.network, arm.arguments) == resolve(f"preact_resnet{depth}")
-    assert set(arms) == set(activation_order.PUBLISHED)
+    two = {order + suffix for order in (ORIGINAL, FULL) for suffix in DEPTHS}
+    assert set(arms) == {*ORDERS, *(order + MIDDLE for order in ORDERS), *two, FULL + SMALL_BATCH}
     assert {(arm.recipe["warmup_steps"], arm.recipe["warmup_rate"]) for arm in arms.values()} == {(400, 0.01)}
     assert {name: arm.recipe["batch_size"] for name, arm in arms.items() if "batch_size" in arm.recipe} == {
         FULL + SMALL_BATCH: 64
     }
+
+
+@pytest.mark.parametrize(("budget", "data"), [
+    ("laptop", DIGITS), ("hour", DIGITS), ("hour", CIFAR_FEW), ("short", CIFAR), ("paper", CIFAR),
+])  # fmt: skip
+def test_five_orders_are_those_of_one_of_the_three_depths(budget, data):
+    """Their runs are shared, so that one more name costs nothing."""
+    arms = {arm.name: arm for arm in activation_order.plan(Scale(budget, *data)).arms}
+    same = [suffix for suffix in DEPTHS if arms[FULL + suffix].arguments == arms[FULL].arguments]
+    assert len(same) == 1
+    assert arms[FULL + same[0]].recipe == arms[FULL].recipe
+    assert {arms[order].arguments["depth"] for order in ORDERS} == {110}
+
+
+def test_a_quarter_of_the_schedule_is_one_of_its_epochs():
+    for epochs, quarter in ((1, 1), (2, 1), (4, 1), (6, 2), (50, 12)):
+        told = [float(epoch) for epoch in range(1, epochs + 1)]
+        assert activation_order.at_a_quarter(told, told) == quarter
 
 
 def test_the_paper_budget_has_all_forms_of_the_shortcut():
