@@ -40,6 +40,6 @@ def left_out(quantity: Quantity, records: Records, arms: Sequence[str]) -> str:
 
 
 def argument(folder: Path, arm: str, name: str) -> Any:
-    """What an arm's network has for an argument, as ablation.json says."""
+    """What an arm's network has for an argument, as ablation.json says; None of a network from outside."""
     arms = json.loads((folder / "ablation.json").read_text("utf-8"))["arms"]
-    return next(each["arguments"].get(name) for each in arms if each["name"] == arm)
+    return next((each["arguments"].get(name) for each in arms if each["name"] == arm), None)
