@@ -129,6 +129,7 @@ def alexnet_cifar(
     in_channels: int = 3,
     *,
     width: int = 32,
+    first_kernel: int = 5,
     groups: int = 1,
     response_norm: bool = False,
     pool_size: int = 3,
@@ -138,12 +139,15 @@ def alexnet_cifar(
 ) -> Network:
     """Three 5x5 convolutions of width, width and 2 width channels, each with pooling, and a linear classifier.
 
-    groups: of convolutions 2 and 3. response_norm: after convolutions 1 and 2. pool_size: 3 overlaps, 2 does not; both
-    halve the resolution. activation: relu, tanh or sigmoid. dropout: probability before the classifier. image_size: of
-    the square input, at least 8 pixels. Weights start as `layers.keep_variance` has them: with N(0, 0.01) every
-    activation would need its own. Raises ValueError for a size, pool size, grouping or activation that is not possible.
+    first_kernel: pixels of the first convolution's side instead, odd. groups: of convolutions 2 and 3. response_norm:
+    after convolutions 1 and 2. pool_size: 3 overlaps, 2 does not; both halve the resolution. activation: relu, tanh or
+    sigmoid. dropout: probability before the classifier. image_size: of the square input, at least 8 pixels. Weights
+    start as `layers.keep_variance` has them: with N(0, 0.01) every activation would need its own. Raises ValueError for
+    a size, kernel, pool size, grouping or activation that is not possible.
     """
     check_choice("pool_size", pool_size, POOL_SIZES)
+    if first_kernel < 1 or first_kernel % 2 == 0:
+        raise ValueError(f"first_kernel must be an odd number of pixels, got {first_kernel}")
     if groups < 1 or width % groups:
         raise ValueError(f"width must be divisible by groups, got {width} and {groups}")
     if image_size < 8:
@@ -154,7 +158,8 @@ def alexnet_cifar(
         # Rounded up, so that windows of 2 and of 3 give maps of one size.
         pool = nn.MaxPool2d(pool_size, 2, ceil_mode=pool_size == 3)
         post = pool if number < 3 else named(pool=pool, flatten=nn.Flatten())
-        conv = nn.Conv2d(channels[number - 1], channels[number], 5, padding=2, groups=1 if number == 1 else groups)
+        size, grouped = (first_kernel, 1) if number == 1 else (5, groups)
+        conv = nn.Conv2d(channels[number - 1], channels[number], size, padding=size // 2, groups=grouped)
         blocks[f"conv{number}"] = _convolution(conv, activation, response_norm and number < 3, post)
     head = named(dropout=nn.Dropout(dropout), fc=nn.Linear(2 * width * (image_size // 8) ** 2, num_classes))
     network = Network(nn.Identity(), blocks, head, input_size=InputSize(image_size, 0))

@@ -95,6 +95,7 @@ def test_what_a_name_fixes_is_not_changed() -> None:
     ("alexnet", {"pool_size": 4}, ["pool_size", "4", "2, 3"]),
     ("alexnet_cifar", {"groups": 3}, ["width", "groups", "3"]),
     ("alexnet_cifar", {"pool_size": 1}, ["pool_size", "1", "2, 3"]),
+    ("alexnet_cifar", {"first_kernel": 6}, ["first_kernel", "6", "odd"]),
     ("alexnet_cifar", {"image_size": 7}, ["image_size", "7", "8"]),
     ("vgg13", {"kernel_size": 4}, ["kernel_size", "4", "3, 5 or 7"]),
     ("vgg16", {"kernel_size": 5}, ["kernel_size 5", "(2, 2, 3, 3, 3)"]),
