@@ -9,6 +9,7 @@ from answers import asked
 
 from ablations.first_layer_filters import EDGE
 from ablations.harness.declare.probe import Subject
+from ablations.probes.data_counts import DataCounts
 from ablations.probes.filters.first_kernels import (
     LEARNED,
     PATCHES,
@@ -44,6 +45,11 @@ def test_the_probe_sees_what_was_learned_and_no_colour_in_grey(subject):
     }
     assert {len(values) for values in fits.values()} == {32}
     assert min(fits[LEARNED]) > EDGE > max(fits[UNTRAINED]), "a ramp is half a wave"
+
+
+def test_data_are_counted(subject):
+    rows = asked(DataCounts(), subject.network, subject.data)
+    assert {row.metric: row.value for row in rows} == {"test_images": len(subject.data.test), "channels": 1}
 
 
 def test_higher_layers_answer_to_larger_parts(subject):
