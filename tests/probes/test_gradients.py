@@ -14,6 +14,7 @@ from ablations.probes.activations.derivatives import (
 )
 from ablations.probes.gradients.block_gradients import BlockGradients, block_norms, forward
 from ablations.probes.gradients.residual_identity import ResidualIdentity, identity_deviations, stages
+from ablations.probes.gradients.untrained_gradients import FAMILIES, UntrainedGradients, remove_norms
 from modules import build
 from modules.weights import save_weights
 
@@ -154,6 +155,24 @@ def test_probes_ask_training_images(digits):
     deviations = identity_deviations(network, *(tensor[:4] for tensor in batches[0]))
     assert [value for each in found.values() for value in each.values()] == deviations
     assert asked(ResidualIdentity(), small(in_channels=1, skip=False), digits) == {}, "nothing is added"
+
+
+def test_gradients_of_untrained_networks_are_those_of_the_same_seed(digits):
+    """Whatever network is asked; without batch norm all other layers keep their weights."""
+    found = asked(UntrainedGradients(depths=(8, 14), width=4, batch_size=8, limit=16), small("lenet5"), digits)
+    assert set(found) == {
+        f"untrained network={family}_{norm} depth={depth}"
+        for family in FAMILIES for norm in ("batch_norm", "no_norm") for depth in (8, 14)
+    }  # fmt: skip
+    network = small(in_channels=1, order="full_preactivation").double()
+    batches = [(images.double(), labels) for images, labels in digits.evaluation_batches("train", 8, limit=16)]
+    for norm in ("batch_norm", "no_norm"):
+        first, *_, last = (norms[0] for norms in block_norms(network, batches).values())
+        (growth,) = found[f"untrained network=preact_{norm} depth=14"].values()
+        assert 10**growth == pytest.approx(first / last)
+        remove_norms(network)
+    assert not [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert network(batches[0][0]).isfinite().all()
 
 
 def test_derivatives_are_asked_of_each_snapshot(digits, tmp_path):
