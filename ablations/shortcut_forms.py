@@ -3,38 +3,43 @@
 He, Zhang, Ren & Sun 2016, "Identity mappings in deep residual networks", arXiv:1603.05027, section 3, table 1 and
 figure 3: residual networks of 110 layers with ReLU after the addition, whose shortcuts are scaled, gated, 1x1
 convolutions or dropped out. All these forms can express the identity or come close to it, so that the paper blames
-optimisation for their errors: their training loss is higher. Hence the claim has a part about training loss.
+optimisation for their errors: their training loss is higher. Hence two claims, of training loss and of test error.
 
     python ablations/shortcut_forms.py
+    python ablations/shortcut_forms.py --data mnist --budget hour
     python ablations/shortcut_forms.py --data cifar10 --budget paper --trainer.precision bf16-mixed
 
+A rival that never began to learn says nothing of its shortcut, as the gated ones of 56 layers after a laptop's steps;
+in 20 layers most forms train alike (a pilot). So `hour` trains 56 layers until all but dropout have begun, where they
+can. Digits leave the test error no room; 2,000 test images of MNIST do.
 The paper's rule for "fail", a test error above 20 %, is used unchanged on all data. A run that diverges is a failure,
 not a missing value: it counts as a network that guesses, with an error of 100 - 100 / classes in % and a training loss
 of the logarithm of the number of classes, be it with or without identity shortcuts.
 
-Differs from the paper: medians of 5 runs there, paired seeds here (7, the fewest that can contradict one claim of six
-tests; 5 can only reproduce it). A tenth of the training images is set aside and gives the curves. "0 on the shortcut"
-is the network built without shortcuts. Where the shape changes, gates stand on option A, which the paper does not
-describe. Option C has a batch norm after the 1x1 convolution, as in He et al. 2015.
+Differs from the paper: medians of 5 runs there, paired seeds here. A tenth of the training images is set aside and
+gives the curves. "0 on the shortcut" is the network built without shortcuts. Where the shape changes, gates stand on
+option A, which the paper does not describe. Option C has a batch norm after the 1x1 convolution, as in He et al. 2015.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
+from ablations.harness.declare.ablation import Ablation, Amendment, Arm, Claim, Need, Plan, Test
 from ablations.harness.declare.chart import Against, ArmTable, LossAndError, Strips
-from ablations.harness.declare.measure import Quantity, log10, mean_of, top1_error
+from ablations.harness.declare.measure import Measure, Quantity, counted, greatest, least, log10, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
 from ablations.harness.declare.protocols import SLOW_START, laptop_recipe
-from ablations.harness.declare.scale import Scale
+from ablations.harness.declare.scale import Scale, View
 from ablations.harness.launch import main
 from ablations.probes.activations.training_fit import TrainingFit
 from ablations.probes.chance import Chance
+from ablations.probes.data_counts import DataCounts
 
 IDENTITY, PLAIN, CONVOLUTION, DROPOUT = "identity", "plain", "convolution", "dropout"
 SCALED_SHORTCUT, SCALED_BOTH = "scaled_shortcut", "scaled_both"
 BIASES = tuple(range(0, -8, -1))  # of the exclusive gate at the start, as in the paper's table 1
+FEW_BIASES = (0, -2, -6)
 
 
 def gated(gate: str, bias: int) -> str:
@@ -43,14 +48,16 @@ def gated(gate: str, bias: int) -> str:
 
 
 # What stands for each family in the tests: the setting that did best in the paper, so that the claim does not win
-# against a badly chosen rival. (Plain networks and a scaled shortcut beside a full branch failed in the paper.)
+# against a badly chosen rival. Of exclusive gating the best bias depends on depth and steps (-6 in the paper, 0 in a
+# pilot of 20 layers): in each seed that of three which does best. Dropout fails in the paper too.
 RIVALS = {
-    SCALED_BOTH: "shortcut and branch times 0.5",
-    gated("exclusive", -6): "exclusive gating, bias -6",
-    gated("shortcut", -6): "shortcut-only gating, bias -6",
-    CONVOLUTION: "1x1 convolutions as shortcuts",
-    DROPOUT: "dropout of 0.5 on the shortcut",
+    SCALED_BOTH: ([SCALED_BOTH], "shortcut and branch times 0.5"),
+    "exclusive_gate": ([gated("exclusive", bias) for bias in FEW_BIASES], "exclusive gating, the best of three biases"),
+    CONVOLUTION: ([CONVOLUTION], "1x1 convolutions as shortcuts"),
+    DROPOUT: ([DROPOUT], "dropout of 0.5 on the shortcut"),
 }
+# At this bias the shortcut is the identity but for a quarter of a percent, and the paper's 0.30 points are its noise.
+NEARLY = gated("shortcut", -6)
 # Arm -> arguments of `resnet_cifar` and a remark, in the order of the paper's table 1.
 FORMS: dict[str, tuple[dict[str, Any], str]] = {
     IDENTITY: ({}, "the original: identity shortcuts, option A where the shape changes"),
@@ -69,53 +76,84 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def plan(at: Scale) -> Plan:
-    """All forms at one depth; the paper's budget sweeps every bias of the exclusive gate, the others fewer.
-
-    The small budgets train for few steps: a form that fails there may only be slow, which its curve shows.
-    """
-    shape = {"depth": at(paper=110, short=56, laptop=38 if at.large else 56, smoke=14)}
+    """All forms at one depth; the paper's budget sweeps every bias of the exclusive gate, the others fewer."""
+    shape = {"depth": at(paper=110, short=56, laptop=38, hour=56, smoke=14)}
     shape["width"] = at(paper=16, laptop=8, cifar=16, smoke=8)
     short = {"epochs": at.epochs(6), "precision": FAST_TRAINING}
-    recipe = laptop_recipe(at, 9, SLOW_START, short=short)
-    biases = at(paper=BIASES, short=(0, -3, -6, -7), laptop=(0, -3, -6) if at.large else (0, -2, -4, -6, -7))
+    recipe = laptop_recipe(at, 20, SLOW_START, short=short, hour={"epochs": at.epochs_of(1_080, 64), "batch_size": 64})
+    left_out = at(paper=(), laptop=(PLAIN, SCALED_SHORTCUT))  # which fail in the paper and are no rivals
     arms = [
         Arm(name, "resnet_cifar", {**shape, **arguments}, recipe, note)
         for name, (arguments, note) in FORMS.items()
-        if arguments.get("gate") != "exclusive" or arguments["gate_bias"] in biases
+        if (arguments.get("gate") != "exclusive" or arguments["gate_bias"] in at(paper=BIASES, short=FEW_BIASES))
+        and name not in left_out
     ]
     images = at(paper=10_000, laptop=2_000 if at.large else at.num_train, smoke=200)
-    # Five seeds are the fewest that can reproduce a single claim: a short budget is spent on seeds, not on epochs.
-    seeds = at(paper=7, short=5, laptop=5 if at.large else 7, smoke=2)
-    return Plan(arms, seeds, [Chance(), TrainingFit(train_images=min(images, at.num_train))])
+    probes = [Chance(), TrainingFit(train_images=min(images, at.num_train)), DataCounts(of=(IDENTITY,))]
+    return Plan(arms, at(paper=8, smoke=2), probes)
 
 
 error = Quantity("test/top1_error", "%", "test error", guessing="test/top1_error")
 loss = Quantity("train/loss", "nats", "training loss", "trained_on", guessing="train/loss")
+test_images = Quantity("test_images", "", "test images", "data")
 
-# All thresholds are 0: the paper's closest rival is 0.30 points behind (6.91 against 6.61 %), and what it claims is
-# that the identity is best. One test per family, because the mean over families would let one that fails outright carry
-# the others; one test of training loss, because it is the families together of which the paper says it.
+
+def best(quantity: Quantity, rival: str) -> Measure:
+    """The quantity of a family, in each seed that of its best setting."""
+    return least(*map(quantity, RIVALS[rival][0]))
+
+
+ELSEWHERE = "--data mnist --budget hour would do"
+# That a rival never began to learn is no matter of its shortcut alone; dropout is free to.
+started = Need("rivals_start", greatest(*(best(loss, rival) for rival in RIVALS if rival != DROPOUT)).called(
+    "largest training loss of the forms without dropout"), at_most=1.0, met_by="more epochs (--budget hour would do)",
+)  # fmt: skip
+fits = Need("identity_fits", loss(IDENTITY), at_most=0.1, met_by="more epochs (--budget hour would do)")
+SPLIT = Amendment(
+    "2026-11-28", "one claim, SC1, on 56 layers and 162 steps, exclusive gating at a bias of -6",
+    "one of training loss and one of test error, once all but dropout have begun to learn",
+    "the gated networks had not begun to learn, and 450 test images do not show what the paper found of the rest",
+)  # fmt: skip
+# Thresholds are 0: what the paper claims is that the identity is best. Margins: a third of the least that the paper
+# found of a family but shortcut-only gating, 8.70 / 6.61. One test per family, because the mean over families would let
+# one that fails outright carry the others.
 CLAIMS = (
     Claim(
         "SC1",
-        "Identity is the best shortcut: scaled, gated, convolutional and dropped-out ones have a higher test error and "
-        "a higher training loss.",
-        "He et al. 2016, arXiv:1603.05027, section 3, table 1 and figure 3",
+        "Identity is the best shortcut for training: with scaled, gated, convolutional and dropped-out ones the "
+        "training loss is higher.",
+        "He et al. 2016, arXiv:1603.05027, section 3, figure 3",
+        "figure only: training loss is higher with every other form",
+        notes_value="the notes blame a sigmoid layer that is too weak and generalises worse; these forms contain the "
+        "identity",
+        # Logarithms, so that one form that fails outright does not speak for the others.
+        tests=tuple(
+            Test(f"trains_better_than_{rival}", log10(best(loss, rival) / loss(IDENTITY)).called(
+                f"log10 of the training loss of {says} over identity's"), at_least=0.0, margin=0.04)
+            for rival, (_, says) in RIVALS.items()
+        ),
+        needs=(fits, started),
+        agrees={"reproduced": "paper", "contradicted": "notes"},
+        amended=(SPLIT,),
+    ),
+    Claim(
+        "SC1b",
+        "Identity is the best shortcut: scaled, gated, convolutional and dropped-out ones have a higher test error.",
+        "He et al. 2016, arXiv:1603.05027, section 3, table 1",
         "CIFAR-10, 110 layers, test error in %: identity 6.61; scaled 12.35 or fail (above 20); exclusive gating 8.70 "
         "at bias -6, 9.81 at -7, fail from 0 to -5; shortcut-only gating 6.91 at bias -6, 12.86 at 0; 1x1 convolution "
-        "12.22; dropout fail. Training loss: figure only, higher",
-        notes_value="the notes blame a sigmoid layer that is too weak and generalises worse; the paper shows higher "
-        "training loss, and these forms contain the identity",
+        "12.22; dropout fail",
         tests=(
             *(
-                Test(f"beats_{arm}", (error(arm) - error(IDENTITY)).called(f"test error, {says} minus identity"),
-                     at_least=0.0)
-                for arm, says in RIVALS.items()
+                Test(f"beats_{rival}", (best(error, rival) - error(IDENTITY)).called(
+                    f"test error, {says} minus identity"), at_least=0.0, margin=0.1)
+                for rival, (_, says) in RIVALS.items()
             ),
-            # Logarithms, so that one form that fails outright does not speak for the others.
-            Test("training_loss", mean_of(*(log10(loss(arm) / loss(IDENTITY)) for arm in RIVALS)).called(
-                "training loss over identity's, mean over the five forms of log10 of the ratio"), at_least=0.0),
+            Test("no_worse_than_almost_itself", (error(NEARLY) - error(IDENTITY)).called(
+                "test error, shortcut-only gating at bias -6 minus identity"), at_least=-0.3),
         ),
+        needs=(Need("test_images", counted(test_images(IDENTITY)), at_least=2_000, met_by=ELSEWHERE), fits, started),
+        amended=(SPLIT,),
     ),
 )  # fmt: skip
 
@@ -179,6 +217,7 @@ ABLATION = Ablation(
         ),
     ),
     baseline=IDENTITY,
+    views={"hour": View(image_size=16)},
 )  # fmt: skip
 
 if __name__ == "__main__":
