@@ -13,7 +13,7 @@ from ablations.harness.declare.scale import BUDGETS, Scale
 from ablations.harness.judging.verdict import judge
 from ablations.harness.store.records import Record, Records, point
 from ablations.highway_gate_bias import ANALYSED, DEPTHS, GATED, HIGHWAY, LOSS, RESIDUAL
-from ablations.path_lengths import ALL
+from ablations.path_lengths import MEASURED, SHORT
 from modules import build
 
 SEEDS = range(8)
@@ -56,17 +56,19 @@ def test_the_house_numbers_of_svhn_have_a_depth_and_a_schedule_of_their_own() ->
 
 def test_every_budget_that_decides_has_the_papers_blocks() -> None:
     for budget in BUDGETS:
-        short = arms(path_lengths.ABLATION, budget, *DIGITS)[path_lengths.SHORT].arguments
-        assert (short["depth"], short["kept_blocks"]) == ((14, 3) if budget == "smoke" else (110, 23))
+        found = {name: arm.arguments for name, arm in arms(path_lengths.ABLATION, budget, *DIGITS).items()}
+        assert found[MEASURED]["depth"] == (14 if budget == "smoke" else 110)
+        kept = {"smoke": (14, 3), "laptop": (38, 8), "hour": (38, 8)}.get(budget, (110, 23))
+        assert (found[SHORT]["depth"], found[SHORT]["kept_blocks"]) == kept
 
 
 def counted(seed: int, counts: list[int]) -> list[Record]:
-    return [row(ALL, seed, point("paths_of_54_blocks", length=k), "paths", n) for k, n in enumerate(counts)]
+    return [row(MEASURED, seed, point("paths_of_54_blocks", length=k), "paths", n) for k, n in enumerate(counts)]
 
 
 def test_paths_are_counted_exactly_and_once() -> None:
     binomial = [math.comb(54, length) for length in range(55)]
-    diverged = row(ALL, 1, "test", "test/top1_error", math.nan)
+    diverged = row(MEASURED, 1, "test", "test/top1_error", math.nan)
     for counts, verdict, deviation in (
         (binomial, "reproduced", 0),
         ([*binomial[:27], binomial[27] + 2, *binomial[28:]], "contradicted", 2),

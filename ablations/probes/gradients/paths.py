@@ -1,6 +1,6 @@
 """The paths of a residual network: their number by length, and the gradient that comes down a single one.
 
-Veit et al. 2016, arXiv:1605.06431, sections 3 and 4. In a chain of n blocks that add a branch to a shortcut, every
+Veit et al. 2016, arXiv:1605.06431, sections 3 and 5. In a chain of n blocks that add a branch to a shortcut, every
 block is passed through the one or the other: 2^n paths, whose length is the number of branches on them. The forward
 pass is that of the whole network; on the way back a block's gradient goes through its branch alone or through its
 shortcut alone. The gradients of all paths sum up to the gradient of the network.
