@@ -34,6 +34,7 @@ def test_large_images_are_shown_to_the_published_network(size):
         planned = plan(Scale(budget, "any", size, 45_000, 10_000))
         two, one = planned.arms
         assert {two.network, one.network} == {"alexnet" if size >= 63 else "alexnet_cifar"}
+        assert two.arguments.get("first_kernel", 5) == (7 if size == 32 else 5)
         assert ("hidden" in two.arguments) == (size >= 63 and budget in ("laptop", "hour", "smoke"))
         assert (two.arguments["groups"], one.arguments["groups"]) == (2, 1)
         assert two.recipe == one.recipe
