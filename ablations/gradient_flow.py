@@ -239,7 +239,7 @@ ABLATION = Ablation(
     charts=(
         AgainstField(
             "untrained", "How gradients grow over the depth of untrained networks", growth,
-            "decades from the last block to the first", "depth", "layers", by="network",
+            "decades, last block to first", "depth", "layers", by="network",
             names={PLAIN: "untrained", **{kind(family, norm): f"{family}{words}" for family in FAMILIES
                                           for norm, words in zip(NORMS, (" + BN", ""), strict=True)}},
             references={"level": 0.0},
