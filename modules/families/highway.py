@@ -105,10 +105,13 @@ def highway_block(layer: Layer, activation: str, carry: str, post: nn.Module | N
     return Block(GatedTransform(layer, activation_layer(activation), carry == "coupled"), shortcut, post=post)
 
 
-def _initialise(network: Network, activation: str, gate_bias: float) -> None:
+def _initialise(network: Network, activation: str, gate_bias: float, transform_gain: float = 1.0) -> None:
     keep_variance(network, activation)
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and name.endswith(".gate"):
+    layers = {name: each for name, each in network.named_modules() if isinstance(each, nn.Conv2d | nn.Linear)}
+    for name, module in layers.items():
+        if name.endswith(".transform"):
+            module.weight.data.mul_(transform_gain)
+        if name.endswith(".gate"):
             nn.init.xavier_uniform_(module.weight)
             assert module.bias is not None
             nn.init.constant_(module.bias, -gate_bias if name.endswith("shortcut.gate") else gate_bias)
@@ -123,20 +126,22 @@ def highway_fc(
     gate_bias: float = -4.0,
     activation: str = "relu",
     carry: Carry = "coupled",
+    transform_gain: float = 1.0,
     image_size: int = 28,
 ) -> Network:
     """The fully connected highway network: `depth` layers of `width` units, the first plain, and a classifier.
 
     Blocks are named `hidden2` to `hidden<depth>`; the first layer is the stem. gate_bias: initial bias of the transform
-    gates. activation: of H, relu, tanh or sigmoid. carry: coupled is C = 1 - T. image_size: width and height of the
-    input in pixels. Raises ValueError for an unknown activation or carry.
+    gates. activation: of H, relu, tanh or sigmoid. carry: coupled is C = 1 - T. transform_gain: factor on the initial
+    weights of H. image_size: width and height of the input in pixels. Raises ValueError for an unknown activation or
+    carry.
     """
     first = nn.Linear(in_channels * image_size**2, width)
     stem = named(flatten=nn.Flatten(), fc=first, activation=activation_layer(activation))
     layer = partial(nn.Linear, width, width)
     blocks = {f"hidden{index}": highway_block(layer, activation, carry) for index in range(2, depth + 1)}
     network = Network(stem, blocks, named(fc=nn.Linear(width, num_classes)), input_size=InputSize(image_size, 0))
-    _initialise(network, activation, gate_bias)
+    _initialise(network, activation, gate_bias, transform_gain)
     return network
 
 

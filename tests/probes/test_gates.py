@@ -88,6 +88,7 @@ def test_the_probe_tells_layers_before_and_after_and_units_of_the_first_seed(dig
         (str(layer), f"hidden{layer}", -1.0 if layer == 9 else -1.25) for layer in range(2, 11)
     ]
     assert rows.where(metric="gate/fell").values() == [50.0] * 7 + [0.0, 50.0]
+    assert rows.where(metric="gate/moved").values() == [1.0] * 7 + [0.0, 1.0], "however they cancel out"
     assert len(rows.where(probe="unit")) == 9 * 4 * 4
     assert rows.where(probe="unit", layer=3, metric="gate/bias").values() == [-2.0, -2.0, 0.0, -1.0]
     mean = rows.where(probe="layer", layer=3, when="after", metric="gate/mean").values()
@@ -98,6 +99,7 @@ def test_the_probe_tells_layers_before_and_after_and_units_of_the_first_seed(dig
     untrained = asked(Gates(limit=50), net, digits)
     assert {row.fields.get("when", "after") for row in untrained} == {"after"}
     assert not untrained.where(metric="gate/fell")
+    assert not untrained.where(metric="gate/moved")
 
     (drawn,) = draw(rows, tmp_path, "any")
     assert (tmp_path / drawn.file).is_file()

@@ -24,12 +24,13 @@ class Gates(Probe):
     """Bias and mean of the transform gates of each layer, before and after training, on training images.
 
     limit: so many of them, None for all. A network that was not trained here has no before. Layers count from the stem,
-    which is layer 1. Of the first seed there is every unit too, with its gate and output for the first image.
+    which is layer 1. gate/moved: median over its units of how far a bias went. Of the first seed there is every unit
+    too, with its gate and output for the first image.
     """
 
     limit: int | None = None
     snapshots: int = 2
-    units = {"gate/bias": "", "gate/mean": "", "gate/fell": "%", "gate/first": "", "output": ""}
+    units = {"gate/bias": "", "gate/mean": "", "gate/moved": "", "gate/fell": "%", "gate/first": "", "output": ""}
     shows_first = True
 
     def __post_init__(self) -> None:
@@ -48,8 +49,10 @@ class Gates(Probe):
                 yield Measurement(where, "gate/mean", float(gate.mean.mean()))
         for name, gate in found["after"].items():
             if "before" in found:
-                fell = (gate.bias < found["before"][name].bias).double().mean()
-                yield Measurement(point("layer", **places[name], when="after"), "gate/fell", 100.0 * float(fell))
+                rose = (gate.bias - found["before"][name].bias).double()
+                where = point("layer", **places[name], when="after")
+                yield Measurement(where, "gate/fell", 100.0 * float((rose < 0).double().mean()))
+                yield Measurement(where, "gate/moved", float(rose.abs().quantile(0.5)))
             for unit in range(len(gate.bias)) if subject.is_first else ():
                 where = point("unit", **places[name], unit=unit)
                 yield Measurement(where, "gate/bias", float(gate.bias[unit]))
