@@ -2,47 +2,71 @@
 
 Srivastava, Greff & Schmidhuber 2015, "Training very deep networks", arXiv:1507.06228 (in short "Highway networks",
 arXiv:1505.00387). Fully connected networks of 10 to 100 layers, plain (71 units) and highway (50 units, as many
-parameters), as in section 3.1; a sweep over the initial gate bias at 50 layers; gates, outputs and lesions of a trained
-50-layer network, as in section 4; and highway against residual convolutional networks of equal depth and size.
+parameters), as in section 3.1; the initial gate bias against depth; gates, outputs and lesions of a trained 50-layer
+network, as in section 4; and highway against residual convolutional networks of equal size at two depths.
 
     python ablations/highway_gate_bias.py
+    python ablations/highway_gate_bias.py --data mnist --budget hour
+    python ablations/highway_gate_bias.py --data cifar10 --budget hour
     python ablations/highway_gate_bias.py --data mnist --download --budget paper --search 100
 
-Differs from the paper: it took the best of 100 random runs of every network (`--search 100`; the ranges are ours); the
-fixed rates below come from a small search on the digits' training loss. It shows one network, here every claim rests
-on paired seeds. Its MNIST network starts from a gate bias of -2, from which 50 of our layers, initialised otherwise
-(see `modules/families/highway.py`), do not train: the network that is analysed starts from -4, as the paper's for
-CIFAR-100.
+Where the effect can exist: whether networks train (HW1, HW2) shows on images that ten layers fit, digits and MNIST;
+what trained layers do and what networks err (HW4, HW5) on images that stay hard, of which `hour` takes 2,000 of 16 px
+from CIFAR-10. An hour's gates open by their weights, the biases stay within a hundredth of where they started: HW3 is
+out of reach there.
+
+Two controls beyond the paper. From a bias of 0 every layer halves the signal, so that such a network may fail for its
+scale alone: another one starts with a gain on the weights of H that makes up for it. And a network whose gates never
+opened has idle layers only: its lesions stand beside those of the network that is analysed.
+
+Differs from the paper: it took the best of 100 random runs of every network (`--search 100`; the ranges are ours), here
+each has the best of some rates. It shows one network, here every claim rests on paired seeds. Its MNIST network starts
+from a gate bias of -2, from which 50 of our layers, initialised otherwise (see `modules/families/highway.py`), do not
+train: the network that is analysed starts from -4, as the paper's for CIFAR-100.
 """
 
 from __future__ import annotations
 
-from ablations.harness.declare.ablation import Ablation, Arm, Claim, Plan, Test
-from ablations.harness.declare.chart import Against, AgainstField, Curves, Drawing, Pairs, Strips
-from ablations.harness.declare.measure import Measure, Quantity, greatest, log10, top1_error
+from dataclasses import replace
+from typing import Any
+
+from ablations.harness.declare.ablation import Ablation, Amendment, Arm, Claim, Need, Plan, Test
+from ablations.harness.declare.chart import Against, AgainstField, Curves, Drawing, Strips
+from ablations.harness.declare.measure import Measure, Quantity, greatest, log10, mean_of, top1_error
 from ablations.harness.declare.precision import FAST_TRAINING
 from ablations.harness.declare.protocols import laptop_recipe
-from ablations.harness.declare.scale import Scale
+from ablations.harness.declare.scale import Scale, View
 from ablations.harness.declare.series import along
 from ablations.harness.launch import main
 from ablations.probes.activations.gates import Gates
+from ablations.probes.activations.training_fit import TrainingFit
 from ablations.probes.chance import Chance
 from ablations.probes.lesions.delete import DeleteEach
 
 DEPTHS = (10, 20, 50, 100)
-BIASES = (0, -1, -2, -3, -4, -6, -10)
-ANALYSED = "bias_-4"  # the same run as highway_50, where nothing was searched
-RESIDUAL, GATED, HIGHWAY = "residual", "residual_gated", "highway_conv"
+BIASES = (0, -1, -2, -3, -4, -6)
+ANALYSED, SHUT, RESCALED = "bias_-4", "bias_-10", "bias_0_rescaled"  # names without a depth are of 50 layers
+LAYERS = {20: 19, 32: 32}  # of a residual network -> of the highway network beside it
+RESIDUAL, GATED, HIGHWAY = ({depth: f"{kind}_{depth}" for depth in LAYERS} for kind in ("residual", "gated", "conv"))
 LOSS, TRAIN_ERROR = "train/loss", "train/top1_error"
 
-# From a few runs of 60 epochs of the digits with seed 1000, judged by their training loss (--search: as the paper).
-# Plain: the best of two to four rates. Highway: 0.1 trains every depth from -4 and 0.3 diverges (50 layers reach half
-# the loss at 0.2, so that one rate for all favours no claim). Biases: the best of one to three; at 0, -1 and -2 every
-# rate stood still or diverged; -10 diverged at 0.3. The convolutional networks, 14 epochs: 0.05 over 0.1 for highway
-# (two seeds), and a gate bias of -1 over -2 and -3 in the gated residual network.
-PLAIN_RATES = {10: 0.02, 20: 0.01, 50: 0.001, 100: 0.001}
-HIGHWAY_RATES = {10: 0.1, 20: 0.1, 50: 0.1, 100: 0.1}
-BIAS_RATES = {0: 0.1, -1: 0.01, -2: 0.003, -3: 0.05, -4: 0.1, -6: 0.1, -10: 0.1}
+# The best training loss of seed 1000 on digits: of five rates from 0.003 to 0.3 for every bias at 50 layers, of five
+# from 0.001 to 0.1 for plain networks, of one or two at 10; highway networks of 20 and 100 layers had no search. At 50
+# layers biases of 0, -1 and -2 stood still at every rate that did not diverge. From -3 the faster rates trained some
+# seeds and lost others (0.05: three of eight, 0.02: one of three): it has 0.01, and 0.02 on a laptop, which is too
+# short for that.
+PLAIN_RATES = {10: 0.01, 20: 0.003, 50: 0.003, 100: 0.003}
+BEST_BIAS = dict.fromkeys(DEPTHS, -4)
+RATES = {
+    10: {0: 0.03, -1: 0.03, -2: 0.1, -3: 0.1, -4: 0.1, -6: 0.1},
+    20: {0: 0.03, -1: 0.03, -2: 0.03, -3: 0.03, -4: 0.1, -6: 0.1},
+    50: {0: 0.1, -1: 0.03, -2: 0.01, -3: 0.01, -4: 0.1, -6: 0.1},
+    100: {0: 0.1, -1: 0.03, -2: 0.01, -3: 0.01, -4: 0.1, -6: 0.1},
+}
+SHUT_RATE = 0.1
+# About the gain that keeps the variance through 50 layers: 1.22 loses two decades of it, 1.3 adds three. With it, and
+# with 1.22 and 1.16, training stood still at every rate from 0.0001 up, or diverged.
+GAIN, GAIN_RATE = 1.25, 0.001
 # Section 3.1 searches rate, momentum, its exponential fall, ReLU or tanh, and the bias in [-10, -1]; other ends ours.
 SEARCH: dict[str, tuple[float, float] | tuple[str, ...]] = {
     "learning_rate": (1e-4, 1.0),
@@ -52,59 +76,98 @@ SEARCH: dict[str, tuple[float, float] | tuple[str, ...]] = {
 }
 
 
+def from_bias(bias: int, depth: int) -> str:
+    """The arm of the sweep."""
+    return f"bias_{bias}" + (f"_of_{depth}" if depth != 50 else "")
+
+
 def plan(at: Scale) -> Plan:
-    """Plain and highway networks of four depths, the sweep over biases, and three convolutional networks."""
+    """Plain and highway networks of four depths, biases at 50 layers or at all, controls, convolutional networks."""
     dense = at.recipe(
         short={"epochs": at.epochs(5)},  # a twentieth of the paper's
         laptop={"epochs": at.epochs(40, 64), "batch_size": 64, "nesterov": True},
         cifar={"epochs": at.epochs(3), "batch_size": 128},
+        hour={"epochs": at.epochs_of(2_000, 64)},
         smoke={"epochs": 1, "batch_size": 256},
     )
-    short = {"epochs": at.epochs(8), "precision": FAST_TRAINING}
-    conv = laptop_recipe(at, 14, short=short, cifar={"warmup_steps": 40}, smoke={"batch_size": 256})
-    of_residual = {**conv, **at(paper={}, laptop={"learning_rate": 0.1})}
-    of_highway = {**conv, **at(paper={}, laptop={"learning_rate": 0.05})}
-    # 1.22 M parameters and 1.23 M; on a laptop 128 k (134 k with gates) and 143 k: where widths do not match, the
-    # residual networks have fewer.
-    residual = {"depth": at(paper=32, laptop=20, smoke=14), "width": at(paper=26, laptop=11, smoke=4)}
-    highway = {"depth": at(paper=32, laptop=19), "width": at(paper=12, laptop=4, smoke=2)}
-    # He et al. 2016, table 1: the better of the two exclusive gates that trained.
-    gated = {**residual, "gate": "exclusive", "gate_bias": at(paper=-6.0, laptop=-1.0)}
-    with_bias = {**SEARCH, "gate_bias": (-10.0, -1.0)}
+    slower = 0.3 if at.channels > 1 else 1.0  # three times as many pixels: 50 layers diverge at the rates of the digits
+
+    def at_rate(rate: float) -> dict[str, Any]:
+        return {**dense, "learning_rate": round(slower * rate, 6)}
+
     arms = [
-        Arm(f"{family}_{depth}", f"{network}{depth}", {}, {**dense, "learning_rate": rates[depth]}, search=search)
-        for family, network, rates, search in (
-            ("plain", "mlp", PLAIN_RATES, SEARCH), ("highway", "highway", HIGHWAY_RATES, with_bias)
-        )
-        for depth in DEPTHS
-    ]  # fmt: skip
+        Arm(f"plain_{depth}", f"mlp{depth}", {}, at_rate(rate), search=SEARCH) for depth, rate in PLAIN_RATES.items()
+    ]
+
+    def highway(name: str, depth: int, bias: int, rate: float, note: str = "", **more: float) -> Arm:
+        return Arm(name, f"highway{depth}", {"gate_bias": float(bias), **more}, at_rate(rate), note, SEARCH)
+
+    rates = {**RATES, 50: {**RATES[50], -3: at(paper=0.01, laptop=0.02, hour=0.01)}}
+    for depth, bias in BEST_BIAS.items():
+        best = highway(f"highway_{depth}", depth, bias, rates[depth][bias])
+        arms.append(replace(best, search={**SEARCH, "gate_bias": (-10.0, -1.0)}))
+    # HW1 and HW2 are out of reach of an hour on images in colour, which the networks do not fit so soon.
+    for depth in at(paper=DEPTHS, short=(50,), hour=DEPTHS if at.channels == 1 else (50,)):
+        for bias in at(paper=BIASES, smoke=(0, -1, -3, -4)):
+            name = from_bias(bias, depth)
+            note = "probed: gates, outputs and lesions" if name == ANALYSED else ""
+            arms.append(highway(name, depth, bias, rates[depth][bias], note))
     arms += [
-        Arm(f"bias_{bias}", "highway50", {"gate_bias": float(bias)}, {**dense, "learning_rate": BIAS_RATES[bias]},
-            "probed: gates, outputs and lesions" if f"bias_{bias}" == ANALYSED else "", SEARCH)
-        for bias in at(paper=BIASES, smoke=(0, -4))
-    ]  # fmt: skip
-    arms += [
-        Arm(RESIDUAL, "resnet_cifar", residual, of_residual, "identity shortcuts, batch norm"),
-        Arm(GATED, "resnet_cifar", gated, of_residual,
-            "highway gates in the residual network, batch norm; 5 % more parameters"),
-        Arm(HIGHWAY, "highway_cifar", highway, of_highway, "as published: no batch norm"),
-    ]  # fmt: skip
+        highway(SHUT, 50, -10, SHUT_RATE, "control: gates that never open"),
+        highway(RESCALED, 50, 0, GAIN_RATE, "control: larger initial weights of H", transform_gain=GAIN),
+    ]
+    arms += _convolutional(at)
     limit = at(paper=None, laptop=at.limit(2000))
     probes = [
         Chance(),
-        Gates(of=(ANALYSED,), limit=limit),
-        DeleteEach(of=(ANALYSED,), split="train", limit=limit, stem_layers=1),
+        Gates(of=(ANALYSED, SHUT), limit=limit),
+        DeleteEach(of=(ANALYSED, SHUT), split="train", limit=limit, stem_layers=1),
+        TrainingFit(of=(*RESIDUAL.values(), *GATED.values(), *HIGHWAY.values()), train_images=min(5_000, at.num_train)),
     ]
-    # Seven seeds are the fewest that can reproduce one of five claims, eight that can contradict one of two tests.
-    return Plan(arms, at(paper=8, smoke=2), probes)
+    # Nine seeds are the fewest that can decide a claim of two tests, among seven claims, either way.
+    return Plan(arms, at(paper=9, smoke=2), probes)
+
+
+def _convolutional(at: Scale) -> list[Arm]:
+    """Residual networks, the same with highway gates, and highway networks without batch norm, at two depths.
+
+    On a laptop of 128 k and 143 k parameters at the smaller depth, 116 k and 137 k at the greater: where widths do not
+    match, the residual networks have fewer. Gates add 5 %.
+    """
+    short = {"epochs": at.epochs(8), "precision": FAST_TRAINING}
+    # HW5 is out of reach of an hour on grey images, of which trained networks err on too few.
+    hour = {"epochs": at.epochs_of(1_000 if at.channels > 1 else 300, 64), "augmentation": "none"}
+    recipe = laptop_recipe(at, 12, short=short, cifar={"warmup_steps": 40}, hour=hour, smoke={"batch_size": 256})
+    of_residual = {**recipe, **at(paper={}, laptop={"learning_rate": 0.1})}
+    of_highway = {**recipe, **at(paper={}, laptop={"learning_rate": 0.05})}
+    widths = {20: at(paper=46, laptop=11, smoke=4), 32: at(paper=26, laptop=8, smoke=4)}
+    arms = []
+    for depth, layers in LAYERS.items():
+        residual = {"depth": depth, "width": widths[depth]}
+        # He et al. 2016, table 1: the better of the two exclusive gates that trained.
+        gated = {**residual, "gate": "exclusive", "gate_bias": at(paper=-6.0, laptop=-1.0)}
+        highway = {"depth": layers, "width": at(paper=16 if layers == 19 else 12, laptop=4, smoke=2)}
+        arms += [
+            Arm(RESIDUAL[depth], "resnet_cifar", residual, of_residual, "identity shortcuts, batch norm"),
+            Arm(GATED[depth], "resnet_cifar", gated, of_residual, "the same with highway gates; 5 % more parameters"),
+            Arm(HIGHWAY[depth], "highway_cifar", highway, of_highway, "as published: no batch norm"),
+        ]
+    return arms
 
 
 # About failing to train, so that a failure is a value: what diverged, or ended above guessing, counts as guessing.
 loss = Quantity(LOSS, "nats", "training loss", "epoch", over="last", guessing=LOSS, capped=True)
-bias = Quantity("gate/bias", "", "mean gate bias", "layer", {"when": "after"})
+error_of = Quantity(TRAIN_ERROR, "%", "training error", "trained_on")
+bias, moved, opening = (
+    Quantity(f"gate/{metric}", "", says, "layer", {"when": "after"})
+    for metric, says in {"bias": "mean gate bias", "moved": "how far biases went", "mean": "mean gate T"}.items()
+)
 guessing, intact, deleted = (Quantity(TRAIN_ERROR, "%", probe=probe) for probe in ("chance", "intact", "delete"))
 # Of shutting the gates of one layer, in % of the way to chance; a network that learned nothing has none.
-damages = 100 * (along(deleted(ANALYSED), "layer") - intact(ANALYSED)) / (guessing(ANALYSED) - intact(ANALYSED))
+damages = {
+    arm: 100 * (along(deleted(arm), "layer") - intact(arm)) / (guessing(arm) - intact(arm)) for arm in (ANALYSED, SHUT)
+}
+more_in_front = {arm: each.first(3) - each.last(3) for arm, each in damages.items()}
 
 
 def level(arm: str) -> Measure:
@@ -112,7 +175,18 @@ def level(arm: str) -> Measure:
     return log10(loss(arm), "decades").called(f"log10 training loss of {arm}")
 
 
-PAPER = "Srivastava et al. 2015, arXiv:1507.06228"
+def over_depths(arms: dict[int, str], quantity: Quantity = top1_error) -> Measure:
+    """The mean over both depths of the convolutional networks."""
+    return mean_of(*(quantity(arm) for arm in arms.values()))
+
+
+PAPER, IN_SHORT = "Srivastava et al. 2015, arXiv:1507.06228", "arXiv:1505.00387"
+TODAY = "2026-11-28"
+LONGER = "more steps (--budget hour) would do"
+EASIER = "digits or --data mnist --budget hour would do"
+# 0.03 nats leave room for a failure of more than a decade.
+trains = Need("trains", level("highway_10"), at_most=-1.5, met_by=EASIER)
+fits = Need("fits", intact(ANALYSED), at_most=5.0, met_by=LONGER)
 
 CLAIMS = (
     Claim(
@@ -121,13 +195,19 @@ CLAIMS = (
         f"{PAPER}, section 3.1, figure 1",
         "training loss: plain networks of 10 and 20 layers below 1e-4, then worse with depth; 100 highway layers more "
         "than two orders of magnitude better than 100 plain ones, and like 10",
+        # A factor of three is half a decade, a quarter of the paper's "more than two orders of magnitude": what stays
+        # when half the effect is there and seeds differ. "Like 10" is read as within the same factor. Two tests in
+        # place of four, the worse case of each kind: every further one asks for more seeds to contradict a claim.
         tests=(
-            # Two decades are the paper's own words; "like" is read as within one. Two tests in place of four, the worse
-            # case of each kind, because every further test asks for more seeds before a claim can be contradicted.
             Test("plain_stops", (level("plain_100") - greatest(level("plain_10"), level("highway_100"))).called(
-                "log10 training loss, 100 plain layers minus the worse of 10 plain and 100 highway"), at_least=2.0),
+                "log10 training loss, 100 plain layers minus the worse of 10 plain and 100 highway"), at_least=0.5,
+                margin=0.5),
             Test("highway_trains", (greatest(level("highway_50"), level("highway_100")) - level("highway_10")).called(
-                "log10 training loss, the worse of 50 and 100 highway layers minus 10"), at_most=1.0),
+                "log10 training loss, the worse of 50 and 100 highway layers minus 10"), at_most=0.5, margin=0.5),
+        ),
+        needs=(trains, Need("plain_trains", level("plain_10"), at_most=-1.5, met_by=EASIER)),
+        amended=(
+            Amendment(TODAY, "two decades and one", "half a decade each", "half the paper's effect could not pass"),
         ),
     ),
     Claim(
@@ -139,8 +219,31 @@ CLAIMS = (
         # No number is published: a decade of loss is the least that "what makes it train" can mean.
         tests=(
             Test("bias", (level("bias_0") - level(ANALYSED)).called(
-                "log10 training loss of 50 layers, bias 0 minus bias -4"), at_least=1.0),
+                "log10 training loss of 50 layers, bias 0 minus bias -4"), at_least=1.0, margin=0.33),
+            Test("not_scale", (level(RESCALED) - level(ANALYSED)).called(
+                f"log10 training loss of 50 layers, bias 0 with H {GAIN:g} times as large minus bias -4"),
+                at_least=1.0, margin=0.33),
         ),
+        needs=(trains,),
+        amended=(
+            Amendment(TODAY, "bias 0 against bias -4", "the same, and bias 0 with H rescaled",
+                      "half-open gates halve the signal: bias or scale?"),
+        ),
+    ),
+    *(
+        Claim(
+            f"HW2{letter}",
+            f"A gate bias of {number} at the start makes a highway network of 50 layers train.",
+            f"{IN_SHORT}, section 2 (from memory), and {PAPER}, section 2.2",
+            "'e.g. -1, -3 etc.'; 50 layers from -2 on MNIST and -4 on CIFAR-100, searched between -1 and -10",
+            tests=(
+                Test("bias", (level("bias_0") - level(f"bias_{number}")).called(
+                    f"log10 training loss of 50 layers, bias 0 minus bias {number}"), at_least=1.0, margin=0.33),
+            ),
+            needs=(trains,),
+            amended=(Amendment(TODAY, "told by HW2 of -4 alone", "a claim of its own", "-4 is not the notes' bias"),),
+        )
+        for letter, number in (("a", -1), ("b", -3))
     ),
     Claim(
         "HW3",
@@ -148,26 +251,52 @@ CLAIMS = (
         f"{PAPER}, section 4, figure 2",
         "on CIFAR-100 only, not on MNIST; most biases fall in training",
         "they rise with depth, said without naming the data",
-        # No number is published: 0.5 is a trend that the eye sees in a heat map.
+        # No number is published: 0.25 is a trend that the eye can see in a heat map, and half of a clear one.
         tests=(
             Test("trend", along(bias(ANALYSED), "layer").rank_correlation().called(
-                "rank correlation of a layer's mean gate bias with its place", ""), at_least=0.5),
+                "rank correlation of a layer's mean gate bias with its place", ""), at_least=0.25, margin=0.25),
+        ),
+        needs=(
+            fits,
+            # In pilots of an hour biases moved by 0.004 (MNIST) and 0.006 (CIFAR-10): weights opened the gates.
+            Need("biases_moved", along(moved(ANALYSED), "layer").over("median"), at_least=0.1,
+                 met_by="many more steps on harder data (--data cifar10 --budget paper) may do"),
+        ),
+        agrees={"reproduced": "notes", "contradicted": "paper"},
+        amended=(
+            Amendment(TODAY, "at least 0.5, however little biases moved", "at least 0.25 where they moved by 0.1",
+                      "they had moved by 0.005, which orders noise"),
         ),
     ),
     Claim(
         "HW4",
-        "A trained highway network uses its early layers, and most others are idle.",
+        "A trained highway network uses its early layers, and the last ones are idle.",
         f"{PAPER}, section 4, figure 4",
         "MNIST: early layers matter, layers 15 to 45 hardly, about 60 % are idle; CIFAR-100: each of the first 40 "
         "matters",
         "strongly negative biases of shallow layers let information pass, so that deep layers do more",
         tests=(
-            Test("early", (damages.first(3) - damages.last(3)).called(
-                "damage of one lesion on the training set, first minus last third of the layers",
-                "% of the way to chance"), at_least=0.0),
-            # The paper's 60 % with room for another data set; idle is what no eye could see in its figure.
-            Test("idle", damages.share_below(1).called(
-                "layers whose lesion does less than 1 % of the way to chance", "%"), at_least=50.0),
+            Test("early", (more_in_front[ANALYSED] - more_in_front[SHUT]).called(
+                "damage of one lesion on the training set, first minus last third of the layers, above that of a "
+                "network whose gates stayed shut", "% of the way to chance"), at_least=5.0, margin=5.0),
+            # What both data sets of the paper show: on CIFAR-100 the last ten of 50 layers are idle too. Idle is what
+            # no eye could see in its figure.
+            Test("idle", damages[ANALYSED].last(5).called(
+                "damage of one lesion, mean over the last fifth of the layers", "% of the way to chance"), at_most=1.0,
+                margin=1.0),
+        ),
+        needs=(
+            fits,
+            # Where none of the layers matters, as in a pilot on MNIST, nothing tells those that are used from the idle.
+            Need("a_layer_matters", damages[ANALYSED].over("greatest"), at_least=5.0,
+                 met_by="--data cifar10 --budget hour would do"),
+            Need("shut_stays_shut", along(opening(SHUT), "layer").over("greatest"), at_most=0.01),
+        ),
+        amended=(
+            Amendment(TODAY, "first third above last third", "by 5 % of the way to chance more than with shut gates",
+                      "0.2 % passed, and gates that never opened pass as idle"),
+            Amendment(TODAY, "half of all layers are idle", "the last fifth is, where some layer matters",
+                      "half is of MNIST alone; on CIFAR-100 the paper's first 40 layers matter"),
         ),
     ),
     Claim(
@@ -178,17 +307,27 @@ CLAIMS = (
         "8.70 %, without 6.61 %",
         # Both arms of the second test have batch norm, the highway network of the first has none.
         tests=(
-            Test("as_published", (top1_error(HIGHWAY) - top1_error(RESIDUAL)).called(
-                "test error, highway minus residual"), at_least=0.0),
-            Test("same_batch_norm", (top1_error(GATED) - top1_error(RESIDUAL)).called(
-                "test error, residual with highway gates minus without"), at_least=0.0),
+            Test("as_published", (over_depths(HIGHWAY) - over_depths(RESIDUAL)).called(
+                "test error, highway minus residual, mean over 20 and 32 layers"), at_least=0.0, margin=0.43),
+            Test("same_batch_norm", (over_depths(GATED) - over_depths(RESIDUAL)).called(
+                "test error, residual with highway gates minus without, mean over 20 and 32 layers"), at_least=0.0,
+                margin=0.7),
+        ),
+        needs=(
+            # Three times the 2.09 points of table 1: a smaller error leaves no room to see half of them.
+            Need("room", over_depths(GATED), at_least=6.3, met_by="--data cifar10 --budget hour would do"),
+            Need("fits", over_depths(RESIDUAL, error_of), at_most=5.0, met_by="more epochs would do"),
+        ),
+        amended=(
+            Amendment(TODAY, "one depth, whatever the error", "the mean of two depths, with room for the effect",
+                      "one depth says nothing of depth, and an error of 1 % leaves no room"),
         ),
     ),
 )  # fmt: skip
 
 GUESSING = {"guessing": Quantity(LOSS, "nats", probe="chance")}
-TIMES = {ANALYSED: "gates", "before": "before training", "after": "after training"}
 FAILED = "A run that diverged or never started counts as guessing."
+TIMES = {ANALYSED: "gates", "before": "before training", "after": "after training"}
 
 ABLATION = Ablation(
     name="highway_gate_bias",
@@ -196,6 +335,7 @@ ABLATION = Ablation(
     question="Do gates that start almost shut make very deep networks train, and what do the trained gates do?",
     claims=CLAIMS,
     plan=plan,
+    views={"hour": View(image_size=16, train_images=2_000)},
     charts=(
         *(
             Curves(
@@ -212,7 +352,11 @@ ABLATION = Ablation(
         ),
         Against(
             "bias", "Training loss over the initial gate bias", loss, "final training loss", "initial gate bias",
-            {"highway, 50 layers": {f"bias_{bias}": bias for bias in BIASES}}, GUESSING, FAILED, logarithmic=True,
+            {
+                **{f"{depth} layers": {from_bias(bias, depth): bias for bias in BIASES} for depth in DEPTHS},
+                f"50 layers, H times {GAIN:g}": {RESCALED: 0},
+            },
+            GUESSING, FAILED, logarithmic=True,
         ),
         Drawing({"arm": ANALYSED}),
         AgainstField(
@@ -225,10 +369,18 @@ ABLATION = Ablation(
         ),
         AgainstField(
             "lesions", "Shutting one layer", deleted, "training error (%)", "layer", "layer whose gates are shut",
-            arms=(ANALYSED,), names={ANALYSED: "one layer shut"}, references={"intact network": intact},
+            arms=(ANALYSED, SHUT), names={ANALYSED: "one layer shut", SHUT: "the same, gates that never opened"},
+            references={"intact network": intact},
             caption="Error on the training set with T = 0 in one layer, as in Fig. 4 of the paper.",
         ),
-        Pairs((HIGHWAY, GATED, RESIDUAL), "test error in %"),
+        Against(
+            "families", "Residual and highway networks", top1_error, "test error in %", "layers",
+            {
+                "highway": {arm: LAYERS[depth] for depth, arm in HIGHWAY.items()},
+                "residual with highway gates": {arm: depth for depth, arm in GATED.items()},
+                "residual": {arm: depth for depth, arm in RESIDUAL.items()},
+            },
+        ),
         Strips(
             "fell", "Gate biases that fell in training", Quantity("gate/fell", "%", probe="layer", over="mean"),
             "% of all biases", {ANALYSED: ANALYSED}, caption="The paper finds that most do.",

@@ -66,9 +66,9 @@ def test_the_layout_of_the_cifar_networks() -> None:
 
 
 def test_a_gain_of_the_transforms_makes_up_for_open_gates() -> None:
-    """50 layers from a bias of 0: halved layer by layer the signal is gone, with a gain of 1.22 some of it is left."""
+    """50 layers from a bias of 0: halved layer by layer the signal is gone, with a gain of 1.25 some of it is left."""
     left = {}
-    for gain in (1.0, 1.22):
+    for gain in (1.0, 1.25):
         torch.manual_seed(0)
         network = build("highway50", 10, 1, image_size=8, gate_bias=0.0, transform_gain=gain)
         signal = [network.stem(torch.randn(16, 1, 8, 8))]
@@ -76,7 +76,7 @@ def test_a_gain_of_the_transforms_makes_up_for_open_gates() -> None:
             signal.append(block(signal[-1]))
         left[gain] = (signal[-1].square().mean() / signal[0].square().mean()).item()
     assert left[1.0] < 1e-5
-    assert left[1.22] > 1e3 * left[1.0]
+    assert left[1.25] > 1e3 * left[1.0]
 
 
 def test_closed_gates_let_the_gradient_through_deep_networks() -> None:
