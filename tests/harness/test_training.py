@@ -5,6 +5,7 @@ import csv
 import json
 import math
 import os
+from dataclasses import replace
 from unittest.mock import Mock
 
 import lightning
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from ablations.harness.store.runs import outcome
 from ablations.harness.training.callbacks import Diverged, DrawsByStep
+from ablations.harness.training.lengths import epochs_between_validations
 from ablations.harness.training.train import train
 from modules import build
 from modules.training.classifier import Classifier
@@ -98,6 +100,25 @@ def test_the_table_has_one_row_per_epoch(tiny, digits, finished):
     assert float(rows[-1]["train/loss"]) < float(rows[0]["train/loss"]), "it learns"
     assert done["epochs"] == 3
     assert done["resumed_from_epoch"] == 0
+
+
+@pytest.mark.parametrize(("num_train", "num_val", "epochs", "every"), [
+    (45_000, 5_000, 200, 1), (1_211, 136, 18, 1), (2_000, 800, 10, 1), (2_000, 5_000, 99, 9), (2_000, 5_000, 50, 10),
+    (2_000, 5_000, 97, 6), (100, 5_000, 4, 4), (100, 0, 4, 1),
+])  # fmt: skip
+def test_validation_takes_a_small_part_of_the_time(tiny, num_train, num_val, epochs, every):
+    run = tiny(epochs=epochs)
+    sizes = {**run.data, "num_train": num_train, "num_val": num_val}
+    assert epochs_between_validations(replace(run, data=sizes)) == every
+
+
+def test_fewer_validations_change_no_weight(tiny, digits, finished, tmp_path, monkeypatch):
+    run = tiny(epochs=4)
+    every_epoch, _ = finished(run, digits)
+    monkeypatch.setattr("ablations.harness.training.train.epochs_between_validations", lambda _: 2)
+    quietly(run, digits, tmp_path)
+    assert same(weights(run.folder(tmp_path)), weights(every_epoch))
+    assert [bool(row["val/loss"]) for row in table(run.folder(tmp_path))] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

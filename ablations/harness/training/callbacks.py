@@ -129,13 +129,17 @@ class History(Checkpoint):
         self.rows: list[dict[str, float]] = []
         self.started = 0.0
         self.resumed_from = 0
+        self.is_validated = False
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         self.resumed_from = trainer.current_epoch
         self.progress.update(trainer.global_step - self.progress.n)
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        self.started = time.perf_counter()
+        self.started, self.is_validated = time.perf_counter(), False
+
+    def on_validation_end(self, *_: Any) -> None:
+        self.is_validated = True
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.progress.update()
@@ -144,7 +148,10 @@ class History(Checkpoint):
         # A last step can ruin the weights after a finite loss: the checkpoint before it stays.
         if not all(parameter.isfinite().all() for parameter in module.parameters()):
             raise Diverged(trainer.global_step, trainer.current_epoch)
-        values = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        # Lightning keeps what was measured at the last validation, which need not be of this epoch.
+        stale = () if self.is_validated else ("val/",)
+        metrics = trainer.callback_metrics.items()
+        values = {name: value.item() for name, value in metrics if not name.startswith(stale)}
         seconds = time.perf_counter() - self.started
         images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
         row = {

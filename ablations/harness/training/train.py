@@ -33,7 +33,7 @@ from ablations.harness.training.callbacks import (
     StopsOnNan,
     as_csv,
 )
-from ablations.harness.training.lengths import steps
+from ablations.harness.training.lengths import epochs_between_validations, steps
 from ablations.harness.training.step_losses import StepLosses
 from ablations.harness.training.transformer_watch import watches
 from datamodules.augment import Augment
@@ -105,6 +105,7 @@ def train(
             **{
                 "enable_progress_bar": False,
                 "enable_model_summary": False,
+                "check_val_every_n_epoch": epochs_between_validations(run),  # a user's own comes after it
                 **options,
                 "max_epochs": run.recipe.epochs,
                 "logger": False,  # History logs, from the rows that metrics.csv holds
