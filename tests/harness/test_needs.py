@@ -46,6 +46,12 @@ BETTER = [2.0, 1.5, 2.5, 2.0, 1.8, 2.2, 2.1, 1.9]
 trained = Need("trained", loss("plain"), at_most=0.1, met_by="--budget short")
 
 
+def test_one_seed_puts_no_claim_out_of_reach():
+    (found,) = judge([claim(needs=(trained,))], trial([2.0], [0.05]), [0], "laptop", "digits")
+    assert found["verdict"] == "undecided"
+    assert found["why"] == "need trained: one seed says nothing of the spread over seeds"
+
+
 @pytest.mark.parametrize(
     ("losses", "verdict"),
     [

@@ -94,6 +94,8 @@ def _hindered(needs: Sequence[Evidence[Need]], budget: str) -> tuple[str, str]:
     for need in needs:
         if need.lack and not need.broken:
             return "undecided", f"need {need.bound.name}: {need.lack}"
+        if len(need.values) == 1 and not need.bound.measure.exact:
+            return "undecided", f"need {need.bound.name}: one seed says nothing of the spread over seeds"
     for need in needs:
         if need.broken or not need.holds:
             found = need.lack if need.broken else need.found
