@@ -79,7 +79,8 @@ def plan(at: Scale) -> Plan:
     limit = at(paper=None, short=at.limit(10_000), laptop=at.limit(600), hour=at.limit(2_000))
     draws = at(paper=100, laptop=10, hour=20, smoke=2)
     # Lesions at random are asked of every network where time allows, else of the paper's alone.
-    random = LesionsAtRandom(of=at(paper=(), laptop=(RESIDUAL,)), draws=draws, reorderings=4 * draws, limit=limit)
+    some = at(paper=limit, hour=at.limit(1_000))
+    random = LesionsAtRandom(of=at(paper=(), laptop=(RESIDUAL,)), draws=draws, reorderings=4 * draws, limit=some)
     # Eight seeds are the fewest that can decide a claim of three tests, among four claims, either way.
     seeds = at(paper=8, short=1, laptop=8, smoke=2)
     return Plan(arms, seeds, [Chance(), DeleteEach(limit=limit, shortcuts=True), random])
