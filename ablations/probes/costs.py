@@ -47,6 +47,20 @@ class NetworkCost(Probe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Depth(Probe):
+    """How many convolutions and linear layers a network has, projections in shortcuts among them."""
+
+    units = {"layers": ""}
+    needs_blocks = False
+
+    def ask(self, subject: Subject) -> Iterator[Measurement]:
+        from torch import nn
+
+        layers = sum(isinstance(each, nn.Conv2d | nn.Linear) for each in subject.network.modules())
+        yield Measurement(point("network"), "layers", layers)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImagenetCosts(Probe):
     """Multiply-adds and parameters of these networks and blocks, counted without memory or time; nobody trains them."""
 

@@ -1,8 +1,11 @@
 """Costs of the ImageNet networks, as the paper prints them and as single blocks multiply out."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from ablations.probes.costs import MULTIPLY_ADDS, PARAMETERS, ImagenetCosts
+from ablations.probes.costs import MULTIPLY_ADDS, PARAMETERS, Depth, ImagenetCosts
+from modules import build
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +33,13 @@ def test_a_bottleneck_is_cheaper_than_a_basic_block_of_a_quarter_of_its_channels
     assert bottleneck[MULTIPLY_ADDS] == pixels * (2 * 256 * 64 + 9 * 64 * 64)
     # Batch norm has two parameters per channel.
     assert bottleneck[PARAMETERS] == bottleneck[MULTIPLY_ADDS] / pixels + 2 * (64 + 64 + 256)
+
+
+@pytest.mark.parametrize(("network", "arguments", "layers"), [
+    ("resnet_cifar", {"depth": 110, "width": 4}, 110),
+    ("resnet_cifar", {"depth": 164, "width": 4, "block": "bottleneck", "shortcut": "B"}, 164 + 3),
+    ("vgg16", {}, 16),
+])  # fmt: skip
+def test_the_depth_in_a_networks_name_is_what_is_counted(network, arguments, layers):
+    (found,) = Depth().ask(SimpleNamespace(network=build(network, 10, 3, **arguments)))
+    assert found.value == layers
