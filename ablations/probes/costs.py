@@ -52,6 +52,7 @@ class Depth(Probe):
 
     units = {"layers": ""}
     needs_blocks = False
+    asks_foreign = False
 
     def ask(self, subject: Subject) -> Iterator[Measurement]:
         from torch import nn
