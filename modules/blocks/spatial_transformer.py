@@ -187,9 +187,9 @@ def transformer_block(
 
 
 def tiles(num: int) -> list[tuple[float, float]]:
-    """Centres (x, y) of `num` squares spread evenly over the image, row by row, as few rows as columns or fewer."""
-    columns = math.ceil(math.sqrt(num))
-    rows = math.ceil(num / columns)
+    """Centres (x, y) of `num` squares spread evenly over the image, row by row, as few columns as rows or fewer."""
+    rows = math.ceil(math.sqrt(num))
+    columns = math.ceil(num / rows)
     return [((2 * (i % columns) + 1) / columns - 1, (2 * (i // columns) + 1) / rows - 1) for i in range(num)]
 
 

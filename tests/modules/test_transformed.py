@@ -70,7 +70,7 @@ def test_parallel_transformers_are_deleted_one_by_one() -> None:
 
 def test_tiles_cover_the_image() -> None:
     assert tiles(1) == [(0, 0)]
-    assert tiles(2) == [(-0.5, 0), (0.5, 0)]
+    assert tiles(2) == [(0, -0.5), (0, 0.5)]
     assert tiles(4) == [(-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)]
     network = build(
         "transformed", transform="translation", scale=0.5, tile=True, num_transformers=4, output_size=16,
@@ -98,9 +98,9 @@ def test_each_of_several_crops_has_a_network_whose_features_one_classifier_reads
     assert seen.shape == (3, 25)
     assert features[0].shape == features[1].shape == (3, fc.in_features // 2), "no classifier of its own"
     torch.testing.assert_close(seen, fc(torch.cat(features, dim=1)))
-    left = images.clone()
-    left[..., 16:] = 0
-    torch.testing.assert_close(alone[0](left), features[0], msg="it sees its own crop alone")
+    upper = images.clone()
+    upper[:, :, 16:] = 0
+    torch.testing.assert_close(alone[0](upper), features[0], msg="it sees its own crop alone")
     with pytest.raises(ValueError, match="does not end in one linear layer"):
         build("transformed", network="googlenet", network_arguments={"width": 2}, num_transformers=2, image_size=224)
 

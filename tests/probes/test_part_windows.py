@@ -58,9 +58,9 @@ def test_heads_and_bodies_are_means_of_what_is_visible() -> None:
 
 def test_the_parts_are_found_that_windows_were_put_on(digits: ImageData, tmp_path: Path) -> None:
     data = datamodules.make(digits, "two_parts", size=30)
-    data.truth["test"]["boxes"] = torch.tensor([[-0.9, -1.0, -0.1, -0.2], [0.0, 0.2, 0.8, 1.0]]).expand(450, 2, 4)
+    data.truth["test"]["boxes"] = torch.tensor([[-1.0, -1.0, -0.2, -0.2], [0.2, 0.2, 1.0, 1.0]]).expand(450, 2, 4)
     network = build("st_cnn", data.num_classes, 1, image_size=30, **TILED)
-    places = ([0.4, 0.6], [-0.5, -0.6])
+    places = ([0.5, 0.6], [-0.5, -0.6])
     for place, transformer in zip(places, transformers(network).values(), strict=True):
         with torch.no_grad():
             transformer.localisation.get_submodule("theta").get_parameter("bias").copy_(torch.tensor(place))
@@ -80,13 +80,13 @@ def test_the_parts_are_found_that_windows_were_put_on(digits: ImageData, tmp_pat
         assert file["images"].shape == (12, 30, 30, 1)
         middles = (file["trained"][..., :2] + file["trained"][..., 2:]) / 2
         assert np.allclose(middles, np.array(places)[:, None], atol=1e-5)
-        assert np.allclose(file["untrained"][0], [-1, -0.5, 0, 0.5], atol=1e-5)
+        assert np.allclose(file["untrained"][0], [-0.5, -1, 0.5, 0], atol=1e-5)
 
 
 def test_photographs_are_asked_for_the_parts_of_their_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pixels = Pixels(torch.zeros(4, 30, 30, 3, dtype=torch.uint8), torch.tensor([0, 0, 1, 1]))
     data = ImageData(Decoded(pixels, pixels, 2), name="photos", digest="0", augment=Augment(), validation=0.0)
-    places = torch.tensor([[-0.5, 0.0], [0.5, 0.0], [0.9, 0.9]]).expand(4, 3, 2)
+    places = torch.tensor([[0.0, -0.5], [0.0, 0.5], [0.9, 0.9]]).expand(4, 3, 2)
     visible = torch.ones(4, 3, dtype=torch.bool)
     visible[3, 1] = False
     parts = Parts(("back", "left eye", "tail"), places, visible, torch.zeros(4, 4))
@@ -95,7 +95,7 @@ def test_photographs_are_asked_for_the_parts_of_their_lists(monkeypatch: pytest.
     assert probe.parts_digest
     found = answers(probe, build("st_cnn", 2, 3, image_size=30, **TILED), data, tmp_path)
     assert not of_both(found, "iou", "trained", 1), "there are no boxes of the parts of birds"
-    assert of_both(found, "looks", "trained", 1) == [0, 100], "every back is in the left tile"
+    assert of_both(found, "looks", "trained", 1) == [0, 100], "every back is in the upper tile"
     assert of_both(found, "looks", "trained", 2) == [75, 0], "a quarter of the eyes is hidden"
     for wrong, told in (
         (PartWindows(test_images=4), "--probe.parts is missing: allowed are single digits in grey"),
