@@ -28,6 +28,7 @@ class Gates(Probe):
     too, with its gate and output for the first image.
     """
 
+    version = 2
     limit: int | None = None
     snapshots: int = 2
     units = {"gate/bias": "", "gate/mean": "", "gate/moved": "", "gate/fell": "%", "gate/first": "", "output": ""}
