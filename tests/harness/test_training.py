@@ -110,6 +110,8 @@ def test_validation_takes_a_small_part_of_the_time(tiny, num_train, num_val, epo
     run = tiny(epochs=epochs)
     sizes = {**run.data, "num_train": num_train, "num_val": num_val}
     assert epochs_between_validations(replace(run, data=sizes)) == every
+    asked = replace(run, data=sizes, trainer={"val_check_interval": 0.5})
+    assert epochs_between_validations(asked) == 1, "a user's own word stands"
 
 
 def test_fewer_validations_change_no_weight(tiny, digits, finished, tmp_path, monkeypatch):

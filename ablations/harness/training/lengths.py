@@ -24,8 +24,11 @@ def steps(run: Run) -> int:
 def epochs_between_validations(run: Run) -> int:
     """1, or more where there are so few training images that validation would take a large part of the time.
 
-    A number that divides the run's epochs if there is one nearby, so that the last epoch is validated.
+    A number that divides the run's epochs if there is one nearby, so that the last epoch is validated. 1 for options of
+    the trainer that say how often.
     """
+    if {"check_val_every_n_epoch", "val_check_interval"} & run.trainer.keys():
+        return 1
     share = run.data["num_val"] / (TRAINING_OVER_EVALUATING * run.data["num_train"])
     fewest = min(run.recipe.epochs, math.ceil(share / VALIDATION_SHARE)) or 1
     nearby = range(fewest, 2 * fewest + 1)

@@ -105,7 +105,7 @@ def train(
             **{
                 "enable_progress_bar": False,
                 "enable_model_summary": False,
-                "check_val_every_n_epoch": epochs_between_validations(run),  # a user's own comes after it
+                "check_val_every_n_epoch": epochs_between_validations(run),
                 **options,
                 "max_epochs": run.recipe.epochs,
                 "logger": False,  # History logs, from the rows that metrics.csv holds
