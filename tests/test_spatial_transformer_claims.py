@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from ablations.harness.declare.scale import BUDGETS, Scale
@@ -25,7 +26,12 @@ def test_every_network_can_be_built(budget: str, size: int) -> None:
     shapes = {"distorted_digits": (10, 1), "digit_addition": (19, 2), "same_digits": (10, 2)}
     for arm in plan(Scale(budget, "digits", size, 10_000, 500, channels=1)).arms:
         classes, channels = shapes[arm.data["name"]]
-        build(arm.network, classes, channels, **fitted(arm.network, arm.arguments, arm.data["size"]))
+        width: int = arm.data["size"]
+        with torch.device("meta"):
+            network = build(arm.network, classes, channels, **fitted(arm.network, arm.arguments, width)).eval()
+            given = network(torch.zeros(2, channels, width, width))
+        assert given.shape[0] == 2, arm.name
+        assert given.shape[1] == classes or arm.data["name"] == "same_digits", arm.name
 
 
 @pytest.mark.parametrize("budget", ["laptop", "paper"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -55,6 +56,21 @@ def test_good_data_are_taken(tmp_path: Path) -> None:
     is_taken(["--data=folder", f"--data-root={write_folders(tmp_path / 'images')}"])
     write_idx(tmp_path, IDX)
     is_taken(["--data=mnist", f"--data-root={tmp_path}"])
+
+
+@pytest.mark.parametrize("content", [b"", b"no such file"])
+def test_what_is_no_file_of_its_kind_is_never_taken(tmp_path: Path, content: bytes) -> None:
+    """Beside bytes damaged at random, of which some are still good, so that a test may not ask for a refusal."""
+    for split in SPLITS:
+        write_parquet(tmp_path / f"{split}-0.parquet", [content] * COUNT, [0, 1] * (COUNT // 2))
+    is_refused(["--data=parquet", f"--data-root={tmp_path}"])
+    (tmp_path / "test-0.parquet").write_bytes(content)
+    is_refused(["--data=parquet", f"--data-root={tmp_path}"])
+    root = write_folders(tmp_path / "images")
+    (root / "train" / "dog" / "3.png").write_bytes(content)
+    is_refused(["--data=folder", f"--data-root={root}"])
+    for name in IDX:
+        is_refused_as_idx(name, content)
 
 
 # --- parquet ---

@@ -6,6 +6,7 @@ import pickle
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,12 @@ def test_good_weights_are_taken(tmp_path: Path) -> None:
     for suffix, content in VALID.items():
         (tmp_path / f"weights{suffix}").write_bytes(content)
         is_taken([f"--network={NETWORK}", f"--weights={tmp_path / f'weights{suffix}'}"])
+
+
+@pytest.mark.parametrize("suffix", sorted(VALID))
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+def test_what_are_no_weights_are_never_taken(suffix: str, content: bytes) -> None:
+    is_refused_as_weights(suffix, content)
 
 
 @examples(25)

@@ -14,9 +14,8 @@ from ablations.harness.store.wandb_names import figure_key
 from reports.charts.declared import draw_all
 
 TESTS = Path(__file__).parents[1]
-AMENDED = (TESTS / "golden" / "amended.txt").read_text().split()  # made anew; what is published may lack what they draw
+AMENDED = (TESTS / "golden" / "amended.txt").read_text().split()  # whose published evidence may lack what a chart shows
 FOLDERS = sorted((TESTS.parent / "reports" / "published").glob("*/laptop-digits"))
-FOLDERS = [folder for folder in FOLDERS if folder.parent.name not in AMENDED]
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
@@ -28,8 +27,9 @@ def test_every_chart_is_drawn_from_files_alone(folder, tmp_path):
     for each in ablation.charts:
         said = json.loads(json.dumps(chart.written(each)))
         found = draw_all([said], ablation.name, records, tmp_path)
-        assert found, said
+        assert found or ablation.name in AMENDED, said
         drawn += found
+    assert drawn
     for figure in drawn:
         assert figure.title
         assert figure.caption == "" or figure.caption.endswith(".")
