@@ -54,7 +54,8 @@ LOSS, TRAIN_ERROR = "train/loss", "train/top1_error"
 # from 0.001 to 0.1 for plain networks, of one or two at 10; highway networks of 20 and 100 layers had no search. At 50
 # layers biases of 0, -1 and -2 stood still at every rate that did not diverge. From -3 the faster rates trained some
 # seeds and lost others (0.05: three of eight, 0.02: one of three): it has 0.01, and 0.02 on a laptop, which is too
-# short for that.
+# short for that; at 2,000 steps 0.007 and 0.005 lost one of three as well. At 2,000 steps 100 layers from -4 diverge
+# at 0.1 and 0.05 on some seeds, and train at 0.03.
 PLAIN_RATES = {10: 0.01, 20: 0.003, 50: 0.003, 100: 0.003}
 BEST_BIAS = dict.fromkeys(DEPTHS, -4)
 RATES = {
@@ -102,7 +103,11 @@ def plan(at: Scale) -> Plan:
     def highway(name: str, depth: int, bias: int, rate: float, note: str = "", **more: float) -> Arm:
         return Arm(name, f"highway{depth}", {"gate_bias": float(bias), **more}, at_rate(rate), note, SEARCH)
 
-    rates = {**RATES, 50: {**RATES[50], -3: at(paper=0.01, laptop=0.02, hour=0.01)}}
+    rates = {
+        **RATES,
+        50: {**RATES[50], -3: at(paper=0.01, laptop=0.02, hour=0.01)},
+        100: {**RATES[100], -4: at(paper=0.03, laptop=0.1, hour=0.03)},
+    }
     for depth, bias in BEST_BIAS.items():
         best = highway(f"highway_{depth}", depth, bias, rates[depth][bias])
         arms.append(replace(best, search={**SEARCH, "gate_bias": (-10.0, -1.0)}))
