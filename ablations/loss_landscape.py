@@ -125,7 +125,11 @@ def plan(at: Scale) -> Plan:
         ],
         seeds=at(paper=8, laptop=1 if at.large else 8, hour=8, smoke=2),
         probes=[
-            Lines(**surfaces, draws=draws, line_steps=at(paper=21, short=11, laptop=7, hour=11, smoke=3)),
+            # An hour draws more: with ten, a network's likeness is off by up to 0.04, and LL3 could not be decided.
+            Lines(
+                **surfaces, draws=at(paper=10, hour=40, smoke=2),
+                line_steps=at(paper=21, short=11, laptop=7, hour=11, smoke=3),
+            ),
             Plane(
                 of=PAIRS, **surfaces, steps=steps, draws=draws, pairs=of_directions,
                 map_steps=at(paper=7, short=3, hour=5, smoke=1),
