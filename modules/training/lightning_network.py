@@ -12,6 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from modules.blocks.network import Network
@@ -164,6 +165,17 @@ class LightningNetwork(lightning.LightningModule, ABC):
 
     def on_predict_epoch_start(self) -> None:
         self._share_buffers()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Cuts gradients as the Trainer says, else as the recipe does."""
+        if gradient_clip_val is None:
+            gradient_clip_val, gradient_clip_algorithm = self.recipe.gradient_clip, "norm"
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser, its rate set at every step of as many as the Trainer is going to make."""

@@ -34,6 +34,8 @@ class Recipe:
         without it the rate rises linearly.
     localisation_factor: times the rate for the localisation networks of spatial transformers.
     auxiliary_weight: of the loss of each auxiliary head, in a network that has them.
+    gradient_clip: longer gradients are cut to this norm, over all parameters; None cuts none. A Trainer's own
+        gradient_clip_val goes before it.
     augmentation: `usual` is the data's own, see `datamodules`.
     precision: of the training arithmetic; evaluation is always fp32.
     Raises ValueError for a value that makes no sense, naming it.
@@ -54,6 +56,7 @@ class Recipe:
     warmup_rate: float | None = None
     localisation_factor: float = 1.0
     auxiliary_weight: float = 0.3
+    gradient_clip: float | None = None
     augmentation: Augmentation = "usual"
     precision: Precision = "32-true"
     source: str = ""
@@ -65,6 +68,8 @@ class Recipe:
         for name in ("momentum", "weight_decay", "localisation_factor", "auxiliary_weight", "warmup_steps"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.gradient_clip is not None and not 0 < self.gradient_clip < math.inf:
+            raise ValueError(f"gradient_clip must be positive, or null for none, got {self.gradient_clip}")
         for name, literal in CHOICES.items():
             if getattr(self, name) not in get_args(literal):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(literal))}, got {getattr(self, name)!r}")

@@ -28,8 +28,7 @@ CHANGES = {
             "epochs": 3, "batch_size": 64, "learning_rate": 0.05, "momentum": 0.8, "nesterov": True,
             "weight_decay": 0.0, "schedule": "linear", "milestones": (0.5,), "warmup_steps": 10, "warmup_rate": 0.01,
             "decay": "weights", "milestone_factor": 0.2, "final_fraction": 0.1, "localisation_factor": 0.1,
-            "auxiliary_weight": 0.4, "augmentation": "none",
-            "precision": "bf16-mixed",
+            "auxiliary_weight": 0.4, "augmentation": "none", "gradient_clip": 0.5, "precision": "bf16-mixed",
         }.items()
     },
     **{

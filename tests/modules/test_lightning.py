@@ -142,6 +142,38 @@ def test_overfitting_learns_its_batches_by_heart(data: ImageData) -> None:
     assert loop.callback_metrics["train/top1_error"] < 20
 
 
+@pytest.mark.parametrize(("recipe", "options", "longest"), [
+    ({"gradient_clip": 0.01}, {}, 0.01),
+    ({}, {"gradient_clip_val": 0.02}, 0.02),
+    ({"gradient_clip": 0.01}, {"gradient_clip_val": 0.02}, 0.02),  # who gives a Trainer a length means it
+    ({}, {}, None),
+])  # fmt: skip
+def test_long_gradients_are_cut(
+    data: ImageData, recipe: dict[str, Any], options: dict[str, Any], longest: float | None
+) -> None:
+    class Norms(lightning.Callback):
+        def __init__(self) -> None:
+            self.found: list[float] = []
+
+        def on_before_zero_grad(self, _: Any, module: lightning.LightningModule, *__: Any) -> None:
+            if (gradients := [p.grad for p in module.parameters() if p.grad is not None]) != []:
+                self.found.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    norms = Norms()
+    trainer(max_steps=3, callbacks=[norms], limit_val_batches=0, **options).fit(
+        Classifier("resnet20", SMALL, recipe), data
+    )
+    assert norms.found
+    for norm in norms.found:
+        assert norm > 0.1 if longest is None else norm == pytest.approx(longest, rel=1e-3)
+
+
+@pytest.mark.parametrize("longest", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_length_of_gradients_that_makes_no_sense(longest: float) -> None:
+    with pytest.raises(ValueError, match="gradient_clip must be positive, or null for none"):
+        Recipe(epochs=1, gradient_clip=longest)
+
+
 # -- Lightning's tools ------------------------------------------------------------------------------------------------
 
 

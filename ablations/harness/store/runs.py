@@ -55,6 +55,8 @@ class Run:
         """Everything that can change a number, as plain values; defaults are written out."""
         recipe = asdict(self.recipe)
         del recipe["source"]  # says where the numbers come from, is none
+        if recipe["gradient_clip"] is None:  # younger than the names of many runs
+            del recipe["gradient_clip"]
         sizes = {"num_classes": self.data["num_classes"], "in_channels": self.data["in_channels"]}
         options = {k: v for k, v in self.trainer.items() if k not in EXECUTION_OPTIONS}
         return {
