@@ -91,7 +91,7 @@ def prepared(words: list[object], ablation: Ablation) -> Seen:
     return Seen(code, told, err[0], [str(each.message) for each in warned])
 
 
-def is_refused(words: list[object], *parts: str, may_be_good: bool = False, ablation: Ablation = FEW) -> None:
+def assert_refused(words: list[object], *parts: str, may_be_good: bool = False, ablation: Ablation = FEW) -> None:
     """Asserts that a command is refused in one line before training, or, if it may be good, is taken without a word.
 
     parts: of the line, in any order.
@@ -110,7 +110,7 @@ def is_refused(words: list[object], *parts: str, may_be_good: bool = False, abla
     assert [part for part in parts if part not in seen.err] == [], (words, seen)
 
 
-def is_taken(words: list[object]) -> None:
+def assert_taken(words: list[object]) -> None:
     """Asserts that a command is taken: what differs from it in one thing then is refused for that alone."""
     seen = prepared(words, FEW)
     assert (seen.code, seen.out, seen.err, seen.warned) == (0, "", "", []), (words, seen)

@@ -5,7 +5,7 @@ import shlex
 from unittest.mock import Mock
 
 import pytest
-from refusals import is_refused
+from refusals import assert_refused
 
 from ablations.harness.command.command_line import parse
 from ablations.remove_layers import ABLATION
@@ -84,12 +84,12 @@ ARMS = "preact_resnet, stochastic_depth, vgg, vgg_bn, plain_twin, residual_twin"
     (["--network", "vgg15", "--weights", "random"], ["vgg15 does not take images of shape (1, 16, 16)"]),
 ], ids=lambda value: " ".join(value) if value and value[0].startswith("-") else "")  # fmt: skip
 def test_a_wrong_word_is_one_line(words, parts):
-    is_refused(words, *parts, ablation=ABLATION)
+    assert_refused(words, *parts, ablation=ABLATION)
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_a_wrong_word_is_wrong_in_a_dry_run_too(dry):
-    is_refused([*dry, "--arms", "vgg", "resnet"], "unknown arm 'resnet'", ablation=ABLATION)
+    assert_refused([*dry, "--arms", "vgg", "resnet"], "unknown arm 'resnet'", ablation=ABLATION)
 
 
 # --- help and dry run ---

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from refusals import is_refused
+from refusals import assert_refused
 from written_files import encoded, random_images, write_folder, write_parquet
 
 from ablations.harness.command.command_line import parse
@@ -27,14 +27,14 @@ def write_labels(file, labels):
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "svhn", "folder", "parquet"])
 def test_missing_data_are_named(tmp_path, name):
-    is_refused(["--data", name, "--data-root", tmp_path / "nowhere"], str(tmp_path / "nowhere"), "no such folder")
+    assert_refused(["--data", name, "--data-root", tmp_path / "nowhere"], str(tmp_path / "nowhere"), "no such folder")
     (tmp_path / "empty").mkdir()
-    is_refused(["--data", name, "--data-root", tmp_path / "empty"], str(tmp_path / "empty"))
+    assert_refused(["--data", name, "--data-root", tmp_path / "empty"], str(tmp_path / "empty"))
 
 
 def test_a_data_root_that_is_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
-    is_refused(["--data", "cifar10", "--data-root", tmp_path / "file"], "no such folder")
+    assert_refused(["--data", "cifar10", "--data-root", tmp_path / "file"], "no such folder")
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"no parquet at all", lambda _: b""])
@@ -43,20 +43,20 @@ def test_damaged_parquet_is_named(tmp_path, damage):
         write_labels(tmp_path / f"{split}-0.parquet", [0, 1] * 40)
     file = tmp_path / "train-0.parquet"
     file.write_bytes(damage(file.read_bytes()))
-    is_refused(["--data", "parquet", "--data-root", tmp_path], str(file), "not a readable parquet file")
+    assert_refused(["--data", "parquet", "--data-root", tmp_path], str(file), "not a readable parquet file")
 
 
 def test_a_label_out_of_range_is_named(tmp_path):
     write_labels(tmp_path / "train-0.parquet", [0, 1] * 40)
     write_labels(tmp_path / "test-0.parquet", [0, 1, 7])
-    is_refused(["--data", "parquet", "--data-root", tmp_path], "test-0.parquet, row 2", "label 7 is outside 0..1")
+    assert_refused(["--data", "parquet", "--data-root", tmp_path], "test-0.parquet, row 2", "label 7 is outside 0..1")
     write_labels(tmp_path / "test-0.parquet", [0, -1])
-    is_refused(["--data", "parquet", "--data-root", tmp_path], "row 1", "label -1 is outside 0..1")
+    assert_refused(["--data", "parquet", "--data-root", tmp_path], "row 1", "label -1 is outside 0..1")
 
 
 def test_mixed_image_sizes_are_named(tmp_path):
     write_folder(tmp_path, sizes=[(16, 16), (20, 20)])
-    is_refused(["--data", "folder", "--data-root", tmp_path], "16 x 16", "20 x 20", "1.png")
+    assert_refused(["--data", "folder", "--data-root", tmp_path], "16 x 16", "20 x 20", "1.png")
 
 
 # --- weights ---
@@ -65,12 +65,12 @@ def test_mixed_image_sizes_are_named(tmp_path):
 def test_weights_that_do_not_fit_are_named(tmp_path):
     save_weights(build("resnet20", 10, 3), tmp_path / "colour.safetensors")
     words = ["--network", "resnet20", "--weights"]
-    is_refused([*words, tmp_path / "colour.safetensors"], "do not fit", "of another shape: stem.conv1.weight")
+    assert_refused([*words, tmp_path / "colour.safetensors"], "do not fit", "of another shape: stem.conv1.weight")
     save_weights(build("resnet32", 10, 1), tmp_path / "deeper.safetensors")
-    is_refused([*words, tmp_path / "deeper.safetensors"], "unexpected: blocks.stage1_block4")
+    assert_refused([*words, tmp_path / "deeper.safetensors"], "unexpected: blocks.stage1_block4")
     (tmp_path / "damaged.safetensors").write_bytes((tmp_path / "deeper.safetensors").read_bytes()[:1000])
-    is_refused([*words, tmp_path / "damaged.safetensors"], "damaged.safetensors", "not a readable safetensors file")
-    is_refused([*words, tmp_path], "is no file")
+    assert_refused([*words, tmp_path / "damaged.safetensors"], "damaged.safetensors", "not a readable safetensors file")
+    assert_refused([*words, tmp_path], "is no file")
 
 
 class Trap:
@@ -88,9 +88,9 @@ def test_weights_that_would_run_code_are_refused(tmp_path):
     torch.save(state, tmp_path / "torch.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     for name in ("torch.pt", "plain.pt"):
-        is_refused(["--network", "resnet20", "--weights", tmp_path / name], str(tmp_path / name))
+        assert_refused(["--network", "resnet20", "--weights", tmp_path / name], str(tmp_path / name))
         assert not (tmp_path / "sprung").exists(), "code from the file was run"
-    is_refused(["--network", "timm:resnet18", "--weights", tmp_path / "torch.pt"], "torch.pt is refused")
+    assert_refused(["--network", "timm:resnet18", "--weights", tmp_path / "torch.pt"], "torch.pt is refused")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -100,7 +100,7 @@ def test_weights_that_would_run_code_are_refused(tmp_path):
 def test_an_out_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        is_refused(["--out", out], "cannot write to --out", str(out))
+        assert_refused(["--out", out], "cannot write to --out", str(out))
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -110,14 +110,14 @@ def test_a_disk_that_fills_at_once_leaves_nothing_behind(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
-    is_refused(["--out", tmp_path / "runs"], "No space left on device")
+    assert_refused(["--out", tmp_path / "runs"], "No space left on device")
     assert not [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
 
 
 def test_an_out_without_space_is_named(monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, 100 << 20))
-    is_refused([], "100 MiB left", "200 MiB are needed")
+    assert_refused([], "100 MiB left", "200 MiB are needed")
 
 
 # --- files of options ---
@@ -176,7 +176,7 @@ def test_options_from_a_file(command, tmp_path):
 ], ids=lambda value: value[:40] if isinstance(value, str) else "")  # fmt: skip
 def test_a_wrong_file_of_options_is_one_line(tmp_path, text, parts):
     (tmp_path / "options.yaml").write_text(text)
-    is_refused(["--config", tmp_path / "options.yaml"], *parts)
+    assert_refused(["--config", tmp_path / "options.yaml"], *parts)
 
 
 def test_a_file_of_options_that_is_none_is_named(tmp_path):
@@ -184,7 +184,7 @@ def test_a_file_of_options_that_is_none_is_named(tmp_path):
     (tmp_path / "large.yaml").write_bytes(b"#" * (2 << 20))
     os.mkfifo(tmp_path / "pipe.yaml")
     for name, part in (("bytes", "no UTF-8"), ("large", "2 MiB"), ("pipe", "not a file"), ("no", "no such file")):
-        is_refused(["--config", tmp_path / f"{name}.yaml"], f"{name}.yaml", part)
+        assert_refused(["--config", tmp_path / f"{name}.yaml"], f"{name}.yaml", part)
 
 
 @pytest.mark.parametrize(("word", "fresh"), [("'no'", False), ("no", False), ("'false'", False), ("yes", True)])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from refusals import FEW, examples, is_refused, is_taken
+from refusals import FEW, assert_refused, assert_taken, examples
 
 from ablations.harness.command.command_line import parser_for
 
@@ -36,12 +36,12 @@ def is_no_number(text: str) -> bool:
 
 
 def test_good_flags_are_taken() -> None:
-    is_taken([])
-    is_taken(["--trainer.accelerator=cpu", "--trainer.devices=1", "--probe.limit=5"])
+    assert_taken([])
+    assert_taken(["--trainer.accelerator=cpu", "--trainer.devices=1", "--probe.limit=5"])
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
         file.write(b"budget: smoke\nseeds: 2\ntrainer: {accelerator: cpu}\nfresh: true\n")
         file.flush()
-        is_taken(["--config", file.name])
+        assert_taken(["--config", file.name])
 
 
 @st.composite
@@ -57,13 +57,13 @@ def misspelt(draw: st.DrawFn) -> str:
 @examples(30)
 @given(misspelt(), st.sampled_from([[], ["1"], ["--budget", "smoke"]]))
 def test_misspelt_flags(flag: str, more: list[str]) -> None:
-    is_refused([flag, *more])
+    assert_refused([flag, *more])
 
 
 @examples(40)
 @given(st.sampled_from(TYPED), WORDS.filter(is_no_number) | st.floats().map(repr))
 def test_numbers_that_are_none(flag: str, value: str) -> None:
-    is_refused([f"{flag}={value}"])
+    assert_refused([f"{flag}={value}"])
 
 
 @examples(20)
@@ -76,14 +76,14 @@ def test_numbers_that_are_none(flag: str, value: str) -> None:
     | st.tuples(st.just("--search"), st.integers(max_value=-1) | st.integers(min_value=10**9))
 )
 def test_numbers_out_of_range(pair: tuple[str, int]) -> None:
-    is_refused([f"{pair[0]}={pair[1]}"])
+    assert_refused([f"{pair[0]}={pair[1]}"])
 
 
 @examples(30)
 @given(st.sampled_from(["--budget", "--data", "--wandb", "--arms", "--claims", "--network", "--config"]), WORDS)
 def test_words_that_are_no_choice(flag: str, value: str) -> None:
     weights = ["--weights=random"] if flag == "--network" else []
-    is_refused([f"{flag}=no-{value}", *weights])
+    assert_refused([f"{flag}=no-{value}", *weights])
 
 
 @examples(20)
@@ -91,7 +91,7 @@ def test_words_that_are_no_choice(flag: str, value: str) -> None:
 def test_flags_without_their_value(flag: str, value: str) -> None:
     bare = {"--download": "=maybe", "--wandb-weights": "=maybe", "--dry-run": "=maybe", "--fresh": "=maybe"}
     words = [flag + bare.get(flag, "")]
-    is_refused(words if flag in ("--arms", "--claims") or flag in bare else [*words, "--no-such-flag"])
+    assert_refused(words if flag in ("--arms", "--claims") or flag in bare else [*words, "--no-such-flag"])
 
 
 TRAINER = {
@@ -130,13 +130,13 @@ TRAINER = {
 def test_options_of_the_trainer(name: str, value: str) -> None:
     given = ["--trainer.gradient_clip_val=1"] if name == "gradient_clip_algorithm" and value != "value" else []
     told = () if value in ("tpu", "transformer-engine") else (name,)  # or the library that they need is named
-    is_refused(["--trainer.accelerator=cpu", *given, f"--trainer.{name}={value}"], *told)
+    assert_refused(["--trainer.accelerator=cpu", *given, f"--trainer.{name}={value}"], *told)
 
 
 @examples(20)
 @given(st.sampled_from(["limit", "most_deleted", "draws", "no_such_setting"]), WORDS.filter(is_no_number))
 def test_settings_of_the_probe(name: str, value: str) -> None:
-    is_refused([f"--probe.{name}={value}"])
+    assert_refused([f"--probe.{name}={value}"])
 
 
 # --- files of options ---
@@ -167,29 +167,29 @@ WRONG = {
 }
 
 
-def is_refused_as_file(content: bytes) -> None:
+def assert_refused_as_file(content: bytes) -> None:
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
         file.write(content)
         file.flush()
-        is_refused(["--config", file.name])
+        assert_refused(["--config", file.name])
 
 
 @examples(60)
 @given(st.sampled_from([(name, value) for name, values in WRONG.items() for value in values]))
 def test_values_of_another_type(pair: tuple[str, object]) -> None:
-    is_refused_as_file(yaml.safe_dump({pair[0]: pair[1]}).encode())
+    assert_refused_as_file(yaml.safe_dump({pair[0]: pair[1]}).encode())
 
 
 @examples(15)
 @given(st.text(min_size=1, max_size=12).map(lambda name: f"no_{name}"), NESTED)
 def test_keys_that_are_no_flags(name: str, value: object) -> None:
-    is_refused_as_file(yaml.safe_dump({name: value}).encode())
+    assert_refused_as_file(yaml.safe_dump({name: value}).encode())
 
 
 @examples(15)
 @given(NESTED.filter(lambda value: value is not None and not isinstance(value, dict)))
 def test_files_of_options_that_hold_none(value: object) -> None:
-    is_refused_as_file(yaml.safe_dump(value).encode())
+    assert_refused_as_file(yaml.safe_dump(value).encode())
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -208,7 +208,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     )
 )  # fmt: skip
 def test_files_that_are_no_yaml(content: bytes) -> None:
-    is_refused_as_file(content)
+    assert_refused_as_file(content)
 
 
 def test_files_of_options_that_are_no_files() -> None:
@@ -216,5 +216,5 @@ def test_files_of_options_that_are_no_files() -> None:
         os.mkfifo(Path(folder) / "pipe")
         (Path(folder) / "loop").symlink_to("loop")
         for name in ("", "pipe", "loop", "nothing", "x" * 5000):
-            is_refused(["--config", str(Path(folder) / name)])
-        is_refused(["--config", "/dev/zero"])
+            assert_refused(["--config", str(Path(folder) / name)])
+        assert_refused(["--config", "/dev/zero"])

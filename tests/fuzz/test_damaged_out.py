@@ -31,7 +31,7 @@ def another(file: Path) -> None:
     file.write_bytes(next(each for each in sorted(file.parent.iterdir()) if each.is_file()).read_bytes())
 
 
-def is_as_before(tiny_run: Path, harm: Harm, *more: str) -> None:
+def assert_as_before(tiny_run: Path, harm: Harm, *more: str) -> None:
     """Asserts that the command, repeated on a copy that `harm` was done to, ends well and leaves the same."""
     with tempfile.TemporaryDirectory() as copied, pytest.MonkeyPatch.context() as patch:
         make_cheap(patch)
@@ -61,7 +61,7 @@ def test_damaged_files(tiny_run: Path, data: st.DataObject, how: Harm | None, mo
     whole = (tiny_run / name).read_bytes()
     content = b"" if how else data.draw(damaged(whole))
     assume(name.suffix != ".safetensors" or len(content) != len(whole))
-    is_as_before(tiny_run, lambda out: how(out / name) if how else (out / name).write_bytes(content), *more)
+    assert_as_before(tiny_run, lambda out: how(out / name) if how else (out / name).write_bytes(content), *more)
 
 
 @examples(12)
@@ -74,7 +74,7 @@ def test_damaged_folders(tiny_run: Path, data: st.DataObject, how: Harm, more: l
     )
     assert {place.name for place in folders} > set(FOLDERS)
     name = data.draw(st.sampled_from(folders))
-    is_as_before(tiny_run, lambda out: how(out / name), *more)
+    assert_as_before(tiny_run, lambda out: how(out / name), *more)
 
 
 @pytest.mark.parametrize("what", [folder_instead, file_instead, loop_instead])
@@ -88,4 +88,4 @@ def test_leftovers(tiny_run: Path, which: str, what: Harm, more: list[str]) -> N
         what(run.with_name(f".{run.name}.old") if which == ".old" else out / ".again")
         remove(run / "snapshots")  # so that its like is made beside it
 
-    is_as_before(tiny_run, harm, *more)
+    assert_as_before(tiny_run, harm, *more)

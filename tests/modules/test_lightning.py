@@ -156,7 +156,7 @@ def test_long_gradients_are_cut(
             self.found: list[float] = []
 
         def on_before_zero_grad(self, _: Any, module: lightning.LightningModule, *__: Any) -> None:
-            if (gradients := [p.grad for p in module.parameters() if p.grad is not None]) != []:
+            if gradients := [p.grad for p in module.parameters() if p.grad is not None]:
                 self.found.append(float(torch.nn.utils.get_total_norm(gradients)))
 
     norms = Norms()

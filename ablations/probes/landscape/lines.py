@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean
 from typing import get_args
 
 import numpy as np
 
+from ablations.harness.declare.measure import Invented, Measure, computed
 from ablations.harness.declare.probe import Measurement, Probe, Subject, refuse_below, refuse_unknown
 from ablations.harness.store.records import Records, point
 from ablations.probes.landscape.convexity import mean_rise
@@ -74,6 +76,21 @@ def likeness(records: Records, arm: str) -> dict[int, float]:
             pairs = np.corrcoef(np.log10(losses))[np.triu_indices(len(losses), 1)]
         found[seed] = float(pairs.mean())
     return found
+
+
+def correlated(arm: str) -> Measure:
+    """The mean correlation of two lines of a network."""
+
+    def invent(value: float) -> Iterator[Invented]:
+        along_first = max(-1.0, min(1.0, value))
+        across = math.sqrt(1 - along_first**2)
+        for draw, (odd, even) in enumerate([(1.0, 0.0), (along_first, across)]):
+            for at in (-1, 0, 1):
+                height = odd * at / math.sqrt(2) + even * (3 * at**2 - 2) / math.sqrt(6)
+                yield arm, point("line", normalise="filter", draw=draw, at=at), "train/loss", 10**height
+
+    says = f"mean correlation of the logarithms of the losses along two random lines of {arm}"
+    return computed(says, "", partial(likeness, arm=arm), (arm,), invent)
 
 
 @dataclass(frozen=True, kw_only=True)
