@@ -63,12 +63,12 @@ def test_what_is_no_file_of_its_kind_is_never_taken(tmp_path: Path, content: byt
     """Beside bytes damaged at random, of which some are still good, so that a test may not ask for a refusal."""
     for split in SPLITS:
         write_parquet(tmp_path / f"{split}-0.parquet", [content] * COUNT, [0, 1] * (COUNT // 2))
-    assert_refused(["--data=parquet", f"--data-root={tmp_path}"])
+    assert_refused(["--data=parquet", f"--data-root={tmp_path}"], str(tmp_path))
     (tmp_path / "test-0.parquet").write_bytes(content)
-    assert_refused(["--data=parquet", f"--data-root={tmp_path}"])
+    assert_refused(["--data=parquet", f"--data-root={tmp_path}"], str(tmp_path))
     root = write_folders(tmp_path / "images")
     (root / "train" / "dog" / "3.png").write_bytes(content)
-    assert_refused(["--data=folder", f"--data-root={root}"])
+    assert_refused(["--data=folder", f"--data-root={root}"], str(root))
     for name in IDX:
         assert_refused_as_idx(name, content)
 
@@ -85,7 +85,7 @@ def test_damaged_images_in_parquet(data: st.DataObject, form: str, row: int, spl
             if each == split:
                 images[row] = data.draw(damaged(VALID[form]))
             write_parquet(Path(folder) / f"{each}-0.parquet", images, [0, 1] * (COUNT // 2))
-        assert_refused(["--data=parquet", f"--data-root={folder}"], may_be_good=True)
+        assert_refused(["--data=parquet", f"--data-root={folder}"], folder, may_be_good=True)
 
 
 @examples(40)
@@ -96,7 +96,7 @@ def test_damaged_parquet(data: st.DataObject, split: str) -> None:
             file = write_parquet(Path(folder) / f"{each}-0.parquet", [VALID["PNG"]] * COUNT, [0, 1] * (COUNT // 2))
             if each == split:
                 file.write_bytes(data.draw(damaged(file.read_bytes())))
-        assert_refused(["--data=parquet", f"--data-root={folder}"], may_be_good=True)
+        assert_refused(["--data=parquet", f"--data-root={folder}"], folder, may_be_good=True)
 
 
 LABELS = st.integers(-(2**63), -1) | st.integers(1000, 2**63 - 1)
@@ -111,7 +111,7 @@ def test_labels_in_parquet(label: int, row: int, split: str) -> None:
             if each == split:
                 labels[row] = label
             write_parquet(Path(folder) / f"{each}-0.parquet", [VALID["PNG"]] * COUNT, labels)
-        assert_refused(["--data=parquet", f"--data-root={folder}"])
+        assert_refused(["--data=parquet", f"--data-root={folder}"], folder)
 
 
 VALUES = {
@@ -142,7 +142,7 @@ def test_columns_of_parquet(columns: dict[str, str], rows: int) -> None:
         for split in SPLITS:
             made = {name: pa.array([VALUES[kind][1]] * rows, VALUES[kind][0]) for name, kind in columns.items()}
             pq.write_table(pa.table(made), Path(folder) / f"{split}-0.parquet")
-        assert_refused(["--data=parquet", f"--data-root={folder}"])
+        assert_refused(["--data=parquet", f"--data-root={folder}"], folder)
 
 
 # --- class folders ---
@@ -154,7 +154,7 @@ def test_damaged_images_in_folders(data: st.DataObject, form: str, split: str) -
     with tempfile.TemporaryDirectory() as folder:
         root = write_folders(Path(folder) / "images")
         (root / split / "dog" / "3.png").write_bytes(data.draw(damaged(VALID[form])))
-        assert_refused(["--data=folder", f"--data-root={root}"], may_be_good=True)
+        assert_refused(["--data=folder", f"--data-root={root}"], str(root), may_be_good=True)
 
 
 MODES = {"RGBA": "PNG", "LA": "PNG", "I;16": "PNG", "I": "TIFF", "F": "TIFF", "L": "PNG", "1": "PNG", "CMYK": "TIFF"}
@@ -169,7 +169,7 @@ def test_other_images_in_folders(mode: str, size: int, split: str) -> None:
         root = write_folders(Path(folder) / "images")
         image = Image.new("L", (size, size)).convert(mode) if mode != "CMYK" else Image.new(mode, (size, size))
         image.save(root / split / "dog" / "3.png", MODES[mode])
-        assert_refused(["--data=folder", f"--data-root={root}"])
+        assert_refused(["--data=folder", f"--data-root={root}"], str(root))
 
 
 SPECIAL = {
@@ -202,7 +202,7 @@ def test_entries_that_are_no_images(what: str, name: bytes, split: str, layout: 
             for each in SPLITS:
                 write_parquet(root / f"{each}-0.parquet", [VALID["PNG"]] * COUNT, [0, 1] * (COUNT // 2))
             SPECIAL[what](os.fsencode(root) + b"/" + split.encode() + b"-" + name.rpartition(b".")[0] + b".parquet")
-        assert_refused([f"--data={layout}", f"--data-root={root}"])
+        assert_refused([f"--data={layout}", f"--data-root={root}"], str(root))
 
 
 @examples(20)
@@ -217,6 +217,7 @@ def test_roots_of_data(name: str, root: str) -> None:
         (Path(folder) / "empty").mkdir()
         assert_refused(
             [f"--data={name}", f"--data-root={folder}/empty/{root}" if root != ".." else f"--data-root={folder}"],
+            folder,
         )
 
 
@@ -241,7 +242,7 @@ def write_idx(root: Path, files: dict[str, bytes]) -> None:
 def assert_refused_as_idx(name: str, content: bytes, may_be_good: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_idx(Path(folder), {**IDX, name: content})
-        assert_refused(["--data=mnist", f"--data-root={folder}"], may_be_good=may_be_good)
+        assert_refused(["--data=mnist", f"--data-root={folder}"], folder, may_be_good=may_be_good)
 
 
 @examples(30)

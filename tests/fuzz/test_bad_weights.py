@@ -35,7 +35,7 @@ def assert_refused_as_weights(suffix: str, content: bytes, may_be_good: bool = F
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"weights{suffix}"
         file.write_bytes(content)
-        assert_refused([f"--network={NETWORK}", f"--weights={file}"], may_be_good=may_be_good)
+        assert_refused([f"--network={NETWORK}", f"--weights={file}"], str(file), may_be_good=may_be_good)
 
 
 def test_good_weights_are_taken(tmp_path: Path) -> None:
