@@ -63,12 +63,12 @@ def test_what_is_no_file_of_its_kind_is_never_taken(tmp_path: Path, content: byt
     """Beside bytes damaged at random, of which some are still good, so that a test may not ask for a refusal."""
     for split in SPLITS:
         write_parquet(tmp_path / f"{split}-0.parquet", [content] * COUNT, [0, 1] * (COUNT // 2))
-    assert_refused(["--data=parquet", f"--data-root={tmp_path}"], str(tmp_path))
+    assert_refused(["--data=parquet", f"--data-root={tmp_path}"], f"{tmp_path}/", "-0.parquet, row 0")
     (tmp_path / "test-0.parquet").write_bytes(content)
-    assert_refused(["--data=parquet", f"--data-root={tmp_path}"], str(tmp_path))
-    root = write_folders(tmp_path / "images")
-    (root / "train" / "dog" / "3.png").write_bytes(content)
-    assert_refused(["--data=folder", f"--data-root={root}"], str(root))
+    assert_refused(["--data=parquet", f"--data-root={tmp_path}"], f"{tmp_path}/test-0.parquet: not a readable")
+    image = write_folders(tmp_path / "images") / "train" / "dog" / "3.png"
+    image.write_bytes(content)
+    assert_refused(["--data=folder", f"--data-root={tmp_path}/images"], f"{image}: not a readable image")
     for name in IDX:
         assert_refused_as_idx(name, content)
 
@@ -85,7 +85,7 @@ def test_damaged_images_in_parquet(data: st.DataObject, form: str, row: int, spl
             if each == split:
                 images[row] = data.draw(damaged(VALID[form]))
             write_parquet(Path(folder) / f"{each}-0.parquet", images, [0, 1] * (COUNT // 2))
-        assert_refused(["--data=parquet", f"--data-root={folder}"], folder, may_be_good=True)
+        assert_refused(["--data=parquet", f"--data-root={folder}"], f"{folder}/{split}-0", may_be_good=True)
 
 
 @examples(40)
@@ -96,7 +96,7 @@ def test_damaged_parquet(data: st.DataObject, split: str) -> None:
             file = write_parquet(Path(folder) / f"{each}-0.parquet", [VALID["PNG"]] * COUNT, [0, 1] * (COUNT // 2))
             if each == split:
                 file.write_bytes(data.draw(damaged(file.read_bytes())))
-        assert_refused(["--data=parquet", f"--data-root={folder}"], folder, may_be_good=True)
+        assert_refused(["--data=parquet", f"--data-root={folder}"], f"{folder}/{split}-0", may_be_good=True)
 
 
 LABELS = st.integers(-(2**63), -1) | st.integers(1000, 2**63 - 1)
@@ -153,8 +153,8 @@ def test_columns_of_parquet(columns: dict[str, str], rows: int) -> None:
 def test_damaged_images_in_folders(data: st.DataObject, form: str, split: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = write_folders(Path(folder) / "images")
-        (root / split / "dog" / "3.png").write_bytes(data.draw(damaged(VALID[form])))
-        assert_refused(["--data=folder", f"--data-root={root}"], str(root), may_be_good=True)
+        (image := root / split / "dog" / "3.png").write_bytes(data.draw(damaged(VALID[form])))
+        assert_refused(["--data=folder", f"--data-root={root}"], str(image), may_be_good=True)
 
 
 MODES = {"RGBA": "PNG", "LA": "PNG", "I;16": "PNG", "I": "TIFF", "F": "TIFF", "L": "PNG", "1": "PNG", "CMYK": "TIFF"}
