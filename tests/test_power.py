@@ -9,6 +9,7 @@ says where effects and spreads are from. `python tests/test_power.py` prints the
 import random
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from ablations.harness.declare.scripts import declared
 from ablations.harness.judging.verdict import judge
 from ablations.harness.store.records import Record, Records
 
+PILOTS = Path(__file__).parents[1] / "reports" / "published" / "PILOTS.md"
 SCRIPTS = 200
 SMALL = Scale("hour", "cifar10", 16, 2_000, 10_000, 3)
 # Script -> (claim, test) -> the effect of the paper, or of pilots where it prints none, and the spread over seeds.
@@ -122,9 +124,22 @@ def test_what_is_not_there_is_not_seen(script: str, claim: str, test: str) -> No
     assert simulated(script, (claim, test))[claim] <= 5
 
 
-if __name__ == "__main__":
-    print("| claim | test | effect | spread | half of it: reproduced, % | none of it, % |\n|---|---|---|---|---|---|")
+def table() -> str:
+    """What the simulations say, as PILOTS.md shows it."""
+    lines = [
+        "| claim | test | effect | spread | half of it: reproduced, % | none of it, % |",
+        "|---|---|---|---|---|---|",
+    ]
     for script, claim, test in TESTS:
         effect, spread = EFFECTS[script][claim, test]
         absent = simulated(script, (claim, test))[claim]
-        print(f"| {claim} | {test} | {effect:g} | {spread:g} | {simulated(script)[claim]:.0f} | {absent:.1f} |")
+        lines.append(f"| {claim} | {test} | {effect:g} | {spread:g} | {simulated(script)[claim]:.0f} | {absent:.1f} |")
+    return "\n".join(lines)
+
+
+def test_the_published_table_is_of_these_plans() -> None:
+    assert table() in PILOTS.read_text(encoding="utf-8"), "write what `python tests/test_power.py` prints into it"
+
+
+if __name__ == "__main__":
+    print(table())
